@@ -1,0 +1,62 @@
+//! The command line.
+
+use std::future::Future;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::commands::{bare, beat, compare, fleet};
+
+#[derive(Parser)]
+#[command(
+    name = "guardbeat-loadtest",
+    version,
+    about = "Load, baselines and fleet measurements for a Guardbeat server",
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Register agents with a running server and beat by schedule (open loop)
+    Beat(beat::Args),
+    /// Serve heartbeats without an engine behind them: the baseline
+    Bare(bare::Args),
+    /// Measure the engine against the baseline, in alternating rounds (closed loop)
+    Compare(compare::Args),
+    /// Measure what a big fleet costs: memory, start-up, lists, metrics, detection lag
+    Fleet(fleet::Args),
+}
+
+/// Reads the arguments and carries out the command.
+pub(crate) fn run() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Bare(args) => bare::run(args),
+        // Ends by itself when interrupted, as it has something to tell even then.
+        Command::Beat(args) => on_one_thread(beat::run(args)),
+        Command::Compare(args) => on_one_thread(unless_interrupted(compare::run(args))),
+        Command::Fleet(args) => on_one_thread(unless_interrupted(fleet::run(args))),
+    }
+}
+
+fn on_one_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}
+
+/// Drops the work, and with it the servers it has started, on SIGINT and SIGTERM.
+async fn unless_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}

@@ -1,0 +1,92 @@
+//! The unlimited list of agents, read as it comes: counted, never kept.
+
+use std::time::Duration;
+
+use memchr::memmem;
+
+use crate::server::{Probe, resident_bytes};
+
+/// Each agent of a list has this key once.
+const MARK: &[u8] = b"\"registeredAt\":";
+/// How often the server's memory is looked at meanwhile.
+const SAMPLING: Duration = Duration::from_millis(10);
+
+/// What the list was like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listing {
+    /// From the request to the last byte.
+    pub(super) time: Duration,
+    /// Bytes of the body.
+    pub(super) bytes: u64,
+    /// Agents in it.
+    pub(super) agents: u64,
+    /// By how much the server's resident memory rose at most.
+    pub(super) growth_bytes: u64,
+}
+
+/// Reads `GET /api/agents` to its end.
+pub(super) async fn read(probe: &mut Probe, pid: u32) -> anyhow::Result<Listing> {
+    let before = resident_bytes(pid)?;
+    let mut peak = before;
+    let mut bytes = 0;
+    let mut marks = Occurrences::of(MARK);
+    let time = {
+        let streaming = probe.stream("/api/agents", |piece| {
+            bytes += piece.len() as u64;
+            marks.feed(piece);
+        });
+        tokio::pin!(streaming);
+        let mut sample = tokio::time::interval(SAMPLING);
+        loop {
+            tokio::select! {
+                time = &mut streaming => break time?,
+                _ = sample.tick() => peak = peak.max(resident_bytes(pid)?),
+            }
+        }
+    };
+    Ok(Listing { time, bytes, agents: marks.count, growth_bytes: peak - before })
+}
+
+/// Counts a text in a stream that may be cut anywhere.
+struct Occurrences {
+    finder: memmem::Finder<'static>,
+    /// The end of what has been seen: shorter than the text, so that nothing is counted twice.
+    tail: Vec<u8>,
+    count: u64,
+}
+
+impl Occurrences {
+    fn of(text: &'static [u8]) -> Self {
+        Self { finder: memmem::Finder::new(text), tail: Vec::new(), count: 0 }
+    }
+
+    fn feed(&mut self, piece: &[u8]) {
+        let overlap = self.finder.needle().len() - 1;
+        // What lies across the cut is found in the tail and as much of the piece.
+        self.tail.extend_from_slice(&piece[..piece.len().min(overlap)]);
+        self.count += self.finder.find_iter(&self.tail).count() as u64;
+        self.count += self.finder.find_iter(piece).count() as u64;
+        if piece.len() >= overlap {
+            self.tail.clear();
+            self.tail.extend_from_slice(&piece[piece.len() - overlap..]);
+        } else {
+            let surplus = self.tail.len().saturating_sub(overlap);
+            self.tail.drain(..surplus);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn occurrences_are_counted_once_however_the_stream_is_cut() {
+        let text = br#"[{"registeredAt":"1"},{"registeredAt":"2"},{"registeredAt":"3"}]"#;
+        for size in 1..=text.len() {
+            let mut marks = Occurrences::of(MARK);
+            text.chunks(size).for_each(|piece| marks.feed(piece));
+            assert_eq!(marks.count, 3, "in pieces of {size}");
+        }
+    }
+}

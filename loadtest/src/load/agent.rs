@@ -1,0 +1,136 @@
+//! The simulated agents: what they need in order to beat.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// An agent's id as the server gave it: `agent-` and 16 hexadecimal digits.
+///
+/// Kept as a number, so that a million of them are eight megabytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AgentId(u64);
+
+impl AgentId {
+    /// Some id, for servers that do not care.
+    #[cfg(test)]
+    pub(crate) fn of(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Appends the id as it is written in a path.
+    pub(crate) fn write_to(self, out: &mut Vec<u8>) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        out.extend_from_slice(b"agent-");
+        for shift in (0..16).rev() {
+            out.push(DIGITS[(self.0 >> (shift * 4)) as usize & 15]);
+        }
+    }
+}
+
+impl fmt::Display for AgentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "agent-{:016x}", self.0)
+    }
+}
+
+/// The text is not an agent's id.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is not an agent id (`agent-` and 16 hexadecimal digits)")]
+pub(crate) struct NotAnAgentId(String);
+
+impl FromStr for AgentId {
+    type Err = NotAnAgentId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.strip_prefix("agent-")
+            .filter(|digits| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .map(Self)
+            .ok_or_else(|| NotAnAgentId(text.to_owned()))
+    }
+}
+
+/// With which token an agent beats.
+#[derive(Debug, Clone)]
+enum Tokens {
+    /// Each with the one from its registration, at the same index as its id.
+    Own(Vec<Box<str>>),
+    /// All with the same one: the admin token may beat for any agent, and a million agents' own
+    /// tokens would be a hundred megabytes here.
+    Shared(Arc<str>),
+}
+
+/// All the agents of a run.
+#[derive(Debug, Clone)]
+pub(crate) struct Fleet {
+    ids: Vec<AgentId>,
+    tokens: Tokens,
+}
+
+impl Fleet {
+    /// Agents that beat with their own tokens.
+    pub(crate) fn with_own_tokens(agents: Vec<(AgentId, Box<str>)>) -> Self {
+        let (ids, tokens) = agents.into_iter().unzip();
+        Self { ids, tokens: Tokens::Own(tokens) }
+    }
+
+    /// Agents that all beat with one token.
+    pub(crate) fn with_shared_token(ids: Vec<AgentId>, token: &str) -> Self {
+        Self { ids, tokens: Tokens::Shared(token.into()) }
+    }
+
+    /// How many agents there are.
+    pub(crate) fn len(&self) -> u64 {
+        self.ids.len() as u64
+    }
+
+    /// The agent that the `beat`-th beat belongs to, with its token. The fleet must not be empty.
+    pub(crate) fn agent_of(&self, beat: u64) -> (AgentId, &str) {
+        let index = (beat % self.len()) as usize;
+        let token = match &self.tokens {
+            Tokens::Own(tokens) => &tokens[index],
+            Tokens::Shared(token) => token.as_ref(),
+        };
+        (self.ids[index], token)
+    }
+
+    /// Takes the last `count` agents out of the fleet: they will not beat.
+    pub(crate) fn silence(&mut self, count: usize) {
+        let left = self.ids.len().saturating_sub(count);
+        self.ids.truncate(left);
+        if let Tokens::Own(tokens) = &mut self.tokens {
+            tokens.truncate(left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_written_as_it_was_read() {
+        let id: AgentId = "agent-00f3a1b2c3d4e5f6".parse().expect("an id");
+        assert_eq!(id.to_string(), "agent-00f3a1b2c3d4e5f6");
+        let mut bytes = Vec::new();
+        id.write_to(&mut bytes);
+        assert_eq!(bytes, b"agent-00f3a1b2c3d4e5f6");
+    }
+
+    #[test]
+    fn other_texts_are_no_ids() {
+        for text in ["", "agent-", "agent-00f3", "00f3a1b2c3d4e5f6", "agent-+0f3a1b2c3d4e5f6"] {
+            assert!(text.parse::<AgentId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn beats_go_round_the_fleet_and_silent_agents_are_left_out() {
+        let agents = (0..3).map(|n| (AgentId::of(n), format!("t{n}").into())).collect();
+        let mut fleet = Fleet::with_own_tokens(agents);
+        assert_eq!(fleet.agent_of(4), (AgentId::of(1), "t1"));
+        fleet.silence(1);
+        assert_eq!(fleet.len(), 2);
+        assert_eq!(fleet.agent_of(4), (AgentId::of(0), "t0"));
+    }
+}

@@ -1,0 +1,85 @@
+//! The closed loop: each connection sends its next beat as soon as the last is answered.
+//!
+//! Says what a beat costs and how many there can be. Its latencies would say nothing (a slow server
+//! is simply asked less often), so that none are taken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::task::JoinSet;
+
+use crate::wire::{KeepAlive, Link, Target};
+
+use super::heartbeat::Heartbeat;
+use super::{Fleet, refusal};
+
+/// Connections that beat as fast as they are answered, until this is dropped.
+pub(crate) struct ClosedLoop {
+    counters: Arc<Counters>,
+    _connections: JoinSet<()>,
+}
+
+/// What the connections have done since they began.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Answers with 2xx.
+    pub(crate) beats: u64,
+    /// Everything else.
+    pub(crate) failures: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    beats: AtomicU64,
+    failures: AtomicU64,
+    first_failure: std::sync::OnceLock<String>,
+}
+
+impl ClosedLoop {
+    /// Starts beating.
+    pub(crate) fn start(target: &Arc<Target>, fleet: &Arc<Fleet>, connections: usize, keep_alive: KeepAlive) -> Self {
+        let counters = Arc::new(Counters::default());
+        let mut set = JoinSet::new();
+        for index in 0..connections {
+            // Each connection speaks for its own share of the agents.
+            let first = fleet.len() * index as u64 / connections as u64;
+            set.spawn(beat(target.clone(), fleet.clone(), keep_alive, first, counters.clone()));
+        }
+        Self { counters, _connections: set }
+    }
+
+    /// What has been done up to now.
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            beats: self.counters.beats.load(Ordering::Relaxed),
+            failures: self.counters.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What was said at the first failure.
+    pub(crate) fn first_failure(&self) -> Option<&str> {
+        self.counters.first_failure.get().map(String::as_str)
+    }
+}
+
+async fn beat(target: Arc<Target>, fleet: Arc<Fleet>, keep_alive: KeepAlive, first: u64, counters: Arc<Counters>) {
+    let heartbeat = Heartbeat::to(&target, keep_alive);
+    let mut link = Link::new(target.clone(), keep_alive);
+    let mut request = Vec::new();
+    for number in first.. {
+        let (agent, token) = fleet.agent_of(number);
+        heartbeat.write(&mut request, agent, token);
+        let failure = match link.exchange(&request).await {
+            Ok(reply) if reply.is_success() => {
+                counters.beats.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            Ok(reply) => refusal(&target, reply, link.body()),
+            Err(error) => error.advice(&target),
+        };
+        counters.failures.fetch_add(1, Ordering::Relaxed);
+        counters.first_failure.get_or_init(|| failure);
+        // A server that is gone fails at once: do not spin.
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,145 @@
+//! What came of the beats: counts and latencies.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::wire::{Reply, Target, WireError};
+
+/// Latencies up to an hour are told apart, to three digits.
+const MAX_LATENCY_US: u64 = 3_600_000_000;
+const DIGITS: u8 = 3;
+
+/// Counts and latencies of a run, or of a part of it.
+pub(crate) struct Tally {
+    /// From the moment a beat was due to the end of its answer, in microseconds; of all answered.
+    pub(crate) latency_us: Histogram<u64>,
+    /// From the moment a beat was due to the moment it was sent, in microseconds: what of the latency
+    /// was waiting on this side, for a free connection or for the processor.
+    pub(crate) wait_us: Histogram<u64>,
+    /// Answers by status.
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Beats without an answer, by kind of error.
+    pub(crate) errors: BTreeMap<&'static str, u64>,
+    /// What was said the first time something other than 2xx came.
+    pub(crate) first_failure: Option<String>,
+    /// Kept connections that the server had closed.
+    pub(crate) reopened: u64,
+}
+
+impl Tally {
+    /// Nothing happened yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            latency_us: histogram(),
+            wait_us: histogram(),
+            statuses: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            first_failure: None,
+            reopened: 0,
+        }
+    }
+
+    /// Answers with 2xx.
+    pub(crate) fn successes(&self) -> u64 {
+        self.statuses.range(200..300).map(|(_, count)| count).sum()
+    }
+
+    /// Answers with any status.
+    pub(crate) fn answered(&self) -> u64 {
+        self.statuses.values().sum()
+    }
+
+    /// Beats that got no answer.
+    pub(crate) fn unanswered(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
+    /// Counts an answer.
+    pub(super) fn count_reply(
+        &mut self,
+        reply: Reply,
+        failure: impl FnOnce() -> String,
+        wait: Duration,
+        latency: Duration,
+    ) {
+        *self.statuses.entry(reply.status).or_default() += 1;
+        self.wait_us.saturating_record(in_micros(wait));
+        self.latency_us.saturating_record(in_micros(latency));
+        if !reply.is_success() && self.first_failure.is_none() {
+            self.first_failure = Some(failure());
+        }
+    }
+
+    /// Counts a beat without an answer.
+    pub(super) fn count_error(&mut self, error: &WireError, target: &Target) {
+        *self.errors.entry(error.kind()).or_default() += 1;
+        self.first_failure.get_or_insert_with(|| error.advice(target));
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS).expect("the bounds above are in order")
+}
+
+fn in_micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A tally that the connections of a run share. Never locked over an await.
+#[derive(Clone)]
+pub(crate) struct SharedTally(Arc<Mutex<Tally>>);
+
+impl SharedTally {
+    /// Nothing happened yet.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Tally::new())))
+    }
+
+    /// The tally as it is at this moment.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tally> {
+        // Counts are whole after every step, so that a panic elsewhere does not spoil them.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16) -> Reply {
+        Reply { status, retry_after_s: None }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_all_answers() {
+        let mut tally = Tally::new();
+        for us in 1..=1_000 {
+            tally.count_reply(reply(200), String::new, Duration::ZERO, Duration::from_micros(us));
+        }
+        assert_eq!(tally.latency_us.value_at_quantile(0.5), 500);
+        assert_eq!(tally.latency_us.value_at_quantile(0.99), 990);
+        assert_eq!(tally.latency_us.max(), 1_000);
+    }
+
+    #[test]
+    fn latencies_beyond_all_bounds_are_still_counted() {
+        let mut tally = Tally::new();
+        tally.count_reply(reply(200), String::new, Duration::ZERO, Duration::from_secs(90_000));
+        assert_eq!(tally.latency_us.len(), 1);
+        assert!(tally.latency_us.max() >= MAX_LATENCY_US);
+    }
+
+    #[test]
+    fn answers_are_told_apart_by_status_and_the_first_failure_is_kept() {
+        let mut tally = Tally::new();
+        for (status, text) in [(200, ""), (503, "first"), (404, "second"), (200, "")] {
+            tally.count_reply(reply(status), || text.to_owned(), Duration::ZERO, Duration::ZERO);
+        }
+        assert_eq!(tally.successes(), 2);
+        assert_eq!(tally.answered(), 4);
+        assert_eq!(tally.first_failure.as_deref(), Some("first"));
+    }
+}

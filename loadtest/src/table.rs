@@ -1,0 +1,76 @@
+//! A plain text table: the first column to the left, figures to the right.
+
+use std::fmt;
+
+/// Rows of cells under optional headings, printed with aligned columns.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    headings: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with a heading over each column.
+    pub(crate) fn with_headings<const N: usize>(headings: [&str; N]) -> Self {
+        Self { headings: headings.map(str::to_owned).to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds one row.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.to_vec());
+    }
+
+    /// Adds a row of a name and a value.
+    pub(crate) fn pair(&mut self, name: impl Into<String>, value: impl Into<String>) {
+        self.rows.push(vec![name.into(), value.into()]);
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = Vec::new();
+        for row in self.rows.iter().chain(std::iter::once(&self.headings)) {
+            for (column, cell) in row.iter().enumerate() {
+                let width = cell.chars().count();
+                match widths.get_mut(column) {
+                    Some(widest) => *widest = width.max(*widest),
+                    None => widths.push(width),
+                }
+            }
+        }
+        widths
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let widths = self.widths();
+        let mut line = |cells: &[String]| -> fmt::Result {
+            for (column, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+                if column == 0 {
+                    write!(f, "  {cell:<width$}")?;
+                } else {
+                    write!(f, "  {cell:>width$}")?;
+                }
+            }
+            writeln!(f)
+        };
+        if !self.headings.is_empty() {
+            line(&self.headings)?;
+            let rules: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
+            line(&rules)?;
+        }
+        self.rows.iter().try_for_each(|row| line(row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_left_and_figures_right() {
+        let mut table = Table::with_headings(["round", "µs"]);
+        table.row(["1".to_owned(), "13.4".to_owned()]);
+        table.row(["median".to_owned(), "9.1".to_owned()]);
+        assert_eq!(table.to_string(), "  round     µs\n  ──────  ────\n  1       13.4\n  median   9.1\n");
+    }
+}

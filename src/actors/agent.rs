@@ -1,0 +1,198 @@
+//! One agent's actor: the only writer of its state, and the owner of its timer.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+};
+
+use actix::{Actor, ActorContext, Handler, MessageResult};
+
+use super::{
+    context::AgentContext,
+    messages::{Beat, BeatAck, Identify, Identity, Proof, Refusal, Reregister, Revive, Show, Stop},
+    shard::Shard,
+};
+use crate::fleet::{Agent, Heard, Status, Transition};
+
+/// The state of one agent, in its shard.
+///
+/// Written by its actor alone. The shard, on the same thread, reads it for listings and for the store, and keeps it when
+/// the actor falls, so that the next actor goes on from there.
+#[derive(Debug)]
+pub struct AgentCell {
+    pub(super) agent: RefCell<Agent>,
+    /// The status under which the gauges count it. Runs after the derived status by as much as the timer does.
+    pub(super) counted_as: Cell<Status>,
+    /// Whether it is in the shard's dirty set.
+    pub(super) dirty: Cell<bool>,
+    /// Whether it has been deregistered: messages still on their way find nothing.
+    pub(super) retired: Cell<bool>,
+}
+
+impl AgentCell {
+    /// The cell of an agent that the gauges count under `counted_as` from now on.
+    pub fn new(agent: Agent, counted_as: Status) -> Rc<Self> {
+        Rc::new(Self {
+            agent: RefCell::new(agent),
+            counted_as: Cell::new(counted_as),
+            dirty: Cell::new(false),
+            retired: Cell::new(false),
+        })
+    }
+}
+
+/// The actor of one agent.
+#[derive(Debug)]
+pub struct AgentActor {
+    cell: Rc<AgentCell>,
+    shard: Rc<Shard>,
+}
+
+impl AgentActor {
+    /// An actor that owns `cell` from now on.
+    pub fn new(cell: Rc<AgentCell>, shard: Rc<Shard>) -> Self {
+        Self { cell, shard }
+    }
+
+    /// The timer went off: this is the earliest moment at which the status can have changed.
+    pub fn timer(&mut self, ctx: &mut AgentContext) {
+        let now = self.shard.clock.heard_by_all(self.shard.index);
+        let liveness = self.cell.agent.borrow().liveness();
+        let status = liveness.status(now, &self.shard.thresholds);
+        if let Some(transition) = Transition::between(self.cell.counted_as.get(), status) {
+            self.shard.transition(&self.cell, transition);
+            self.shard.metrics.detection_lag.record(now.since(liveness.enters(status, &self.shard.thresholds)));
+        }
+        self.set_timer(now, ctx);
+    }
+
+    /// Sleeps until silence would change the status that the agent has at `now`.
+    ///
+    /// Lazy: a heartbeat does not move the timer. It goes off at the moment that was right when it was set, finds that
+    /// the agent has been heard since, and sleeps for the rest.
+    fn set_timer(&self, now: Heard, ctx: &mut AgentContext) {
+        let clock = &self.shard.clock;
+        let liveness = self.cell.agent.borrow().liveness();
+        if let Some(change) = liveness.next_change(now, &self.shard.thresholds) {
+            let (due, present) = (clock.instant_of(change), clock.monotonic());
+            // Past only while another worker is starved and hearing time stands still: then look again in a while.
+            ctx.wake_at(if due > present { due } else { present + clock.pulse_interval() });
+        }
+    }
+
+    fn check(&self, proof: Proof) -> Result<(), Refusal> {
+        match proof {
+            _ if self.cell.retired.get() => Err(Refusal::Gone),
+            Proof::Admin => Ok(()),
+            Proof::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
+            Proof::Token(_) => Err(Refusal::WrongToken),
+        }
+    }
+
+    /// After a sign of life at `now`: the agent is online, whatever it was before.
+    fn is_alive(&self, now: Heard, ctx: &mut AgentContext) {
+        if let Some(transition) = Transition::between(self.cell.counted_as.get(), Status::Online) {
+            self.shard.transition(&self.cell, transition);
+            self.set_timer(now, ctx);
+        }
+        self.shard.mark_dirty(&self.cell);
+    }
+}
+
+impl Actor for AgentActor {
+    type Context = AgentContext;
+
+    fn started(&mut self, ctx: &mut AgentContext) {
+        self.set_timer(self.shard.clock.hear(self.shard.index), ctx);
+    }
+}
+
+impl Drop for AgentActor {
+    /// An actor that falls with a panic asks its shard for a successor.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A panic in a handler has released its borrows by now; if not, whoever asks next will notice.
+            if let Ok(agent) = self.cell.agent.try_borrow() {
+                self.shard.address().do_send(Revive(agent.id()));
+            }
+        }
+    }
+}
+
+impl Handler<Beat> for AgentActor {
+    type Result = Result<BeatAck, Refusal>;
+
+    fn handle(&mut self, beat: Beat, ctx: &mut AgentContext) -> Self::Result {
+        self.check(beat.proof)?;
+        let at = self.shard.clock.wall();
+        let now = self.shard.clock.hear(self.shard.index);
+        self.cell.agent.borrow_mut().heard(beat.heartbeat, at, now, &mut self.shard.texts.borrow_mut());
+        self.is_alive(now, ctx);
+        // No endpoint takes policies yet, so none is pending.
+        Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies: 0 })
+    }
+}
+
+impl Handler<Show> for AgentActor {
+    type Result = Result<Vec<u8>, Refusal>;
+
+    fn handle(&mut self, show: Show, _: &mut AgentContext) -> Self::Result {
+        self.check(show.proof)?;
+        let agent = self.cell.agent.borrow();
+        let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
+        Ok(serde_json::to_vec(&agent.detail(status)).expect("an agent has only string keys"))
+    }
+}
+
+impl Handler<Identify> for AgentActor {
+    type Result = MessageResult<Identify>;
+
+    fn handle(&mut self, identify: Identify, _: &mut AgentContext) -> Self::Result {
+        MessageResult(self.check(identify.proof).map(|()| {
+            let agent = self.cell.agent.borrow();
+            Identity { machine: agent.machine(), registered_at: agent.registered_at() }
+        }))
+    }
+}
+
+impl Handler<Reregister> for AgentActor {
+    type Result = ();
+
+    fn handle(&mut self, Reregister(registration): Reregister, ctx: &mut AgentContext) {
+        if self.cell.retired.get() {
+            return;
+        }
+        {
+            let mut texts = self.shard.texts.borrow_mut();
+            let newer = Agent::new(registration, &mut texts);
+            self.cell.agent.replace(newer).release(&mut texts);
+        }
+        self.is_alive(self.shard.clock.hear(self.shard.index), ctx);
+    }
+}
+
+impl Handler<Stop> for AgentActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut AgentContext) {
+        ctx.stop();
+    }
+}
+
+#[cfg(test)]
+pub(super) mod test_support {
+    use super::*;
+
+    /// To an agent: fall.
+    #[derive(Debug, actix::Message)]
+    #[rtype(result = "()")]
+    pub(crate) struct Panic;
+
+    impl Handler<Panic> for AgentActor {
+        type Result = ();
+
+        fn handle(&mut self, _: Panic, _: &mut AgentContext) {
+            panic!("a test makes this actor fall");
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Listing agents: a shard encodes them where they live, a bounded chunk at a time.
+
+use std::ops::Bound::{Excluded, Unbounded};
+
+use super::shard::Shard;
+use crate::{
+    fleet::{AgentFilter, AgentId},
+    limits::{LIST_CHUNK_BYTES, LIST_SCAN_MAX},
+};
+
+/// What to list next.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    /// Begin after this agent; at the beginning without one.
+    pub after: Option<AgentId>,
+    /// Which agents.
+    pub filter: std::sync::Arc<AgentFilter>,
+    /// At most so many rows.
+    pub rows: usize,
+}
+
+/// Some agents of a listing.
+#[derive(Debug, Default)]
+pub struct ListChunk {
+    /// Their JSON objects, each with a comma before it.
+    pub json: Vec<u8>,
+    /// How many there are.
+    pub rows: usize,
+    /// The last one encoded.
+    pub last: Option<AgentId>,
+    /// Where to go on; none when the shard has no more agents.
+    pub resume_after: Option<AgentId>,
+}
+
+impl Shard {
+    /// Encodes the agents that come next, in id order. It examines a bounded number, so a chunk may be empty although
+    /// more will come.
+    pub(super) fn list(&self, query: &ListQuery) -> ListChunk {
+        let now = self.clock.heard_by_all(self.index);
+        let agents = self.agents.borrow();
+        let mut chunk = ListChunk::default();
+        let from = query.after.map_or(Unbounded, Excluded);
+        for (examined, (id, cell)) in agents.range((from, Unbounded)).enumerate() {
+            let full = chunk.rows == query.rows || chunk.json.len() >= LIST_CHUNK_BYTES;
+            if full || examined == LIST_SCAN_MAX {
+                return chunk;
+            }
+            chunk.resume_after = Some(*id);
+            let agent = cell.agent.borrow();
+            let status = agent.liveness().status(now, &self.thresholds);
+            if query.filter.matches(&agent, status) {
+                chunk.json.push(b',');
+                serde_json::to_writer(&mut chunk.json, &agent.row(status)).expect("an agent has only string keys");
+                chunk.rows += 1;
+                chunk.last = Some(*id);
+            }
+        }
+        chunk.resume_after = None;
+        chunk
+    }
+}

@@ -1,0 +1,144 @@
+//! What is said to the actors.
+
+use actix::Message;
+
+use super::listing::{ListChunk, ListQuery};
+use crate::{
+    fleet::{AgentId, Heartbeat, MachineKey, Registration, Status, Timestamp, TokenHash},
+    store::Chunk,
+};
+
+/// Why a message may be obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The sender is the administrator; that was checked before.
+    Admin,
+    /// The sender claims to be the agent, with a token of this hash; the agent's actor checks it.
+    Token(TokenHash),
+}
+
+/// Why an agent does not obey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The token is not the agent's.
+    WrongToken,
+    /// The agent was deregistered while the message was on its way.
+    Gone,
+}
+
+/// To an agent: a heartbeat.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<BeatAck, Refusal>")]
+pub struct Beat {
+    /// Who sent it.
+    pub proof: Proof,
+    /// What it says.
+    pub heartbeat: Heartbeat,
+}
+
+/// How a heartbeat is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeatAck {
+    /// The status it leaves the agent in.
+    pub status: Status,
+    /// When it was heard.
+    pub at: Timestamp,
+    /// Policies in the agent's scope that are newer than the one it last fetched.
+    pub pending_policies: u32,
+}
+
+/// To an agent: show yourself, as the JSON object of `GET /api/agents/:id`.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<u8>, Refusal>")]
+pub struct Show {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// To an agent: check the sender, and say who you are.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Identity, Refusal>")]
+pub struct Identify {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// The answer to [`Identify`].
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The key of its machine, if it registered with an identity.
+    pub machine: Option<MachineKey>,
+    /// When it registered (again).
+    pub registered_at: Timestamp,
+}
+
+/// To an agent: its machine has registered again, durably.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Reregister(pub Registration);
+
+/// To an agent: you have been deregistered; end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// To a shard: take in an agent that has registered, durably.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Admit(pub Registration);
+
+/// To a shard: take in part of its fleet from the store, when the engine starts.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Restore(pub Chunk);
+
+/// To a shard: all is restored; start the actors of the agents after `after`, up to `most` of them. Answers the last
+/// one, or none when all have been started.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<AgentId>")]
+pub struct Begin {
+    /// Where to go on; at the beginning without one.
+    pub after: Option<AgentId>,
+    /// How many at most: a shard must not be deaf for long.
+    pub most: usize,
+}
+
+/// To a shard: forget an agent that has been deregistered, durably. Answers whether it was there.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Retire(pub AgentId);
+
+/// To a shard: the actor of this agent does not answer any more; see that it runs. Sent by the actor itself as it
+/// falls, and by whoever finds its mailbox closed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Revive(pub AgentId);
+
+/// To a shard: encode the next agents of a listing.
+#[derive(Debug, Message)]
+#[rtype(result = "ListChunk")]
+pub struct List(pub ListQuery);
+
+/// To a shard: how many of its agents have which operating system, version and tenant.
+#[derive(Debug, Message)]
+#[rtype(result = "ShardCensus")]
+pub struct TakeCensus;
+
+/// One value of a label and how many agents have it; then how many have a value that is not listed.
+pub type LabelCounts = (Vec<(Box<str>, u64)>, u64);
+
+/// The answer to [`TakeCensus`].
+#[derive(Debug, Default)]
+pub struct ShardCensus {
+    /// By operating system.
+    pub os: LabelCounts,
+    /// By Guard version.
+    pub version: LabelCounts,
+    /// By tenant; agents without one are not counted.
+    pub org: LabelCounts,
+}
+
+/// To a shard: write everything that is not yet in the store, now. Answers when it is there, or failed.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), crate::store::StoreError>")]
+pub struct Drain;

@@ -1,0 +1,77 @@
+//! The routing table: from an agent's name to its actor, readable from every thread without a lock.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use actix::{
+    Addr, Handler, Message,
+    dev::{Request, ToEnvelope},
+};
+use papaya::HashMap;
+
+use super::{agent::AgentActor, context::AgentContext, messages::Stop};
+use crate::fleet::AgentId;
+
+/// Where every agent's actor is.
+#[derive(Debug, Default)]
+pub struct Routing {
+    actors: HashMap<AgentId, Addr<AgentActor>, BuildHasherDefault<IdHasher>>,
+}
+
+impl Routing {
+    /// Sends `message` to the agent's actor; `None` if there is no such agent.
+    ///
+    /// The message is in the mailbox when this returns; the answer is awaited without holding on to the table.
+    pub fn send<M>(&self, id: AgentId, message: M) -> Option<Request<AgentActor, M>>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        AgentActor: Handler<M>,
+        AgentContext: ToEnvelope<AgentActor, M>,
+    {
+        // Through the reference: cloning an address costs two allocations.
+        self.actors.pin().get(&id).map(|actor| actor.send(message))
+    }
+
+    /// Whether there is such an agent.
+    pub fn contains(&self, id: AgentId) -> bool {
+        self.actors.pin().contains_key(&id)
+    }
+
+    /// Whether the agent's actor takes messages.
+    pub fn is_running(&self, id: AgentId) -> bool {
+        self.actors.pin().get(&id).is_some_and(Addr::connected)
+    }
+
+    /// Makes `actor` the one that messages to `id` go to.
+    pub fn insert(&self, id: AgentId, actor: Addr<AgentActor>) {
+        self.actors.pin().insert(id, actor);
+    }
+
+    /// Forgets the agent and ends its actor, once that has handled what is in its mailbox.
+    pub fn remove(&self, id: AgentId) {
+        if let Some(actor) = self.actors.pin().remove(&id) {
+            actor.do_send(Stop);
+        }
+    }
+}
+
+/// Spreads ids over the table. They are random numbers that clients cannot choose, so one multiplication will do.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // 2^64 / golden ratio, odd: every bit of the id reaches the high bits.
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(self.0 ^ u64::from(*byte));
+        }
+    }
+}

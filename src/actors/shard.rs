@@ -1,0 +1,326 @@
+//! One shard: the agents that live on one worker thread, and what they share.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use tokio::sync::Notify;
+
+use super::{
+    agent::{AgentActor, AgentCell},
+    context::AgentContext,
+    counts::ShardCounts,
+    messages::{Admit, Begin, Drain, List, Restore, Retire, Revive, ShardCensus, TakeCensus},
+    routing::Routing,
+    supervisor::EngineHandle,
+};
+use crate::{
+    clock::Clock,
+    fleet::{Agent, AgentId, LastHeartbeat, Registration, SharedTexts, Status, Thresholds, Transition},
+    limits::CENSUS_REPORT_MAX,
+    metrics::Metrics,
+    store::{Chunk, DirtySource, StoreError, WriteBehind},
+};
+
+/// How silence is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct LivenessRules {
+    /// When an agent is stale, and when offline.
+    pub thresholds: Thresholds,
+    /// After a restart no agent turns stale within this.
+    pub restart_grace: Duration,
+    /// The first expiries after a restart are spread over this, on top of the grace.
+    pub restart_spread: Duration,
+}
+
+/// What the actors of one thread share: the agents themselves, their shared strings, counters and dirty set.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) index: usize,
+    pub(super) clock: Clock,
+    pub(super) thresholds: Thresholds,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) texts: RefCell<SharedTexts>,
+    pub(super) agents: RefCell<BTreeMap<AgentId, Rc<AgentCell>>>,
+    rules: LivenessRules,
+    counts: Arc<ShardCounts>,
+    routing: Arc<Routing>,
+    /// Agents whose last heartbeat is not in the store yet; each is in it once.
+    dirty: RefCell<Vec<Rc<AgentCell>>>,
+    /// An agent came back: its heartbeat must not wait for the next flush, or a crash would forget it.
+    urgent: Notify,
+    address: OnceCell<Addr<ShardActor>>,
+}
+
+impl Shard {
+    /// An empty shard of this engine.
+    pub fn new(index: usize, engine: &EngineHandle, rules: LivenessRules) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            clock: engine.clock().clone(),
+            thresholds: rules.thresholds,
+            metrics: engine.metrics().clone(),
+            texts: RefCell::default(),
+            agents: RefCell::default(),
+            rules,
+            counts: engine.counts_of(index).clone(),
+            routing: engine.routing().clone(),
+            dirty: RefCell::default(),
+            urgent: Notify::new(),
+            address: OnceCell::new(),
+        })
+    }
+
+    pub(super) fn address(&self) -> &Addr<ShardActor> {
+        self.address.get().expect("a shard has its address before it has agents")
+    }
+
+    /// Tells a change of status: the gauges, the counter, and the agent's own note of what it is counted as.
+    pub(super) fn transition(&self, cell: &AgentCell, transition: Transition) {
+        if cell.retired.get() {
+            return;
+        }
+        cell.counted_as.set(transition.to);
+        self.counts.moved(transition);
+        self.metrics.transition(transition);
+        if transition.to == Status::Online {
+            self.urgent.notify_one();
+        }
+    }
+
+    /// Puts the agent into the set that the next flush writes.
+    pub(super) fn mark_dirty(&self, cell: &Rc<AgentCell>) {
+        if !cell.retired.get() && !cell.dirty.replace(true) {
+            self.dirty.borrow_mut().push(cell.clone());
+            self.counts.set_dirty(self.dirty.borrow().len());
+        }
+    }
+
+    fn start_actor(self: &Rc<Self>, id: AgentId, cell: Rc<AgentCell>) {
+        self.routing.insert(id, AgentContext::start(AgentActor::new(cell, self.clone())));
+    }
+
+    fn admit(self: &Rc<Self>, registration: Registration) {
+        let agent = Agent::new(registration, &mut self.texts.borrow_mut());
+        let (id, status) = (agent.id(), Status::Online);
+        let cell = AgentCell::new(agent, status);
+        self.counts.joined(status);
+        self.agents.borrow_mut().insert(id, cell.clone());
+        self.start_actor(id, cell);
+    }
+
+    /// Takes in an agent from the store. It has no actor until [`Shard::begin`].
+    fn restore(&self, registration: Registration) {
+        let agent = Agent::new(registration, &mut self.texts.borrow_mut());
+        let status = Status::Online;
+        self.agents.borrow_mut().insert(agent.id(), AgentCell::new(agent, status));
+    }
+
+    fn restore_heartbeat(&self, last: LastHeartbeat) {
+        if let Some(cell) = self.agents.borrow().get(&last.id) {
+            cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
+        }
+    }
+
+    /// Starts the actors of up to `most` restored agents that come after `after`; says which was the last.
+    fn begin(self: &Rc<Self>, after: Option<AgentId>, most: usize) -> Option<AgentId> {
+        let agents = self.agents.borrow();
+        let from = after.map_or(Unbounded, Excluded);
+        let mut last = None;
+        for (id, cell) in agents.range((from, Unbounded)).take(most) {
+            let now = self.clock.hear(self.index);
+            // The id is random: its low bits spread the fleet evenly.
+            let spread = self.rules.restart_spread.mul_f64((id.get() & 0xffff) as f64 / 65_536.0);
+            let grace = self.rules.restart_grace + spread;
+            let liveness = cell.agent.borrow().liveness().after_restart(now, grace, &self.thresholds);
+            cell.agent.borrow_mut().set_liveness(liveness);
+            cell.counted_as.set(liveness.status(now, &self.thresholds));
+            self.counts.joined(cell.counted_as.get());
+            self.start_actor(*id, cell.clone());
+            last = Some(*id);
+        }
+        last
+    }
+
+    fn retire(&self, id: AgentId) -> bool {
+        self.routing.remove(id);
+        let Some(cell) = self.agents.borrow_mut().remove(&id) else {
+            return false;
+        };
+        cell.retired.set(true);
+        self.counts.left(cell.counted_as.get());
+        cell.agent.borrow().release(&mut self.texts.borrow_mut());
+        true
+    }
+
+    /// Gives the agent a new actor if its last one has fallen.
+    fn revive(self: &Rc<Self>, id: AgentId) {
+        let cell = self.agents.borrow().get(&id).cloned();
+        if let Some(cell) = cell
+            && !self.routing.is_running(id)
+        {
+            tracing::error!(agent = %id, "an agent's actor fell with a panic; it goes on from its last known state");
+            self.metrics.actor_respawns.increment(1);
+            self.start_actor(id, cell);
+        }
+    }
+
+    fn census(&self) -> ShardCensus {
+        let texts = self.texts.borrow();
+        ShardCensus {
+            os: texts.os.top(CENSUS_REPORT_MAX),
+            version: texts.version.top(CENSUS_REPORT_MAX),
+            org: texts.org.top(CENSUS_REPORT_MAX),
+        }
+    }
+}
+
+impl DirtySource for Shard {
+    fn take(&self, most: usize) -> Vec<LastHeartbeat> {
+        let mut dirty = self.dirty.borrow_mut();
+        let start = dirty.len().saturating_sub(most);
+        let taken = dirty.drain(start..).filter(|cell| {
+            cell.dirty.set(false);
+            !cell.retired.get()
+        });
+        let batch = taken.map(|cell| cell.agent.borrow().last_heartbeat()).collect();
+        self.counts.set_dirty(dirty.len());
+        batch
+    }
+
+    fn put_back(&self, batch: &[LastHeartbeat]) {
+        let agents = self.agents.borrow();
+        for last in batch {
+            if let Some(cell) = agents.get(&last.id) {
+                self.mark_dirty(cell);
+            }
+        }
+    }
+
+    fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {
+        let agents = self.agents.borrow();
+        let next = agents.range((after.map_or(Unbounded, Excluded), Unbounded)).take(most);
+        next.map(|(_, cell)| cell.agent.borrow().last_heartbeat()).collect()
+    }
+
+    fn urgent(&self) -> &Notify {
+        &self.urgent
+    }
+}
+
+/// The actor through which other threads reach a shard.
+#[derive(Debug)]
+pub struct ShardActor {
+    shard: Rc<Shard>,
+    write_behind: Rc<WriteBehind>,
+}
+
+impl ShardActor {
+    /// Starts a shard on the current thread.
+    pub fn start(shard: Rc<Shard>, write_behind: WriteBehind) -> Addr<Self> {
+        let write_behind = Rc::new(write_behind);
+        actix_rt::spawn({
+            let write_behind = write_behind.clone();
+            async move { write_behind.run().await }
+        });
+        let address = Actor::start(Self { shard: shard.clone(), write_behind });
+        shard.address.set(address.clone()).expect("a shard is started once");
+        address
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.shard.clock.hear(self.shard.index);
+        ctx.run_interval(self.shard.clock.pulse_interval(), |actor, _| {
+            actor.shard.clock.hear(actor.shard.index);
+        });
+    }
+}
+
+impl Drop for ShardActor {
+    fn drop(&mut self) {
+        self.shard.clock.retire(self.shard.index);
+        if std::thread::panicking() {
+            // Half a fleet would be unreachable. What was acknowledged is in the store: a new process has it all.
+            tracing::error!(shard = self.shard.index, "a shard fell with a panic; ending the process");
+            std::process::abort();
+        }
+    }
+}
+
+impl Handler<Admit> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Admit(registration): Admit, _: &mut Context<Self>) {
+        self.shard.admit(registration);
+    }
+}
+
+impl Handler<Restore> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Restore(chunk): Restore, _: &mut Context<Self>) {
+        match chunk {
+            Chunk::Registrations(registrations) => registrations.into_iter().for_each(|one| self.shard.restore(one)),
+            Chunk::Heartbeats(heartbeats) => heartbeats.into_iter().for_each(|one| self.shard.restore_heartbeat(one)),
+        }
+    }
+}
+
+impl Handler<Begin> for ShardActor {
+    type Result = MessageResult<Begin>;
+
+    fn handle(&mut self, Begin { after, most }: Begin, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.shard.begin(after, most))
+    }
+}
+
+impl Handler<Retire> for ShardActor {
+    type Result = bool;
+
+    fn handle(&mut self, Retire(id): Retire, _: &mut Context<Self>) -> bool {
+        self.shard.retire(id)
+    }
+}
+
+impl Handler<Revive> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Revive(id): Revive, _: &mut Context<Self>) {
+        self.shard.revive(id);
+    }
+}
+
+impl Handler<List> for ShardActor {
+    type Result = MessageResult<List>;
+
+    fn handle(&mut self, List(query): List, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.shard.list(&query))
+    }
+}
+
+impl Handler<TakeCensus> for ShardActor {
+    type Result = MessageResult<TakeCensus>;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.shard.census())
+    }
+}
+
+impl Handler<Drain> for ShardActor {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> Self::Result {
+        let write_behind = self.write_behind.clone();
+        Box::pin(async move { write_behind.drain().await })
+    }
+}

@@ -1,0 +1,474 @@
+//! The engine as HTTP sees it: routes each request to the actor it concerns, and keeps the fleet's books.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use actix::{Addr, Handler, Message, dev::ToEnvelope};
+use futures_util::future::join_all;
+use papaya::HashMap;
+use tokio::sync::Mutex;
+
+use super::{
+    agent::AgentActor,
+    context::AgentContext,
+    counts::{FleetCounts, ShardCounts},
+    listing::{ListChunk, ListQuery},
+    messages::{
+        Admit, Beat, BeatAck, Begin, Drain, Identify, List, Proof, Refusal, Reregister, Restore, Retire, Revive,
+        ShardCensus, Show, TakeCensus,
+    },
+    routing::Routing,
+    shard::ShardActor,
+    token::Token,
+};
+use crate::{
+    clock::Clock,
+    fleet::{AgentId, EnrolmentRequest, Heartbeat, MachineKey, Partition, Registration, Text, Timestamp, TokenHash},
+    limits::LIST_SCAN_MAX,
+    metrics::Metrics,
+    store::{Change, Chunk, Committer, StoreError},
+};
+
+/// Why the engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// There is no such agent.
+    #[error("Agent not found")]
+    NotFound,
+    /// The token is not (or no longer) the agent's.
+    #[error("the token is not the agent's")]
+    WrongToken,
+    /// No room for another agent.
+    #[error("the fleet is full: it holds {0} agents, the most that limits.max_agents allows")]
+    FleetFull(u64),
+    /// An enrolment without a token named a machine that is already in the fleet.
+    #[error("this machine is already registered; registering it again needs a token")]
+    MachineTaken,
+    /// A durable change could not be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The agent's actor did not answer.
+    #[error("the agent did not answer")]
+    Unresponsive,
+}
+
+/// A registration that is durable.
+#[derive(Debug)]
+pub struct Registered {
+    /// What is kept of it.
+    pub registration: Registration,
+    /// The agent's token: this is the only time it is seen.
+    pub token: Token,
+}
+
+/// Requests that concern the same machine take the same of these locks.
+const MACHINE_LOCKS: usize = 1_024;
+
+/// The engine, to be shared by all HTTP workers. This is the one seam between HTTP and the actors.
+#[derive(Clone, Debug)]
+pub struct EngineHandle {
+    fleet: Arc<Fleet>,
+}
+
+#[derive(Debug)]
+struct Fleet {
+    routing: Arc<Routing>,
+    shards: Box<[ShardSlot]>,
+    /// Which agent a machine is.
+    machines: HashMap<MachineKey, AgentId>,
+    machine_locks: Box<[Mutex<()>]>,
+    /// Agents, and registrations under way.
+    places_taken: AtomicU64,
+    max_agents: u64,
+    committer: Committer,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct ShardSlot {
+    address: OnceLock<Addr<ShardActor>>,
+    counts: Arc<ShardCounts>,
+}
+
+impl EngineHandle {
+    /// An engine of `shards` shards, none of which has started yet.
+    pub fn new(shards: usize, max_agents: u64, committer: Committer, clock: Clock, metrics: Arc<Metrics>) -> Self {
+        Self {
+            fleet: Arc::new(Fleet {
+                routing: Arc::default(),
+                shards: (0..shards).map(|_| ShardSlot::default()).collect(),
+                machines: HashMap::new(),
+                machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
+                places_taken: AtomicU64::new(0),
+                max_agents,
+                committer,
+                clock,
+                metrics,
+            }),
+        }
+    }
+
+    /// Registers a new agent, or one whose machine is known again. Durable when it returns.
+    ///
+    /// `by_token` tells whether the request carried a token that may register; without one it never takes over a
+    /// machine. `from` is the address to note when the request names none.
+    pub async fn register(
+        &self,
+        request: EnrolmentRequest,
+        from: IpAddr,
+        by_token: bool,
+    ) -> Result<Registered, EngineError> {
+        let engine = self.clone();
+        // On a task of its own: when the client goes away in the middle, what is in the store must still get its actor.
+        joined(actix_rt::spawn(async move { engine.enrol(request, from, by_token).await })).await
+    }
+
+    async fn enrol(&self, request: EnrolmentRequest, from: IpAddr, by_token: bool) -> Result<Registered, EngineError> {
+        let fleet = &*self.fleet;
+        let machine = request.machine_id.as_deref().map(|id| MachineKey::new(request.org_id.as_deref(), id));
+        // One registration of a machine at a time, so that two at once become one agent.
+        let _one_at_a_time = match machine {
+            Some(machine) => Some(self.lock(machine).await),
+            None => None,
+        };
+        let known = machine.and_then(|machine| fleet.machines.pin().get(&machine).copied());
+        if known.is_some() && !by_token {
+            return Err(EngineError::MachineTaken);
+        }
+        let place = match known {
+            Some(_) => None,
+            None => Some(self.take_place()?),
+        };
+        let id = known.unwrap_or_else(|| self.unused_id());
+        let (token, hash) = Token::generate(id);
+        let registration = Registration {
+            id,
+            hostname: request.hostname.into_inner(),
+            os: request.os.into_inner(),
+            version: request.version.into_inner(),
+            ip: request.ip.unwrap_or(from),
+            org_id: request.org_id.map(Text::into_inner),
+            tags: request.tags.into_iter().map(Text::into_inner).collect(),
+            machine_id: request.machine_id.map(Text::into_inner),
+            registered_at: self.registration_time(known).await?,
+            heard_at: fleet.clock.heard(),
+            token: hash,
+        };
+        let record = Box::new(registration.clone());
+        if known.is_some() {
+            fleet.committer.commit(Change::Reregister(record)).await?;
+            self.ask(id, || Reregister(registration.clone())).await?;
+        } else {
+            fleet.committer.commit(Change::Register(record)).await?;
+            self.ask_shard(id, Admit(registration.clone())).await?;
+        }
+        if let Some(machine) = machine {
+            fleet.machines.pin().insert(machine, id);
+        }
+        place.into_iter().for_each(Place::keep);
+        fleet.metrics.registrations.increment(1);
+        Ok(Registered { registration, token })
+    }
+
+    /// Hands a heartbeat to its agent.
+    pub async fn beat(&self, id: AgentId, proof: Proof, heartbeat: Heartbeat) -> Result<BeatAck, EngineError> {
+        // The first try gives the message away; only a fallen actor makes a second one necessary.
+        match self.fleet.routing.send(id, Beat { proof, heartbeat }) {
+            None => Err(EngineError::NotFound),
+            Some(answer) => match answer.await {
+                Ok(outcome) => Ok(outcome?),
+                // The figures went down with the actor; the sign of life did not.
+                Err(_) => Ok(self.ask_again(id, Beat { proof, heartbeat: Heartbeat::default() }).await??),
+            },
+        }
+    }
+
+    /// The JSON object that shows the agent.
+    pub async fn show(&self, id: AgentId, proof: Proof) -> Result<Vec<u8>, EngineError> {
+        Ok(self.ask(id, || Show { proof }).await??)
+    }
+
+    /// Whether the token of this hash is the agent's.
+    pub async fn is_token_of(&self, id: AgentId, token: TokenHash) -> Result<bool, EngineError> {
+        match self.ask(id, || Identify { proof: Proof::Token(token) }).await {
+            Ok(outcome) => Ok(outcome.is_ok()),
+            Err(EngineError::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the agent from the fleet. Durable when it returns.
+    pub async fn deregister(&self, id: AgentId, proof: Proof) -> Result<(), EngineError> {
+        let engine = self.clone();
+        joined(actix_rt::spawn(async move { engine.remove(id, proof).await })).await
+    }
+
+    async fn remove(&self, id: AgentId, proof: Proof) -> Result<(), EngineError> {
+        let fleet = &*self.fleet;
+        let machine = self.ask(id, || Identify { proof }).await??.machine;
+        let _one_at_a_time = match machine {
+            Some(machine) => Some(self.lock(machine).await),
+            None => None,
+        };
+        fleet.committer.commit(Change::Deregister(id)).await?;
+        // Of two deregistrations at once, one finds the agent gone.
+        if !self.ask_shard(id, Retire(id)).await? {
+            return Err(EngineError::NotFound);
+        }
+        if let Some(machine) = machine {
+            fleet.machines.pin().remove(&machine);
+        }
+        fleet.places_taken.fetch_sub(1, Relaxed);
+        fleet.metrics.deregistrations.increment(1);
+        Ok(())
+    }
+
+    /// The next agents of a listing, and where to go on; `None` there when the fleet has no more.
+    pub async fn list(&self, query: ListQuery) -> Result<ListChunk, EngineError> {
+        let shards = self.fleet.shards.len();
+        let first = query.after.map_or(0, |id| id.partition().shard(shards));
+        for shard in first..shards {
+            let mut chunk = self.ask_shard_at(shard, List(query.clone())).await?;
+            let is_last = shard + 1 == shards;
+            if chunk.resume_after.is_some() || is_last {
+                return Ok(chunk);
+            }
+            if chunk.rows > 0 {
+                // The shard is done, the fleet is not: go on after the greatest id the shard can have.
+                chunk.resume_after = Some(last_id_of(shard, shards));
+                return Ok(chunk);
+            }
+        }
+        Ok(ListChunk::default())
+    }
+
+    /// How many agents there are in each status.
+    pub fn counts(&self) -> FleetCounts {
+        FleetCounts::sum(self.fleet.shards.iter().map(|slot| &*slot.counts))
+    }
+
+    /// What every shard knows of its agents' systems, versions and tenants.
+    pub async fn census(&self) -> Result<Vec<ShardCensus>, EngineError> {
+        let shards = 0..self.fleet.shards.len();
+        join_all(shards.map(|shard| self.ask_shard_at(shard, TakeCensus))).await.into_iter().collect()
+    }
+
+    /// Whether the last durable change succeeded.
+    pub fn can_commit(&self) -> bool {
+        self.fleet.committer.is_healthy()
+    }
+
+    /// Writes everything that is not yet in the store.
+    pub async fn drain(&self) -> Result<(), EngineError> {
+        let shards = 0..self.fleet.shards.len();
+        for outcome in join_all(shards.map(|shard| self.ask_shard_at(shard, Drain))).await {
+            outcome??;
+        }
+        Ok(())
+    }
+
+    /// The metrics of this engine.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.fleet.metrics
+    }
+
+    /// The clock of this engine.
+    pub fn clock(&self) -> &Clock {
+        &self.fleet.clock
+    }
+
+    // ---- what the composition root and the shards need ----
+
+    pub(crate) fn routing(&self) -> &Arc<Routing> {
+        &self.fleet.routing
+    }
+
+    pub(crate) fn counts_of(&self, shard: usize) -> &Arc<ShardCounts> {
+        &self.fleet.shards[shard].counts
+    }
+
+    /// Makes `address` the shard's.
+    pub(crate) fn attach(&self, shard: usize, address: Addr<ShardActor>) {
+        self.fleet.shards[shard].address.set(address).expect("a shard is started once");
+    }
+
+    /// Whether every shard has been started.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.fleet.shards.iter().all(|slot| slot.address.get().is_some())
+    }
+
+    /// Hands part of the fleet to the shards it belongs to. Only before the first request.
+    pub(crate) async fn restore(&self, chunk: Chunk) -> Result<(), EngineError> {
+        match chunk {
+            Chunk::Registrations(registrations) => {
+                self.fleet.places_taken.fetch_add(registrations.len() as u64, Relaxed);
+                for registration in &registrations {
+                    if let Some(machine) = registration.machine_key() {
+                        self.fleet.machines.pin().insert(machine, registration.id);
+                    }
+                }
+                self.restore_each(registrations, |registration| registration.id, Chunk::Registrations).await
+            }
+            Chunk::Heartbeats(heartbeats) => self.restore_each(heartbeats, |last| last.id, Chunk::Heartbeats).await,
+        }
+    }
+
+    async fn restore_each<T>(
+        &self,
+        records: Vec<T>,
+        id_of: impl Fn(&T) -> AgentId,
+        chunk_of: impl Fn(Vec<T>) -> Chunk,
+    ) -> Result<(), EngineError> {
+        let count = self.fleet.shards.len();
+        let mut by_shard: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
+        for record in records {
+            by_shard[id_of(&record).partition().shard(count)].push(record);
+        }
+        let shards = by_shard.into_iter().enumerate().filter(|(_, records)| !records.is_empty());
+        let restored = shards.map(|(shard, records)| self.ask_shard_at(shard, Restore(chunk_of(records))));
+        join_all(restored).await.into_iter().collect()
+    }
+
+    /// Starts the actors of all agents that were restored.
+    pub(crate) async fn begin(&self) -> Result<(), EngineError> {
+        let begin = async |shard| {
+            let mut after = None;
+            loop {
+                after = self.ask_shard_at(shard, Begin { after, most: LIST_SCAN_MAX }).await?;
+                if after.is_none() {
+                    return Ok(());
+                }
+            }
+        };
+        join_all((0..self.fleet.shards.len()).map(begin)).await.into_iter().collect()
+    }
+
+    // ---- asking ----
+
+    /// Asks the agent's actor; if that has fallen, its successor.
+    async fn ask<M>(&self, id: AgentId, message: impl Fn() -> M) -> Result<M::Result, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        AgentActor: Handler<M>,
+        AgentContext: ToEnvelope<AgentActor, M>,
+    {
+        match self.fleet.routing.send(id, message()) {
+            None => Err(EngineError::NotFound),
+            Some(answer) => match answer.await {
+                Ok(outcome) => Ok(outcome),
+                Err(_) => self.ask_again(id, message()).await,
+            },
+        }
+    }
+
+    async fn ask_again<M>(&self, id: AgentId, message: M) -> Result<M::Result, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        AgentActor: Handler<M>,
+        AgentContext: ToEnvelope<AgentActor, M>,
+    {
+        self.ask_shard(id, Revive(id)).await?;
+        let answer = self.fleet.routing.send(id, message).ok_or(EngineError::NotFound)?;
+        answer.await.map_err(|_| EngineError::Unresponsive)
+    }
+
+    async fn ask_shard<M>(&self, id: AgentId, message: M) -> Result<M::Result, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        ShardActor: Handler<M>,
+    {
+        self.ask_shard_at(id.partition().shard(self.fleet.shards.len()), message).await
+    }
+
+    async fn ask_shard_at<M>(&self, shard: usize, message: M) -> Result<M::Result, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        ShardActor: Handler<M>,
+    {
+        let address = self.fleet.shards[shard].address.get().ok_or(EngineError::Unresponsive)?;
+        address.send(message).await.map_err(|_| EngineError::Unresponsive)
+    }
+
+    // ---- bookkeeping ----
+
+    async fn lock(&self, machine: MachineKey) -> tokio::sync::MutexGuard<'_, ()> {
+        self.fleet.machine_locks[machine.place(MACHINE_LOCKS)].lock().await
+    }
+
+    fn take_place(&self) -> Result<Place<'_>, EngineError> {
+        let (taken, most) = (&self.fleet.places_taken, self.fleet.max_agents);
+        match taken.fetch_update(Relaxed, Relaxed, |places| (places < most).then_some(places + 1)) {
+            Ok(_) => Ok(Place { taken, kept: false }),
+            Err(_) => Err(EngineError::FleetFull(most)),
+        }
+    }
+
+    /// Now; but never the time of the agent's earlier registration, since it tells the two apart.
+    async fn registration_time(&self, known: Option<AgentId>) -> Result<Timestamp, EngineError> {
+        let now = self.fleet.clock.wall();
+        let Some(id) = known else {
+            return Ok(now);
+        };
+        let earlier = self.ask(id, || Identify { proof: Proof::Admin }).await??.registered_at;
+        Ok(if now == earlier { Timestamp::from_millis(now.as_millis() + 1) } else { now })
+    }
+
+    fn unused_id(&self) -> AgentId {
+        loop {
+            let id = AgentId::new(super::token::random_u64());
+            if !self.fleet.routing.contains(id) {
+                return id;
+            }
+        }
+    }
+}
+
+impl From<Refusal> for EngineError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::WrongToken => Self::WrongToken,
+            Refusal::Gone => Self::NotFound,
+        }
+    }
+}
+
+/// The outcome of a task that was made to outlive its requester.
+async fn joined<T>(task: tokio::task::JoinHandle<Result<T, EngineError>>) -> Result<T, EngineError> {
+    task.await.unwrap_or(Err(EngineError::Unresponsive))
+}
+
+/// The greatest id that a shard can hold.
+fn last_id_of(shard: usize, shards: usize) -> AgentId {
+    let last = Partition::all().filter(|partition| partition.shard(shards) == shard).last();
+    last.expect("every shard has a partition").last_id()
+}
+
+/// A place in the fleet, given back unless kept.
+struct Place<'a> {
+    taken: &'a AtomicU64,
+    kept: bool,
+}
+
+impl Place<'_> {
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.taken.fetch_sub(1, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What the server says of itself when it has started.
+
+use std::{fmt, net::SocketAddr, path::Path};
+
+use crate::{engine::host_of, store::StoreUrl};
+
+/// Where everything is, and how to call it.
+#[derive(Debug)]
+pub struct Banner<'a> {
+    /// Address of the API.
+    pub api: SocketAddr,
+    /// Address of the operations listener.
+    pub operations: SocketAddr,
+    /// The data folder.
+    pub data_dir: &'a Path,
+    /// The store.
+    pub store: &'a StoreUrl,
+    /// Agents found in it.
+    pub agents: u64,
+    /// Whether the API speaks TLS.
+    pub tls: bool,
+    /// The certificate of our own authority.
+    pub ca_file: Option<&'a Path>,
+    /// The file with the administrator's token, unless it was configured.
+    pub token_file: Option<&'a Path>,
+    /// Whether that token was made just now.
+    pub token_is_new: bool,
+}
+
+impl fmt::Display for Banner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into()).display().to_string();
+        let scheme = if self.tls { "https" } else { "http" };
+        let api = format!("{scheme}://{}", host_of(self.api));
+        let store = match self.store {
+            StoreUrl::Embedded(None) => "embedded store".to_owned(),
+            StoreUrl::Embedded(Some(path)) => format!("embedded store in {}", absolute(path)),
+            StoreUrl::Memory => "kept in memory only: gone when the server stops".to_owned(),
+        };
+        writeln!(f, "Guardbeat {} is ready", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "  API       {api}")?;
+        writeln!(f, "  metrics   http://{}/metrics", host_of(self.operations))?;
+        writeln!(f, "  data      {} ({store}, agents: {})", absolute(self.data_dir), self.agents)?;
+        let trust = self.ca_file.map(|file| format!(" --cacert {}", quoted(&absolute(file)))).unwrap_or_default();
+        match self.token_file {
+            Some(file) => {
+                let made = if self.token_is_new { " (made just now; it may do everything)" } else { "" };
+                let file = absolute(file);
+                writeln!(f, "  token     {file}{made}")?;
+                writeln!(f, "Try it:")?;
+                let file = quoted(&file);
+                writeln!(f, "  curl{trust} -H \"Authorization: Bearer $(cat {file})\" {api}/api/agents")
+            }
+            None => {
+                writeln!(f, "  token     as configured (auth.admin_token)")?;
+                writeln!(f, "Try it:")?;
+                writeln!(f, "  curl{trust} {api}/health")
+            }
+        }
+    }
+}
+
+/// As one word of a shell command.
+fn quoted(path: &str) -> String {
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c));
+    if plain { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}

@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{
+    config::{Config, LogFormat},
+    engine,
+};
+
+/// The heartbeat engine for very large fleets of guard agents.
+#[derive(Debug, Parser)]
+#[command(name = "guardbeat", version, about, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server (the default).
+    Serve(Settings),
+    /// Check the configuration, print it as it takes effect, and exit.
+    CheckConfig(Settings),
+}
+
+/// Flags that stand over the environment and the configuration file.
+#[derive(Debug, Args)]
+struct Settings {
+    /// Configuration file (TOML); config/guardbeat.toml in the source tree shows every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the API [default: 127.0.0.1:8443].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Where the fleet is kept: embedded:, embedded:FOLDER or memory: [default: embedded:].
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Folder for keys, tokens and the embedded store [default: ./data].
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// TLS: self-signed, files or off [default: self-signed].
+    #[arg(long, value_name = "MODE")]
+    tls: Option<String>,
+    /// Allow a non-loopback address without a configured admin token, or without TLS.
+    #[arg(long)]
+    allow_exposed: bool,
+}
+
+/// What the process ends with. Usage errors, which clap finds, end with 2 as well.
+#[derive(Clone, Copy, Debug)]
+enum Exit {
+    Good = 0,
+    Failed = 1,
+    WrongConfig = 2,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> ExitCode {
+        match self.command {
+            None => serve(&self.serve),
+            Some(Command::Serve(settings)) => serve(&settings),
+            Some(Command::CheckConfig(settings)) => check_config(&settings),
+        }
+        .into()
+    }
+}
+
+impl Settings {
+    fn load(&self) -> Result<Config, Exit> {
+        let flag = |key, value: &Option<String>, name| value.clone().map(|value| (key, value, name));
+        let exposed = self.allow_exposed.then(|| "true".to_owned());
+        let flags: Vec<_> = [
+            flag("server.listen", &self.listen, "--listen"),
+            flag("store.url", &self.store, "--store"),
+            flag("server.data_dir", &self.data_dir, "--data-dir"),
+            flag("tls.mode", &self.tls, "--tls"),
+            flag("server.allow_exposed", &exposed, "--allow-exposed"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let env =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Config::load(self.config.as_deref(), env, &flags).map_err(|errors| {
+            eprintln!("The configuration is not right:\n{errors}");
+            Exit::WrongConfig
+        })
+    }
+}
+
+fn check_config(settings: &Settings) -> Exit {
+    match settings.load() {
+        Ok(config) => {
+            print!("{}", config.describe());
+            Exit::Good
+        }
+        Err(exit) => exit,
+    }
+}
+
+fn serve(settings: &Settings) -> Exit {
+    let config = match settings.load() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    start_log(&config);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("The server cannot start: {error}");
+            return Exit::Failed;
+        }
+    };
+    // The main thread starts, ends and commits; the fleet lives on the worker threads.
+    match tokio::task::LocalSet::new().block_on(&runtime, engine::serve(config)) {
+        Ok(()) => Exit::Good,
+        Err(error) => {
+            eprintln!("The server ended: {error}");
+            Exit::Failed
+        }
+    }
+}
+
+fn start_log(config: &Config) {
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&config.log.level);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}

@@ -1,0 +1,299 @@
+//! The only source of time.
+//!
+//! Three kinds, never mixed:
+//! - **monotonic** ([`Clock::monotonic`]): timers and latencies.
+//! - **wall** ([`Clock::wall`]): what people read. It may be stepped; nothing is decided by it.
+//! - **hearing time** ([`Clock::hear`]): monotonic time less the gaps in which the process could not hear. Silence is
+//!   measured in it, so a process that was stopped, suspended or starved takes nobody's silence for granted.
+//!
+//! A gap is found by its end: every worker reads the clock at each event and at a regular pulse, and a reading that
+//! comes much too late after the one before proves that the worker was not running in between. Gaps of several workers
+//! that overlap count once. While some worker is *not* being scheduled, hearing time stands still for all: the beats
+//! that wait in its sockets belong to agents anywhere in the fleet.
+//!
+//! Monotonic time comes from tokio, so a test that pauses tokio's clock moves every timer and every reading together;
+//! the wall clock of a test is set by hand.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    fleet::{Heard, Timestamp},
+    limits::{DEAF_AFTER_MAX_MS, DEAF_AFTER_MIN_MS, PULSE_MAX_MS},
+};
+
+/// The clock of one engine; clones share it.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Monotonic times are microseconds since this instant.
+    origin: Instant,
+    /// Hearing time at `origin`.
+    base: i64,
+    /// A reading this much later than the one before it ends a gap.
+    deaf_after: i64,
+    /// The last reading of each worker.
+    pulses: Box<[Pulse]>,
+    /// All gaps so far, overlaps counted once.
+    lost: AtomicI64,
+    /// End of the latest gap counted in `lost`.
+    last_gap_end: Mutex<i64>,
+    wall: WallClock,
+}
+
+/// On a cache line of its own: each worker writes its pulse at every event.
+#[derive(Debug)]
+#[repr(align(64))]
+struct Pulse(AtomicI64);
+
+#[derive(Debug)]
+enum WallClock {
+    System,
+    /// Milliseconds; moved by a test.
+    Set(AtomicI64),
+}
+
+/// The reading of a worker that has not started: it cannot be late.
+const NOT_STARTED: i64 = i64::MAX;
+
+impl Clock {
+    /// A clock for `workers` workers, that goes on from `base`, the hearing time at which an earlier run ended.
+    ///
+    /// `grace` is how late a heartbeat may be before its agent is stale: half of it is the longest gap that may go
+    /// unnoticed without a false alarm.
+    pub fn new(workers: usize, base: Heard, grace: Duration) -> Self {
+        Self::with_wall(workers, base, grace, WallClock::System)
+    }
+
+    /// A clock whose wall time stands at `wall` until [`Clock::set_wall`] moves it. For tests: run them with tokio's
+    /// clock paused.
+    pub fn simulated(workers: usize, base: Heard, grace: Duration, wall: Timestamp) -> Self {
+        Self::with_wall(workers, base, grace, WallClock::Set(wall.as_millis().into()))
+    }
+
+    fn with_wall(workers: usize, base: Heard, grace: Duration, wall: WallClock) -> Self {
+        let most = Duration::from_millis(DEAF_AFTER_MAX_MS);
+        let deaf_after = (grace / 2).clamp(Duration::from_millis(DEAF_AFTER_MIN_MS), most);
+        Self {
+            shared: Arc::new(Shared {
+                origin: Instant::now(),
+                base: base.as_micros(),
+                deaf_after: micros(deaf_after),
+                pulses: (0..workers).map(|_| Pulse(NOT_STARTED.into())).collect(),
+                lost: 0.into(),
+                last_gap_end: Mutex::new(0),
+                wall,
+            }),
+        }
+    }
+
+    /// How often every worker must call [`Clock::hear`], events or not.
+    pub fn pulse_interval(&self) -> Duration {
+        let interval = Duration::from_micros(self.shared.deaf_after.unsigned_abs() / 4);
+        interval.min(Duration::from_millis(PULSE_MAX_MS))
+    }
+
+    /// Monotonic time.
+    pub fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+
+    /// Wall-clock time, for people.
+    pub fn wall(&self) -> Timestamp {
+        match &self.shared.wall {
+            #[expect(clippy::disallowed_methods, reason = "this is the place the others are to take it from")]
+            WallClock::System => {
+                let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                // A machine whose clock stands before 1970 shows 1970.
+                Timestamp::from_millis(
+                    since_epoch.map_or(0, |span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
+                )
+            }
+            WallClock::Set(millis) => Timestamp::from_millis(millis.load(Relaxed)),
+        }
+    }
+
+    /// Moves the wall clock of a simulated clock; nothing happens to a real one.
+    pub fn set_wall(&self, now: Timestamp) {
+        if let WallClock::Set(millis) = &self.shared.wall {
+            millis.store(now.as_millis(), Relaxed);
+        }
+    }
+
+    /// Hearing time now, read on `worker`. Must be called on every event of the worker that concerns liveness, and at
+    /// every [`Clock::pulse_interval`].
+    pub fn hear(&self, worker: usize) -> Heard {
+        let now = self.elapsed();
+        let previous = self.shared.pulses[worker].0.swap(now, Relaxed);
+        if now.saturating_sub(previous) > self.shared.deaf_after {
+            self.shared.count_gap(previous, now);
+        }
+        self.shared.heard_at(now)
+    }
+
+    /// Hearing time now for a decision against an agent: it does not count time in which any worker has not been heard
+    /// from, even if that gap has not ended yet.
+    pub fn heard_by_all(&self, worker: usize) -> Heard {
+        let heard = self.hear(worker);
+        let now = self.elapsed();
+        let latest = self.shared.pulses.iter().map(|pulse| pulse.0.load(Relaxed)).min().unwrap_or(now);
+        if now.saturating_sub(latest) > self.shared.deaf_after {
+            self.shared.heard_at(latest).min(heard)
+        } else {
+            heard
+        }
+    }
+
+    /// Hearing time now, for bookkeeping off the workers.
+    pub fn heard(&self) -> Heard {
+        self.shared.heard_at(self.elapsed())
+    }
+
+    /// The instant at which hearing time will reach `moment`, if nothing more is lost until then.
+    pub fn instant_of(&self, moment: Heard) -> Instant {
+        let elapsed = moment.as_micros() - self.shared.base + self.shared.lost.load(Relaxed);
+        self.shared.origin + Duration::from_micros(elapsed.max(0).unsigned_abs())
+    }
+
+    /// Says that `worker` has stopped for good: its silence is no gap any more.
+    pub fn retire(&self, worker: usize) {
+        self.shared.pulses[worker].0.store(NOT_STARTED, Relaxed);
+    }
+
+    /// Total of the gaps in which the process could not hear.
+    pub fn lost(&self) -> Duration {
+        Duration::from_micros(self.shared.lost.load(Relaxed).unsigned_abs())
+    }
+
+    fn elapsed(&self) -> i64 {
+        micros(self.monotonic() - self.shared.origin)
+    }
+}
+
+impl Shared {
+    fn heard_at(&self, elapsed: i64) -> Heard {
+        Heard::from_micros(self.base + elapsed - self.lost.load(Relaxed))
+    }
+
+    fn count_gap(&self, from: i64, to: i64) {
+        let mut last_gap_end = self.last_gap_end.lock().unwrap_or_else(PoisonError::into_inner);
+        let uncounted = to - from.max(*last_gap_end);
+        if uncounted > 0 {
+            self.lost.fetch_add(uncounted, Relaxed);
+            *last_gap_end = to;
+            tracing::warn!(
+                gap_ms = uncounted / 1000,
+                "the process could not hear for a while; deadlines move by that much"
+            );
+        }
+    }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(30);
+
+    fn clock(workers: usize) -> Clock {
+        Clock::simulated(workers, Heard::from_micros(0), GRACE, Timestamp::from_millis(0))
+    }
+
+    async fn run_workers(clock: &Clock, workers: &[usize], span: Duration) {
+        let end = Instant::now() + span;
+        while Instant::now() < end {
+            tokio::time::advance(clock.pulse_interval().min(end - Instant::now())).await;
+            workers.iter().for_each(|worker| drop(clock.hear(*worker)));
+        }
+    }
+
+    fn heard_seconds(heard: Heard) -> f64 {
+        heard.as_micros() as f64 / 1e6
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hearing_time_runs_with_the_pulses() {
+        let clock = clock(2);
+        run_workers(&clock, &[0, 1], Duration::from_secs(100)).await;
+        assert_eq!(heard_seconds(clock.hear(0)), 100.0);
+        assert_eq!(clock.lost(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_of_the_process_is_not_heard_and_counts_once() {
+        let clock = clock(2);
+        run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
+        tokio::time::advance(Duration::from_secs(50)).await;
+        assert_eq!(heard_seconds(clock.hear(0)), 10.0);
+        tokio::time::advance(Duration::from_millis(5)).await;
+        assert_eq!(heard_seconds(clock.hear(1)), 10.0);
+        run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
+        assert_eq!(heard_seconds(clock.heard_by_all(0)), 20.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_stands_still_for_decisions_while_one_worker_is_starved() {
+        let clock = clock(2);
+        run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
+        run_workers(&clock, &[0], Duration::from_secs(5)).await;
+        assert_eq!(heard_seconds(clock.heard_by_all(0)), 10.0);
+        // The starved worker comes back: the gap is counted for good.
+        clock.hear(1);
+        assert_eq!(heard_seconds(clock.heard_by_all(0)), 10.0);
+        assert_eq!(clock.lost(), Duration::from_secs(5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_has_not_started_or_has_retired_starves_nobody() {
+        let clock = clock(2);
+        run_workers(&clock, &[0], Duration::from_secs(10)).await;
+        assert_eq!(heard_seconds(clock.heard_by_all(0)), 10.0);
+        clock.hear(1);
+        clock.retire(1);
+        run_workers(&clock, &[0], Duration::from_secs(10)).await;
+        assert_eq!(heard_seconds(clock.heard_by_all(0)), 20.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn instants_follow_what_was_lost() {
+        let clock = clock(1);
+        clock.hear(0);
+        let moment = Heard::from_micros(60_000_000);
+        let before = clock.instant_of(moment);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        clock.hear(0);
+        assert_eq!(clock.instant_of(moment) - before, Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_short_grace_notices_short_gaps() {
+        let interval = |grace| Clock::new(1, Heard::default(), Duration::from_millis(grace)).pulse_interval();
+        assert_eq!(interval(30_000), Duration::from_millis(100));
+        assert_eq!(interval(150), Duration::from_micros(18_750));
+        assert_eq!(interval(0), Duration::from_millis(10));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_wall_clock_moves_no_deadline() {
+        let clock = clock(1);
+        let before = clock.hear(0);
+        clock.set_wall(Timestamp::from_millis(1 << 40));
+        assert_eq!(clock.hear(0), before);
+        assert_eq!(clock.wall(), Timestamp::from_millis(1 << 40));
+    }
+}

@@ -1,0 +1,92 @@
+//! What may be wrong with the settings, told so that an operator can put it right.
+//!
+//! Each error is one line: where it was said, what was said, what would be right. No line shows a secret.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+/// Everything that is wrong with the settings; displayed one per line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub(super) Vec<ConfigError>);
+
+impl ConfigErrors {
+    /// The errors; at least one.
+    pub fn errors(&self) -> &[ConfigError] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            write!(f, "{}{error}", if i == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// One thing that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there, or may not be read.
+    #[error("{}: cannot read the configuration file: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        cause: String,
+    },
+    /// The file is not TOML.
+    #[error("{origin}: not valid TOML: {message}")]
+    Syntax {
+        /// File and line.
+        origin: Origin,
+        /// What the parser says.
+        message: String,
+    },
+    /// There is no such setting.
+    #[error("{unknown}; {remedy}")]
+    Unknown {
+        /// Which one, and where it was given.
+        unknown: String,
+        /// What may have been meant.
+        remedy: String,
+    },
+    /// A value that its setting cannot have.
+    #[error("{origin}: {key} {said}; {rule}")]
+    Value {
+        /// Who gave it.
+        origin: Origin,
+        /// The setting.
+        key: &'static str,
+        /// What was said, as far as it may be shown.
+        said: String,
+        /// What would be right.
+        rule: String,
+    },
+    /// Settings that cannot hold together.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+/// Who gave a setting its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of the file.
+    File(Arc<std::path::Path>, usize),
+    /// An environment variable.
+    Variable(String),
+    /// A flag.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}

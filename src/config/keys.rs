@@ -1,0 +1,351 @@
+//! The table of keys: one entry for each setting.
+//!
+//! A key is declared here and nowhere else, except that `config/guardbeat.toml` documents it (a test compares the two)
+//! and that its value has a field in [`Config`].
+
+use std::{fmt, ops::RangeInclusive};
+
+use self::KeyDefault::{Derived, Value as Fixed};
+use super::{
+    Config, LogFormat, TlsMode,
+    rules::{Draft, TlsModeName},
+    texts::{certificate_name, choice, log_level, origin, store_text, store_url, token},
+    value::{Value, Wrong, quoted},
+};
+use crate::limits::{LIVENESS_MAX_MS, MAX_AGENTS_CEILING, TIMEOUT_MIN_MS};
+
+/// Most worker threads.
+pub(super) const WORKERS_MAX: usize = 64;
+const PER_WORKER: RangeInclusive<u64> = 1..=1_000_000;
+const MILLISECONDS: &str = "a whole number of milliseconds";
+const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8443 or [::1]:8443";
+
+/// Puts a value into the draft, if it is one the key can have.
+pub(super) type Set = fn(&mut Draft, &Value) -> Result<(), Wrong>;
+
+/// One setting: `section.field` in the file.
+#[derive(Debug)]
+pub struct Key {
+    /// `section.field`.
+    pub name: &'static str,
+    /// The variable of the Panguard Manager that sets it too; [`Key::variable`] wins over it.
+    pub alias: Option<&'static str>,
+    /// What holds when nobody sets it.
+    pub default: KeyDefault,
+    /// What it is, in a few words.
+    pub about: &'static str,
+    /// Whether its value may be shown to nobody.
+    pub secret: bool,
+    /// Whether part of its value may be a password.
+    pub(super) may_hold_password: bool,
+    pub(super) set: Set,
+    /// What the alias sets, if only part of the value.
+    pub(super) set_part: Option<Set>,
+    /// The value as TOML; none if it has none.
+    pub(super) show: fn(&Config) -> Option<String>,
+}
+
+/// What holds when nobody sets a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyDefault {
+    /// This, written as in the file.
+    Value(&'static str),
+    /// Something that depends, in words.
+    Derived(&'static str),
+}
+
+impl fmt::Display for KeyDefault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(text) | Self::Derived(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Key {
+    const fn new(
+        name: &'static str,
+        default: KeyDefault,
+        about: &'static str,
+        set: Set,
+        show: fn(&Config) -> Option<String>,
+    ) -> Self {
+        Self { name, alias: None, default, about, secret: false, may_hold_password: false, set, set_part: None, show }
+    }
+
+    const fn alias(mut self, name: &'static str) -> Self {
+        self.alias = Some(name);
+        self
+    }
+
+    const fn alias_for_part(mut self, name: &'static str, set: Set) -> Self {
+        self.alias = Some(name);
+        self.set_part = Some(set);
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    const fn may_hold_password(mut self) -> Self {
+        self.may_hold_password = true;
+        self
+    }
+
+    /// The environment variable that sets it: `GUARDBEAT_SECTION__FIELD`.
+    pub fn variable(&self) -> String {
+        format!("GUARDBEAT_{}", self.name.replace('.', "__").to_uppercase())
+    }
+
+    /// Every environment variable that sets it.
+    pub fn variables(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.variable()).chain(self.alias.map(String::from))
+    }
+
+    /// The section of the file it stands in.
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// Its name within the section.
+    pub fn field(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, field)| field)
+    }
+
+    /// The key of this name.
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|key| key.name == name)
+    }
+}
+
+/// Every setting, section by section.
+pub static KEYS: &[Key] = &[
+    Key::new(
+        "server.listen",
+        Fixed("\"127.0.0.1:8443\""),
+        "address and port of the API",
+        |d, v| put(&mut d.config.server.listen, v.parsed(ADDRESS)),
+        |c| show(quoted(&c.server.listen.to_string())),
+    )
+    .alias_for_part("MANAGER_PORT", |d, v| {
+        let port = v.number("a port: a whole number", 0..=u16::MAX.into())?;
+        d.config.server.listen.set_port(port);
+        Ok(())
+    }),
+    Key::new(
+        "server.workers",
+        Derived("one per processor"),
+        "worker threads, each with its share of the fleet",
+        |d, v| put(&mut d.config.server.workers, v.number("a whole number of threads", 1..=WORKERS_MAX as u64)),
+        |c| show(c.server.workers),
+    ),
+    Key::new(
+        "server.data_dir",
+        Fixed("\"./data\""),
+        "folder for all that the process keeps",
+        |d, v| put(&mut d.config.server.data_dir, v.path()),
+        |c| show(quoted(&c.server.data_dir.to_string_lossy())),
+    ),
+    Key::new(
+        "server.cors_allowed_origins",
+        Fixed("[]"),
+        "origins whose scripts may use the API",
+        |d, v| {
+            let right = "* or an origin such as https://dashboard.example:8080, without a path";
+            put(&mut d.config.server.cors_allowed_origins, v.list(right, origin))
+        },
+        |c| show_list(&c.server.cors_allowed_origins),
+    )
+    .alias("CORS_ALLOWED_ORIGINS"),
+    Key::new(
+        "server.trusted_proxies",
+        Fixed("[]"),
+        "peers whose X-Forwarded-For is believed",
+        |d, v| put(&mut d.config.server.trusted_proxies, v.networks()),
+        |c| show_list(&c.server.trusted_proxies),
+    ),
+    Key::new(
+        "server.max_connections",
+        Fixed("25000"),
+        "open connections per worker",
+        |d, v| put(&mut d.config.server.max_connections, v.number("a whole number of connections", PER_WORKER)),
+        |c| show(c.server.max_connections),
+    ),
+    Key::new(
+        "server.keep_alive_ms",
+        Fixed("75000"),
+        "an idle connection is closed after this",
+        |d, v| put(&mut d.config.server.keep_alive_ms, v.number(MILLISECONDS, 1_000..=3_600_000)),
+        |c| show(c.server.keep_alive_ms),
+    ),
+    Key::new(
+        "server.shutdown_grace_ms",
+        Fixed("10000"),
+        "how long a shutdown waits for requests that are being answered",
+        |d, v| put(&mut d.config.server.shutdown_grace_ms, v.number(MILLISECONDS, 0..=600_000)),
+        |c| show(c.server.shutdown_grace_ms),
+    ),
+    Key::new(
+        "server.allow_exposed",
+        Fixed("false"),
+        "accept listeners that other machines can reach and that the rules would refuse",
+        |d, v| put(&mut d.config.server.allow_exposed, v.boolean()),
+        |c| show(c.server.allow_exposed),
+    ),
+    Key::new(
+        "auth.admin_token",
+        Derived("one is generated, kept in the data folder and printed at start"),
+        "the administrator's token",
+        |d, v| put(&mut d.config.auth.admin_token, token(v).map(Some)),
+        |c| c.auth.admin_token.as_ref().map(|_| "\"[redacted]\"".into()),
+    )
+    .alias("MANAGER_AUTH_TOKEN")
+    .secret(),
+    Key::new(
+        "auth.open_enrollment",
+        Fixed("[]"),
+        "networks from which an agent may register without a token",
+        |d, v| put(&mut d.config.auth.open_enrollment, v.networks()),
+        |c| show_list(&c.auth.open_enrollment),
+    ),
+    Key::new(
+        "liveness.timeout_ms",
+        Fixed("60000"),
+        "the interval at which agents are expected to beat",
+        |d, v| put(&mut d.config.liveness.timeout_ms, v.number(MILLISECONDS, TIMEOUT_MIN_MS..=LIVENESS_MAX_MS)),
+        |c| show(c.liveness.timeout_ms),
+    )
+    .alias("MANAGER_HEARTBEAT_TIMEOUT_MS"),
+    Key::new(
+        "liveness.grace_ms",
+        Derived("half of timeout_ms"),
+        "how late a heartbeat may be",
+        |d, v| put(&mut d.grace_ms, v.number(MILLISECONDS, 0..=LIVENESS_MAX_MS).map(Some)),
+        |c| show(c.liveness.grace_ms),
+    ),
+    Key::new(
+        "liveness.offline_after_ms",
+        Derived("300000, or twice timeout_ms + grace_ms if that is more"),
+        "silence that makes an agent offline",
+        |d, v| put(&mut d.offline_after_ms, v.number(MILLISECONDS, 1..=LIVENESS_MAX_MS).map(Some)),
+        |c| show(c.liveness.offline_after_ms),
+    ),
+    Key::new(
+        "liveness.restart_grace_ms",
+        Derived("timeout_ms + grace_ms"),
+        "after a start no agent turns stale within this",
+        |d, v| put(&mut d.restart_grace_ms, v.number(MILLISECONDS, 0..=LIVENESS_MAX_MS).map(Some)),
+        |c| show(c.liveness.restart_grace_ms),
+    ),
+    Key::new(
+        "store.url",
+        Fixed("\"embedded:\""),
+        "which store, and where",
+        |d, v| put(&mut d.config.store.url, store_url(v)),
+        |c| show(store_text(&c.store.url)),
+    )
+    .alias("REDIS_URL")
+    .may_hold_password(),
+    Key::new(
+        "store.flush_interval_ms",
+        Fixed("100"),
+        "how often the last heartbeats are written",
+        |d, v| put(&mut d.config.store.flush_interval_ms, v.number(MILLISECONDS, 10..=10_000)),
+        |c| show(c.store.flush_interval_ms),
+    ),
+    Key::new(
+        "tls.mode",
+        Fixed("\"self-signed\""),
+        "where the certificate of the API comes from",
+        |d, v| {
+            let modes = TlsModeName::ALL.map(|mode| (mode.name(), mode));
+            put(&mut d.tls_mode, choice(v, &modes))
+        },
+        |c| show(quoted(TlsModeName::of(&c.tls.mode).name())),
+    ),
+    Key::new(
+        "tls.cert_file",
+        Derived("none; needed when mode is \"files\""),
+        "the certificate and those that lead from it to a root, in PEM form",
+        |d, v| put(&mut d.cert_file, v.path().map(Some)),
+        |c| match &c.tls.mode {
+            TlsMode::Files { cert, key: _ } => show(quoted(&cert.to_string_lossy())),
+            TlsMode::SelfSigned | TlsMode::Off => None,
+        },
+    ),
+    Key::new(
+        "tls.key_file",
+        Derived("none; needed when mode is \"files\""),
+        "the private key of the certificate, in PEM form",
+        |d, v| put(&mut d.key_file, v.path().map(Some)),
+        |c| match &c.tls.mode {
+            TlsMode::Files { cert: _, key } => show(quoted(&key.to_string_lossy())),
+            TlsMode::SelfSigned | TlsMode::Off => None,
+        },
+    ),
+    Key::new(
+        "tls.names",
+        Fixed("[]"),
+        "further names and addresses in the self-made certificate",
+        |d, v| put(&mut d.config.tls.names, v.list("a DNS name or an IP address", certificate_name)),
+        |c| show_list(&c.tls.names),
+    ),
+    Key::new(
+        "metrics.listen",
+        Fixed("\"127.0.0.1:9464\""),
+        "address and port of the operations listener",
+        |d, v| put(&mut d.config.metrics.listen, v.parsed(ADDRESS)),
+        |c| show(quoted(&c.metrics.listen.to_string())),
+    ),
+    Key::new(
+        "limits.max_agents",
+        Fixed("20000000"),
+        "agents in the fleet",
+        |d, v| put(&mut d.config.limits.max_agents, v.number("a whole number of agents", 1..=MAX_AGENTS_CEILING)),
+        |c| show(c.limits.max_agents),
+    )
+    .alias("MANAGER_MAX_AGENTS"),
+    Key::new(
+        "limits.max_in_flight",
+        Fixed("10000"),
+        "requests being answered at one time, per worker",
+        |d, v| put(&mut d.config.limits.max_in_flight, v.number("a whole number of requests", PER_WORKER)),
+        |c| show(c.limits.max_in_flight),
+    ),
+    Key::new(
+        "log.level",
+        Fixed("\"info\""),
+        "what is logged: a level, or levels by module",
+        |d, v| put(&mut d.config.log.level, log_level(v)),
+        |c| show(quoted(&c.log.level)),
+    ),
+    Key::new(
+        "log.format",
+        Fixed("\"text\""),
+        "for whom: people or programs",
+        |d, v| put(&mut d.config.log.format, choice(v, &[("text", LogFormat::Text), ("json", LogFormat::Json)])),
+        |c| {
+            show(quoted(match c.log.format {
+                LogFormat::Text => "text",
+                LogFormat::Json => "json",
+            }))
+        },
+    ),
+];
+
+fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
+    *place = value?;
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what `Key::show` returns")]
+fn show(value: impl ToString) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn show_list<T: ToString>(items: &[T]) -> Option<String> {
+    let items: Vec<_> = items.iter().map(|item| quoted(&item.to_string())).collect();
+    show(format!("[{}]", items.join(", ")))
+}

@@ -1,0 +1,277 @@
+//! The settings: defaults, over them a file, the environment and flags, as one checked [`Config`].
+//!
+//! Promises: a [`Config`] is complete, every value is within its bounds and no two contradict each other, so nobody
+//! checks again; whatever is wrong is told all at once, with where it was said and what would be right; secrets appear
+//! neither in errors nor in [`Config::describe`] nor in `Debug`. Nothing here reads the environment or the command
+//! line: both are handed in.
+//!
+//! - [`keys`](self::KEYS): the table of keys, one entry for each: names, default, how to read it, how to show it.
+//! - `layers`: who said what: file, environment and flags as a list of settings with their origins.
+//! - `texts`: what a token, an origin, a log filter must look like.
+//! - `value`: one given value, and how to make a number, an address, a list of it.
+//! - `rules`: defaults that follow from other settings, and what contradicts what.
+//! - `errors`: how all of that is told.
+
+mod errors;
+mod keys;
+mod layers;
+mod rules;
+#[cfg(test)]
+mod tests;
+mod texts;
+mod value;
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
+    path::{Path, PathBuf},
+};
+
+use ipnet::IpNet;
+
+pub use self::{
+    errors::{ConfigError, ConfigErrors, Origin},
+    keys::{KEYS, Key, KeyDefault},
+};
+use self::{
+    layers::{Layers, Setting},
+    rules::{Draft, Sources},
+};
+use crate::store::StoreUrl;
+
+/// All settings of one daemon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The HTTPS API, and what the whole process shares.
+    pub server: ServerConfig,
+    /// Who may do what.
+    pub auth: AuthConfig,
+    /// How silence is judged.
+    pub liveness: LivenessConfig,
+    /// Where the fleet survives the process.
+    pub store: StoreConfig,
+    /// The certificate of the API.
+    pub tls: TlsConfig,
+    /// The operations listener.
+    pub metrics: MetricsConfig,
+    /// What the process takes on at most.
+    pub limits: LimitsConfig,
+    /// What it says while it runs.
+    pub log: LogConfig,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Where the API listens. Port 0: any free one.
+    pub listen: SocketAddr,
+    /// Worker threads, each with its share of the fleet: 1 to 64.
+    pub workers: usize,
+    /// Folder for all that the process keeps; relative to the working directory.
+    pub data_dir: PathBuf,
+    /// Origins whose scripts may use the API: `*`, or `scheme://host[:port]` as a browser sends it (lower case,
+    /// without the scheme's own port).
+    pub cors_allowed_origins: Vec<String>,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Open connections per worker: 1 to 1,000,000.
+    pub max_connections: usize,
+    /// An idle connection is closed after this: 1,000 to 3,600,000.
+    pub keep_alive_ms: u64,
+    /// How long a shutdown waits for requests that are being answered: 0 to 600,000.
+    pub shutdown_grace_ms: u64,
+    /// The operator accepts listeners that the rules would refuse to expose to other machines.
+    pub allow_exposed: bool,
+}
+
+/// `[auth]`
+#[derive(Clone, PartialEq)]
+pub struct AuthConfig {
+    /// The administrator's token: 8 to 256 visible ASCII characters. None: one is generated and kept in the data folder.
+    pub admin_token: Option<String>,
+    /// Networks from which an agent may register without a token.
+    pub open_enrollment: Vec<IpNet>,
+}
+
+/// `[liveness]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LivenessConfig {
+    /// The interval at which agents are expected to beat: [`TIMEOUT_MIN_MS`](crate::limits::TIMEOUT_MIN_MS) to
+    /// [`LIVENESS_MAX_MS`](crate::limits::LIVENESS_MAX_MS).
+    pub timeout_ms: u64,
+    /// How late a heartbeat may be: up to [`LIVENESS_MAX_MS`](crate::limits::LIVENESS_MAX_MS).
+    pub grace_ms: u64,
+    /// Silence that makes an agent offline: more than `timeout_ms + grace_ms`, up to
+    /// [`LIVENESS_MAX_MS`](crate::limits::LIVENESS_MAX_MS).
+    pub offline_after_ms: u64,
+    /// After a start no agent turns stale within this: up to [`LIVENESS_MAX_MS`](crate::limits::LIVENESS_MAX_MS).
+    pub restart_grace_ms: u64,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoreConfig {
+    /// Which store, and where.
+    pub url: StoreUrl,
+    /// How often the last heartbeats are written, and so how many of them a crash may cost: 10 to 10,000.
+    pub flush_interval_ms: u64,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsConfig {
+    /// Where the certificate comes from.
+    pub mode: TlsMode,
+    /// DNS names and IP addresses in the self-made certificate, besides those it always has.
+    pub names: Vec<String>,
+}
+
+/// Where the certificate of the API comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// From a local authority in the data folder.
+    SelfSigned,
+    /// From files in PEM form; relative to the working directory.
+    Files {
+        /// The certificate and those that lead from it to a root.
+        cert: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// There is none: plain HTTP.
+    Off,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct MetricsConfig {
+    /// Where the operations listener listens, in plain HTTP and without a token. Port 0: any free one.
+    pub listen: SocketAddr,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LimitsConfig {
+    /// Agents in the fleet: 1 to [`MAX_AGENTS_CEILING`](crate::limits::MAX_AGENTS_CEILING).
+    pub max_agents: u64,
+    /// Requests being answered at one time, per worker: 1 to 1,000,000.
+    pub max_in_flight: usize,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// Directives of a tracing `EnvFilter`, such as `info,guardbeat::store=debug`.
+    pub level: String,
+    /// For whom the lines are written.
+    pub format: LogFormat,
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Text,
+    /// Programs: one JSON object per line.
+    Json,
+}
+
+impl Config {
+    /// The settings that follow from a file (if any), the environment and flags, each over the ones before.
+    ///
+    /// A flag is the key it sets, its value and the flag's name: `("server.listen", "0.0.0.0:8443", "--listen")`.
+    ///
+    /// # Errors
+    /// All that is wrong, in the order file, environment, flags, contradictions.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: &[(&'static str, String, &'static str)],
+    ) -> Result<Self, ConfigErrors> {
+        let Layers { settings, mut errors, complete } = Layers::gather(file, env, flags);
+        let mut draft = Draft::default();
+        let (mut sources, mut refused) = (Sources::new(), BTreeSet::new());
+        for Setting { key, part, value, origin } in settings {
+            let set = key.set_part.filter(|_| part).unwrap_or(key.set);
+            match set(&mut draft, &value) {
+                Ok(()) => {
+                    let rest = sources.get(key.name).filter(|_| part);
+                    let source = rest.map_or(format!("from {origin}"), |rest| format!("{rest} and {origin}"));
+                    sources.insert(key.name, source);
+                }
+                Err(wrong) => {
+                    refused.insert(key.name);
+                    errors.push(wrong.told(key, &value, origin));
+                }
+            }
+        }
+        let (config, contradictions) = draft.settle(&sources, &refused);
+        // Of a file that could not be read whole nobody knows whether it contradicts itself.
+        if complete {
+            errors.extend(contradictions);
+        }
+        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// The settings as a file that would set exactly these; the administrator's token is left out.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        let mut section = "";
+        for key in KEYS {
+            if key.section() != section {
+                let gap = if section.is_empty() { "" } else { "\n" };
+                section = key.section();
+                text.push_str(&format!("{gap}[{section}]\n"));
+            }
+            match (key.show)(self) {
+                Some(_) if key.secret => text.push_str(&format!("# {} is set; it is not shown\n", key.field())),
+                Some(value) => text.push_str(&format!("{} = {value}\n", key.field())),
+                None => text.push_str(&format!("# {}: {}\n", key.field(), key.default)),
+            }
+        }
+        text
+    }
+
+    /// The defaults, before those that depend on other settings have been worked out.
+    fn unsettled() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            server: ServerConfig {
+                listen: local(8443),
+                workers: cores.min(keys::WORKERS_MAX),
+                data_dir: "./data".into(),
+                cors_allowed_origins: Vec::new(),
+                trusted_proxies: Vec::new(),
+                max_connections: 25_000,
+                keep_alive_ms: 75_000,
+                shutdown_grace_ms: 10_000,
+                allow_exposed: false,
+            },
+            auth: AuthConfig { admin_token: None, open_enrollment: Vec::new() },
+            liveness: LivenessConfig { timeout_ms: 60_000, grace_ms: 0, offline_after_ms: 0, restart_grace_ms: 0 },
+            store: StoreConfig { url: StoreUrl::Embedded(None), flush_interval_ms: 100 },
+            tls: TlsConfig { mode: TlsMode::SelfSigned, names: Vec::new() },
+            metrics: MetricsConfig { listen: local(9464) },
+            limits: LimitsConfig { max_agents: 20_000_000, max_in_flight: 10_000 },
+            log: LogConfig { level: "info".into(), format: LogFormat::Text },
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Draft::default().settle(&Sources::new(), &BTreeSet::new()).0
+    }
+}
+
+impl fmt::Debug for AuthConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthConfig")
+            .field("admin_token", &self.admin_token.as_ref().map(|_| format_args!("[redacted]")))
+            .field("open_enrollment", &self.open_enrollment)
+            .finish()
+    }
+}

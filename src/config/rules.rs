@@ -1,0 +1,209 @@
+//! Settings that depend on each other: defaults that follow from other settings, and what contradicts what.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use super::{Config, TlsMode, errors::ConfigError, keys::Key};
+use crate::limits::LIVENESS_MAX_MS;
+
+/// `offline_after_ms` when nobody sets it, unless it would be too little.
+const OFFLINE_AFTER_DEFAULT_MS: u64 = 300_000;
+
+/// For each key that somebody set: who, as in "from flag --listen".
+pub(super) type Sources = BTreeMap<&'static str, String>;
+
+/// Settings that are being gathered: those whose default depends on others are still open.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) config: Config,
+    pub(super) grace_ms: Option<u64>,
+    pub(super) offline_after_ms: Option<u64>,
+    pub(super) restart_grace_ms: Option<u64>,
+    pub(super) tls_mode: TlsModeName,
+    pub(super) cert_file: Option<PathBuf>,
+    pub(super) key_file: Option<PathBuf>,
+}
+
+/// [`TlsMode`] without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TlsModeName {
+    SelfSigned,
+    Files,
+    Off,
+}
+
+impl TlsModeName {
+    pub(super) const ALL: [Self; 3] = [Self::SelfSigned, Self::Files, Self::Off];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::SelfSigned => "self-signed",
+            Self::Files => "files",
+            Self::Off => "off",
+        }
+    }
+
+    pub(super) const fn of(mode: &TlsMode) -> Self {
+        match mode {
+            TlsMode::SelfSigned => Self::SelfSigned,
+            TlsMode::Files { .. } => Self::Files,
+            TlsMode::Off => Self::Off,
+        }
+    }
+}
+
+impl Default for Draft {
+    fn default() -> Self {
+        Self {
+            config: Config::unsettled(),
+            grace_ms: None,
+            offline_after_ms: None,
+            restart_grace_ms: None,
+            tls_mode: TlsModeName::SelfSigned,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+}
+
+impl Draft {
+    /// The settings, and every contradiction between those whose value was not refused already.
+    pub(super) fn settle(self, sources: &Sources, refused: &BTreeSet<&'static str>) -> (Config, Vec<ConfigError>) {
+        let mut config = self.config;
+        let liveness = &mut config.liveness;
+        liveness.grace_ms = self.grace_ms.unwrap_or(liveness.timeout_ms / 2);
+        let stale_after = liveness.timeout_ms + liveness.grace_ms;
+        let offline_by_default = OFFLINE_AFTER_DEFAULT_MS.max(2 * stale_after).min(LIVENESS_MAX_MS);
+        liveness.offline_after_ms = self.offline_after_ms.unwrap_or(offline_by_default);
+        liveness.restart_grace_ms = self.restart_grace_ms.unwrap_or(stale_after.min(LIVENESS_MAX_MS));
+
+        let mut check = Check { sources, refused, config: &config, found: Vec::new() };
+        let files = check.tls_files(self.tls_mode, self.cert_file, self.key_file);
+        check.liveness();
+        check.listeners(self.tls_mode);
+        let contradictions = check.found;
+        config.tls.mode = match (self.tls_mode, files) {
+            (TlsModeName::Files, Some((cert, key))) => TlsMode::Files { cert, key },
+            // Without its files it was a contradiction, or one of them was refused.
+            (TlsModeName::Files, None) | (TlsModeName::SelfSigned, _) => TlsMode::SelfSigned,
+            (TlsModeName::Off, _) => TlsMode::Off,
+        };
+        (config, contradictions)
+    }
+}
+
+/// The search for contradictions.
+struct Check<'a> {
+    sources: &'a Sources,
+    refused: &'a BTreeSet<&'static str>,
+    config: &'a Config,
+    found: Vec<ConfigError>,
+}
+
+impl Check<'_> {
+    /// Notes a contradiction between settings `keys`, unless one of them was refused: then nobody knows.
+    fn refuse(&mut self, keys: &[&str], what: String) {
+        if !keys.iter().any(|key| self.refused.contains(key)) {
+            self.found.push(ConfigError::Contradiction(what));
+        }
+    }
+
+    /// A setting, its value and where that came from.
+    fn cite(&self, name: &'static str) -> String {
+        let value = Key::find(name).and_then(|key| (key.show)(self.config)).unwrap_or_else(|| "not set".into());
+        self.cite_as(name, &value)
+    }
+
+    fn cite_as(&self, name: &'static str, value: &str) -> String {
+        let source = self.sources.get(name).map_or("default", String::as_str);
+        format!("{name} ({value}, {source})")
+    }
+
+    fn liveness(&mut self) {
+        let keys = ["liveness.offline_after_ms", "liveness.timeout_ms", "liveness.grace_ms"];
+        let liveness = &self.config.liveness;
+        if liveness.offline_after_ms <= liveness.timeout_ms + liveness.grace_ms {
+            let [offline, timeout, grace] = keys.map(|key| self.cite(key));
+            self.refuse(
+                &keys,
+                format!("{offline} must exceed {timeout} + {grace}; raise the first or lower the others"),
+            );
+        }
+    }
+
+    /// The files of the certificate, if the mode wants them and they are there.
+    fn tls_files(
+        &mut self,
+        mode: TlsModeName,
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Option<(PathBuf, PathBuf)> {
+        let cited_mode = self.cite_as("tls.mode", &format!("\"{}\"", mode.name()));
+        for (name, file) in [("tls.cert_file", &cert), ("tls.key_file", &key)] {
+            match (mode, file) {
+                (TlsModeName::Files, None) => self.refuse(
+                    &["tls.mode", name],
+                    format!("{cited_mode} needs tls.cert_file and tls.key_file; {name} is not set"),
+                ),
+                (TlsModeName::SelfSigned | TlsModeName::Off, Some(file)) => {
+                    let cited = self.cite_as(name, &format!("{file:?}"));
+                    let remedy = format!("set tls.mode to \"files\" or leave {name} out");
+                    self.refuse(&["tls.mode", name], format!("{cited} contradicts {cited_mode}; {remedy}"));
+                }
+                (TlsModeName::Files, Some(_)) | (TlsModeName::SelfSigned | TlsModeName::Off, None) => {}
+            }
+        }
+        cert.zip(key)
+    }
+
+    fn listeners(&mut self, tls: TlsModeName) {
+        const LISTEN: &str = "server.listen";
+        const METRICS: &str = "metrics.listen";
+        const ALLOW: &str = "server.allow_exposed";
+        let (server, metrics) = (&self.config.server, &self.config.metrics);
+        let (listen, metrics_listen) = (self.cite(LISTEN), self.cite(METRICS));
+        if collide(server.listen, metrics.listen) {
+            let what = format!("{listen} and {metrics_listen} are the same place; give one of them another port");
+            self.refuse(&[LISTEN, METRICS], what);
+        }
+        let accept = "or accept it with --allow-exposed (server.allow_exposed = true)";
+        if is_exposed(server.listen) && !server.allow_exposed {
+            let reachable = format!("{listen} can be reached from other machines, but");
+            if self.config.auth.admin_token.is_none() {
+                let why = "auth.admin_token is not set, and a generated token cannot be known to be safe there";
+                let remedy = "set auth.admin_token (MANAGER_AUTH_TOKEN), listen on 127.0.0.1";
+                let what = format!("{reachable} {why}; {remedy}, {accept}");
+                self.refuse(&[LISTEN, ALLOW, "auth.admin_token"], what);
+            }
+            if tls == TlsModeName::Off {
+                let mode = self.cite_as("tls.mode", "\"off\"");
+                let what = format!(
+                    "{reachable} {mode} would send tokens over the network in clear text; turn TLS on (tls.mode \
+                     \"self-signed\" or \"files\"), listen on 127.0.0.1, {accept}"
+                );
+                self.refuse(&[LISTEN, ALLOW, "tls.mode"], what);
+            }
+        }
+        if is_exposed(metrics.listen) && !server.allow_exposed {
+            let why = "can be reached from other machines, but asks for no token";
+            let remedy = "listen on 127.0.0.1 (the API serves /metrics with the admin token)";
+            self.refuse(&[METRICS, ALLOW], format!("{metrics_listen} {why}; {remedy}, {accept}"));
+        }
+    }
+}
+
+/// Whether other machines may reach it.
+fn is_exposed(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
+/// Whether two listeners cannot have these addresses at the same time.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let (x, y) = (a.ip().to_canonical(), b.ip().to_canonical());
+    // All addresses of IPv6 are, on most systems, those of IPv4 too.
+    let covers = |all: IpAddr, one: IpAddr| all.is_unspecified() && (all.is_ipv6() || one.is_ipv4());
+    a.port() == b.port() && a.port() != 0 && (x == y || covers(x, y) || covers(y, x))
+}

@@ -1,0 +1,99 @@
+//! What a text must be to serve as a setting: a token, an origin, a name in a certificate, a log filter.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    ops::RangeInclusive,
+};
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::value::{Value, Wrong, quoted};
+use crate::store::StoreUrl;
+
+const TOKEN_CHARS: RangeInclusive<usize> = 8..=256;
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Wrong> {
+    let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    let right = all.join(" or ");
+    let text = value.text(&right)?;
+    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| Wrong::must_be(right))
+}
+
+/// A bearer token: it must survive an HTTP header, so no space and nothing beyond ASCII.
+pub(super) fn token(value: &Value) -> Result<String, Wrong> {
+    let right = format!("{} to {} visible ASCII characters", TOKEN_CHARS.start(), TOKEN_CHARS.end());
+    let text = value.text(&right)?;
+    let usable = TOKEN_CHARS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if usable { Ok(text.into()) } else { Err(Wrong::must_be(right)) }
+}
+
+pub(super) fn store_url(value: &Value) -> Result<StoreUrl, Wrong> {
+    value.text("a string such as `embedded:`")?.parse().map_err(Wrong::must_be)
+}
+
+pub(super) fn store_text(url: &StoreUrl) -> String {
+    quoted(&match url {
+        StoreUrl::Embedded(None) => "embedded:".into(),
+        StoreUrl::Embedded(Some(path)) => format!("embedded:{}", path.display()),
+        StoreUrl::Memory => "memory:".into(),
+    })
+}
+
+/// An origin as browsers send it, so that comparing it is enough: lower case, without the scheme's own port.
+pub(super) fn origin(text: &str) -> Option<String> {
+    if text == "*" {
+        return Some(text.into());
+    }
+    let text = text.to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://")?;
+    let mut letters = scheme.bytes();
+    let scheme_is_one = letters.next()?.is_ascii_lowercase()
+        && letters.all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte));
+    // An IPv6 address stands in brackets and has colons of its own.
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        Some(_) | None => (authority, None),
+    };
+    let host_is_one = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    };
+    let port = match port {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>().ok()? {
+            0 => return None,
+            443 if scheme == "https" => None,
+            80 if scheme == "http" => None,
+            port => Some(port),
+        },
+        Some(_) => return None,
+        None => None,
+    };
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    (scheme_is_one && host_is_one).then(|| format!("{scheme}://{host}{port}"))
+}
+
+/// A name that a certificate can carry.
+pub(super) fn certificate_name(text: &str) -> Option<String> {
+    let label_is_one = |label: &str| {
+        let inner = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    // Digits and dots that are no address would be a mistyped one.
+    let could_be_address = name.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_name = name.len() <= 253 && !could_be_address && name.split('.').all(label_is_one);
+    (is_name || text.parse::<IpAddr>().is_ok()).then(|| text.into())
+}
+
+/// Directives of a filter. A word alone must be a level: the filter would take a mistyped one for the name of a module,
+/// and show nothing else.
+pub(super) fn log_level(value: &Value) -> Result<String, Wrong> {
+    let right = "error, warn, info, debug, trace or off, or levels by module such as info,guardbeat::store=debug";
+    let text = value.text(right)?;
+    let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() && !word.is_empty();
+    let words_are_levels = text.split(',').all(|part| part.contains(['=', '[', ']']) || is_level(part.trim()));
+    // The parser of tracing-subscriber 0.3.23 panics on some texts beyond ASCII (` A®=`).
+    let usable = text.is_ascii() && words_are_levels && EnvFilter::builder().parse(text).is_ok();
+    if usable { Ok(text.into()) } else { Err(Wrong::must_be(right)) }
+}

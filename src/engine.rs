@@ -1,0 +1,452 @@
+//! The composition root: builds the parts, starts them, and brings them to an end.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, ServerHandle},
+    middleware::Condition,
+    web,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor, token},
+    banner,
+    clock::Clock,
+    config::{Config, LivenessConfig},
+    fleet::{Heard, Thresholds, TokenHash},
+    http::{ApiState, AuthRules, Gate, operations_routes, routes},
+    lifecycle::{Lifecycle, Phase},
+    limits::{RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
+    metrics::Metrics,
+    private_file,
+    signals::Signals,
+    store::{
+        Chunk, Committer, EmbeddedStore, FlushRules, Loaded, MemoryStore, Store, StoreError, StoreUrl, WriteBehind,
+    },
+    tls::{Tls, TlsError},
+};
+
+/// Why the server cannot start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("{address} ({key}) cannot be listened on: {error}{}", hint(.error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting it comes from.
+        key: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error("the data folder {path} cannot be used: {error}; choose another with --data-dir")]
+    DataDir {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store cannot be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Part of the engine did not start, or did not write its last state.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The operating system refused something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
+
+/// Runs the server until it is told to stop.
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let mut signals = Signals::listen()?;
+    let parts = Parts::build(config).await?;
+    let running = parts.start()?;
+    tokio::select! {
+        started = running.load_fleet() => started?,
+        () = signals.next() => {}
+    }
+    if running.lifecycle.phase() == Phase::Serving {
+        signals.next().await;
+    }
+    tokio::select! {
+        ended = running.drain() => ended,
+        () = signals.next() => {
+            tracing::warn!("told to stop a second time: ending at once");
+            std::process::exit(130);
+        }
+    }
+}
+
+/// Everything, built and not yet started.
+struct Parts {
+    config: Config,
+    api: TcpListener,
+    operations: TcpListener,
+    tls: Option<Tls>,
+    store: Arc<dyn Store>,
+    engine: EngineHandle,
+    admin_token: AdminToken,
+    rules: LivenessRules,
+    flush: FlushRules,
+}
+
+/// The administrator's token, and where it came from.
+struct AdminToken {
+    hash: TokenHash,
+    /// The file it is in, unless it was configured.
+    file: Option<PathBuf>,
+    /// Whether it was made just now.
+    fresh: bool,
+}
+
+impl Parts {
+    async fn build(config: Config) -> Result<Self, ServeError> {
+        let data_dir = &config.server.data_dir;
+        private_file::create_folder(data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
+        let api = listen("server.listen", config.server.listen)?;
+        let operations = listen("metrics.listen", config.metrics.listen)?;
+        let admin_token = admin_token(&config)?;
+
+        let store = open_store(&config)?;
+        let base = store.clock().await?.unwrap_or_default();
+        let rules = liveness_rules(&config.liveness);
+        let clock = Clock::new(config.server.workers, base, Duration::from_millis(config.liveness.grace_ms));
+        let tls = Tls::new(&config.tls, data_dir, config.server.listen.ip(), &clock)?;
+        let engine = EngineHandle::new(
+            config.server.workers,
+            config.limits.max_agents,
+            Committer::start(store.clone()),
+            clock,
+            Arc::new(Metrics::new()),
+        );
+        let flush = FlushRules {
+            interval: Duration::from_millis(config.store.flush_interval_ms),
+            clock_from: clock_from(base, &rules),
+            shard: 0,
+            shards: config.server.workers,
+        };
+        Ok(Self { config, api, operations, tls, store, engine, admin_token, rules, flush })
+    }
+
+    fn start(self) -> Result<Running, ServeError> {
+        let lifecycle = Arc::new(Lifecycle::default());
+        let state = web::Data::new(ApiState {
+            engine: self.engine.clone(),
+            auth: AuthRules {
+                admin_token: self.admin_token.hash,
+                open_enrollment: self.config.auth.open_enrollment.clone(),
+            },
+            trusted_proxies: self.config.server.trusted_proxies.clone(),
+            lifecycle: lifecycle.clone(),
+            started: self.engine.clock().monotonic(),
+        });
+        let addresses = (self.api.local_addr()?, self.operations.local_addr()?);
+        let operations = self.operations_server(state.clone(), lifecycle.clone())?;
+        let api = self.api_server(state, lifecycle.clone())?;
+        let running = Running {
+            api: api.handle(),
+            operations: operations.handle(),
+            addresses,
+            lifecycle,
+            engine: self.engine,
+            store: self.store,
+            config: self.config,
+            tls: self.tls,
+            admin_token: self.admin_token,
+        };
+        actix_rt::spawn(api);
+        actix_rt::spawn(operations);
+        actix_rt::spawn(upkeep(running.engine.metrics().clone()));
+        Ok(running)
+    }
+
+    /// The main listener. Its worker threads are the homes of the shards.
+    fn api_server(&self, state: web::Data<ApiState>, lifecycle: Arc<Lifecycle>) -> Result<Server, ServeError> {
+        let server = &self.config.server;
+        let gate = Gate {
+            lifecycle,
+            max_in_flight: self.config.limits.max_in_flight,
+            tls: self.tls.is_some(),
+            always_open: &["/health", "/metrics"],
+        };
+        let origins = server.cors_allowed_origins.clone();
+        let shards = ShardStarter {
+            next: Arc::default(),
+            engine: self.engine.clone(),
+            store: self.store.clone(),
+            rules: self.rules,
+            flush: self.flush,
+        };
+        let http = HttpServer::new(move || {
+            // Called once on each worker thread.
+            shards.start_next();
+            App::new()
+                .app_data(state.clone())
+                .configure(routes)
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+                .wrap(gate.clone())
+        });
+        let http = http
+            .workers(server.workers)
+            .max_connections(server.max_connections)
+            .keep_alive(Duration::from_millis(server.keep_alive_ms))
+            .tcp_nodelay(true)
+            .shutdown_timeout(0)
+            .disable_signals();
+        let listener = self.api.try_clone()?;
+        let http = match &self.tls {
+            Some(tls) => http.listen_rustls_0_23(listener, tls.server.clone())?,
+            None => http.listen(listener)?,
+        };
+        Ok(http.run())
+    }
+
+    /// The listener for those who run the server: a worker of its own, so that it answers whatever the others do.
+    fn operations_server(&self, state: web::Data<ApiState>, lifecycle: Arc<Lifecycle>) -> Result<Server, ServeError> {
+        let gate = Gate {
+            lifecycle,
+            max_in_flight: self.config.limits.max_in_flight,
+            tls: false,
+            always_open: &["/metrics", "/livez", "/readyz"],
+        };
+        let http =
+            HttpServer::new(move || App::new().app_data(state.clone()).configure(operations_routes).wrap(gate.clone()));
+        Ok(http.workers(1).shutdown_timeout(0).disable_signals().listen(self.operations.try_clone()?)?.run())
+    }
+}
+
+/// Starts the shards, each on the worker thread that calls.
+#[derive(Clone)]
+struct ShardStarter {
+    next: Arc<AtomicUsize>,
+    engine: EngineHandle,
+    store: Arc<dyn Store>,
+    rules: LivenessRules,
+    flush: FlushRules,
+}
+
+impl ShardStarter {
+    fn start_next(&self) {
+        let index = self.next.fetch_add(1, Relaxed);
+        // More often than there are shards only if a worker makes its services anew: it has its shard already.
+        if index < self.flush.shards {
+            let shard = Shard::new(index, &self.engine, self.rules);
+            let rules = FlushRules { shard: index, ..self.flush };
+            let write_behind = WriteBehind::new(
+                shard.clone(),
+                self.store.clone(),
+                self.engine.clock().clone(),
+                self.engine.metrics().clone(),
+                rules,
+            );
+            self.engine.attach(index, ShardActor::start(shard, write_behind));
+        }
+    }
+}
+
+/// The server at work.
+struct Running {
+    api: ServerHandle,
+    operations: ServerHandle,
+    addresses: (SocketAddr, SocketAddr),
+    lifecycle: Arc<Lifecycle>,
+    engine: EngineHandle,
+    store: Arc<dyn Store>,
+    config: Config,
+    tls: Option<Tls>,
+    admin_token: AdminToken,
+}
+
+impl Running {
+    /// Brings the fleet back from the store and goes into service.
+    async fn load_fleet(&self) -> Result<(), ServeError> {
+        let began = self.engine.clock().monotonic();
+        while !self.engine.is_attached() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let loaded = load(&self.engine, &*self.store).await?;
+        let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
+        tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
+        if loaded.corrupt > 0 {
+            self.engine.metrics().corrupt_records.increment(loaded.corrupt);
+            tracing::error!(records = loaded.corrupt, "some records of the store could not be read and were left out");
+        }
+        self.lifecycle.enter(Phase::Serving);
+        print!("{}", self.banner(loaded));
+        Ok(())
+    }
+
+    fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {
+        banner::Banner {
+            api: self.addresses.0,
+            operations: self.addresses.1,
+            data_dir: &self.config.server.data_dir,
+            store: &self.config.store.url,
+            agents: loaded.agents,
+            tls: self.tls.is_some(),
+            ca_file: self.tls.as_ref().and_then(|tls| tls.ca_file.as_deref()),
+            token_file: self.admin_token.file.as_deref(),
+            token_is_new: self.admin_token.fresh,
+        }
+    }
+
+    /// Ends: takes nothing new, finishes what is under way, writes everything down.
+    async fn drain(self) -> Result<(), ServeError> {
+        let grace = Duration::from_millis(self.config.server.shutdown_grace_ms);
+        let deadline = self.engine.clock().monotonic() + grace;
+        tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
+        self.lifecycle.enter(Phase::Draining);
+        self.api.pause().await;
+        while self.lifecycle.in_flight() > 0 {
+            if self.engine.clock().monotonic() >= deadline {
+                tracing::warn!(
+                    requests = self.lifecycle.in_flight(),
+                    "the grace period is over; leaving requests unanswered"
+                );
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // At least a moment for the last write, even if the requests took all the time there was.
+        let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));
+        let flushed = match tokio::time::timeout_at(last, self.engine.drain()).await {
+            Ok(outcome) => outcome.map_err(ServeError::from),
+            Err(_) => {
+                Err(StoreError::unavailable("the last heartbeats could not be written within the grace period").into())
+            }
+        };
+        self.api.stop(false).await;
+        self.operations.stop(false).await;
+        if flushed.is_ok() {
+            tracing::info!("everything is written; bye");
+        }
+        flushed
+    }
+}
+
+/// Loads the fleet from the store and starts its actors.
+pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
+    let (out, mut chunks) = mpsc::channel::<Chunk>(4);
+    let restore = async {
+        while let Some(chunk) = chunks.recv().await {
+            engine.restore(chunk).await?;
+        }
+        Ok::<_, EngineError>(())
+    };
+    let (loaded, restored) = tokio::join!(store.load(out), restore);
+    restored?;
+    engine.begin().await?;
+    Ok(loaded?)
+}
+
+async fn upkeep(metrics: Arc<Metrics>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        metrics.upkeep();
+    }
+}
+
+fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    /// Connections that wait to be accepted: a fleet that comes back all at once. The system may allow less.
+    const BACKLOG: i32 = 16_384;
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    listen().map_err(|error| ServeError::Listen { address, key, error })
+}
+
+fn admin_token(config: &Config) -> Result<AdminToken, ServeError> {
+    if let Some(token) = &config.auth.admin_token {
+        return Ok(AdminToken { hash: TokenHash::of(token), file: None, fresh: false });
+    }
+    let data_dir = &config.server.data_dir;
+    let file = data_dir.join("admin-token");
+    let in_data_dir = |error| ServeError::DataDir { path: file.clone(), error };
+    let (text, fresh) = match std::fs::read_to_string(&file) {
+        Ok(text) if !text.trim().is_empty() => (text, false),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_data_dir(error)),
+        Ok(_) | Err(_) => {
+            let text = token::random_text();
+            private_file::write(&file, &text).map_err(in_data_dir)?;
+            (text, true)
+        }
+    };
+    Ok(AdminToken { hash: TokenHash::of(text.trim()), file: Some(file), fresh })
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
+    let default = || config.server.data_dir.join("store");
+    Ok(match &config.store.url {
+        StoreUrl::Embedded(path) => Arc::new(EmbeddedStore::open(&path.clone().unwrap_or_else(default))?),
+        StoreUrl::Memory => Arc::new(MemoryStore::default()),
+    })
+}
+
+/// How silence is judged under this configuration.
+pub(crate) fn liveness_rules(config: &LivenessConfig) -> LivenessRules {
+    let stale_after_ms = config.timeout_ms + config.grace_ms;
+    LivenessRules {
+        thresholds: Thresholds {
+            stale_after: Duration::from_millis(stale_after_ms),
+            offline_after: Duration::from_millis(config.offline_after_ms),
+        },
+        restart_grace: Duration::from_millis(config.restart_grace_ms),
+        restart_spread: Duration::from_millis((stale_after_ms / RESTART_SPREAD_DIVISOR).min(RESTART_SPREAD_MAX_MS)),
+    }
+}
+
+/// When a run that began at `base` has outlived its restart grace: see [`WriteBehind`].
+pub(crate) fn clock_from(base: Heard, rules: &LivenessRules) -> Heard {
+    base.after(rules.restart_grace + rules.restart_spread)
+}
+
+fn cors(origins: &[String]) -> actix_cors::Cors {
+    let cors = actix_cors::Cors::default()
+        .allowed_methods(["GET", "POST", "DELETE"])
+        .allowed_headers(["authorization", "content-type", "x-request-id"])
+        .expose_headers(["x-request-id", "retry-after"])
+        .max_age(3_600);
+    origins.iter().fold(cors, |cors, origin| match origin.as_str() {
+        "*" => cors.allow_any_origin(),
+        origin => cors.allowed_origin(origin),
+    })
+}
+
+/// Where a listener can be reached from this machine.
+pub(crate) fn host_of(address: SocketAddr) -> String {
+    match address.ip() {
+        ip if ip.is_loopback() || ip.is_unspecified() => format!("localhost:{}", address.port()),
+        IpAddr::V4(_) | IpAddr::V6(_) => address.to_string(),
+    }
+}

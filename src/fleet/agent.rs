@@ -1,0 +1,275 @@
+//! One registered agent: its record, what was last heard of it, and how it is shown.
+
+use std::net::IpAddr;
+
+use super::{
+    agent_id::AgentId,
+    census::{Census, Interned},
+    registration::{MachineKey, Registration, TokenHash},
+    status::{Heard, Liveness, Status},
+    text::Timestamp,
+    view::{AgentDetail, AgentRow},
+    vitals::{Heartbeat, Vitals},
+};
+
+/// Separates the tags of a tag list; no tag can contain it.
+const TAG_SEPARATOR: char = '\n';
+
+/// The strings that the agents of a shard share, each kind with its own census.
+#[derive(Debug, Default)]
+pub struct SharedTexts {
+    /// Operating systems.
+    pub os: Census,
+    /// Guard versions.
+    pub version: Census,
+    /// Tenants.
+    pub org: Census,
+    /// Whole tag lists.
+    pub tags: Census,
+}
+
+/// The state of one agent.
+#[derive(Debug)]
+pub struct Agent {
+    id: AgentId,
+    hostname: Box<str>,
+    os: Interned,
+    version: Interned,
+    org_id: Option<Interned>,
+    tags: Interned,
+    ip: IpAddr,
+    machine: Option<MachineKey>,
+    token: TokenHash,
+    registered_at: Timestamp,
+    last_heartbeat: Timestamp,
+    liveness: Liveness,
+    vitals: Vitals,
+}
+
+/// What a heartbeat leaves in the store: everything of an agent that heartbeats change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastHeartbeat {
+    /// The agent.
+    pub id: AgentId,
+    /// [`Registration::registered_at`] of the registration it belongs to.
+    pub registration: Timestamp,
+    /// When it was heard, for people.
+    pub at: Timestamp,
+    /// When it was heard, in hearing time.
+    pub heard: Heard,
+    /// The version the agent told last, or registered with.
+    pub version: Box<str>,
+    /// The figures it told last.
+    pub vitals: Vitals,
+}
+
+impl Agent {
+    /// An agent that has just registered.
+    pub fn new(registration: Registration, texts: &mut SharedTexts) -> Self {
+        let tags = registration.tags.join("\n");
+        Self {
+            id: registration.id,
+            machine: registration.machine_key(),
+            os: texts.os.acquire(&registration.os),
+            version: texts.version.acquire(&registration.version),
+            org_id: registration.org_id.as_deref().map(|org| texts.org.acquire(org)),
+            tags: texts.tags.acquire(&tags),
+            hostname: registration.hostname,
+            ip: registration.ip,
+            token: registration.token,
+            registered_at: registration.registered_at,
+            last_heartbeat: registration.registered_at,
+            liveness: Liveness { last_heard: registration.heard_at },
+            vitals: Vitals::default(),
+        }
+    }
+
+    /// Gives the shared strings back. Called once, when the agent leaves the shard or its record is replaced.
+    pub fn release(&self, texts: &mut SharedTexts) {
+        texts.os.release(&self.os);
+        texts.version.release(&self.version);
+        texts.tags.release(&self.tags);
+        if let Some(org) = &self.org_id {
+            texts.org.release(org);
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> AgentId {
+        self.id
+    }
+
+    /// Its tenant.
+    pub fn org_id(&self) -> Option<&str> {
+        self.org_id.as_deref()
+    }
+
+    /// Its tags.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        // `split` yields one empty piece for an empty list.
+        self.tags.split(TAG_SEPARATOR).filter(|tag| !tag.is_empty())
+    }
+
+    /// The key of its machine, if it registered with an identity.
+    pub fn machine(&self) -> Option<MachineKey> {
+        self.machine
+    }
+
+    /// Hash of its own token.
+    pub fn token(&self) -> &TokenHash {
+        &self.token
+    }
+
+    /// When it registered (again).
+    pub fn registered_at(&self) -> Timestamp {
+        self.registered_at
+    }
+
+    /// What decides its status.
+    pub fn liveness(&self) -> Liveness {
+        self.liveness
+    }
+
+    /// Replaces its liveness, when the engine starts again.
+    pub fn set_liveness(&mut self, liveness: Liveness) {
+        self.liveness = liveness;
+    }
+
+    /// Takes over a heartbeat that was heard now.
+    pub fn heard(&mut self, heartbeat: Heartbeat, at: Timestamp, now: Heard, texts: &mut SharedTexts) {
+        self.last_heartbeat = at;
+        self.liveness.last_heard = now;
+        self.vitals.update(heartbeat.vitals);
+        if let Some(version) = heartbeat.version {
+            self.set_version(&version, texts);
+        }
+    }
+
+    fn set_version(&mut self, version: &str, texts: &mut SharedTexts) {
+        if *self.version != *version {
+            let newer = texts.version.acquire(version);
+            texts.version.release(&self.version);
+            self.version = newer;
+        }
+    }
+
+    /// What the store must know of its last heartbeat.
+    pub fn last_heartbeat(&self) -> LastHeartbeat {
+        LastHeartbeat {
+            id: self.id,
+            registration: self.registered_at,
+            at: self.last_heartbeat,
+            heard: self.liveness.last_heard,
+            version: (*self.version).into(),
+            vitals: self.vitals.clone(),
+        }
+    }
+
+    /// Takes over what the store knew of its last heartbeat; one of an earlier registration is ignored.
+    pub fn restore(&mut self, last: LastHeartbeat, texts: &mut SharedTexts) {
+        if last.registration != self.registered_at {
+            return;
+        }
+        self.last_heartbeat = last.at;
+        self.liveness.last_heard = last.heard;
+        self.vitals = last.vitals;
+        self.set_version(&last.version, texts);
+    }
+
+    /// How it is shown in a list.
+    pub fn row(&self, status: Status) -> AgentRow<'_> {
+        AgentRow {
+            id: self.id,
+            hostname: &self.hostname,
+            os: &self.os,
+            version: &self.version,
+            ip: self.ip,
+            status,
+            tags: self.tags().collect(),
+            last_heartbeat: self.last_heartbeat,
+            registered_at: self.registered_at,
+            org_id: self.org_id(),
+        }
+    }
+
+    /// How it is shown alone.
+    pub fn detail(&self, status: Status) -> AgentDetail<'_> {
+        // No endpoint takes threats or policies yet, so there are none.
+        AgentDetail { row: self.row(status), vitals: &self.vitals, recent_threats: 0, active_policy_version: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{HeartbeatBody, Text};
+
+    fn registration() -> Registration {
+        Registration {
+            id: AgentId::new(7),
+            hostname: "web-1".into(),
+            os: "linux".into(),
+            version: "1.2.0".into(),
+            ip: "203.0.113.10".parse().unwrap(),
+            org_id: Some("acme".into()),
+            tags: vec!["production".into(), "web".into()],
+            machine_id: None,
+            registered_at: Timestamp::from_millis(1_000),
+            heard_at: Heard::from_micros(5),
+            token: TokenHash::of("secret"),
+        }
+    }
+
+    fn heartbeat(json: &str) -> Heartbeat {
+        serde_json::from_str::<HeartbeatBody>(json).unwrap().try_into().unwrap()
+    }
+
+    #[test]
+    fn an_agent_is_shown_as_it_registered() {
+        let mut texts = SharedTexts::default();
+        let agent = Agent::new(registration(), &mut texts);
+        assert_eq!(
+            serde_json::to_value(agent.row(Status::Online)).unwrap(),
+            serde_json::json!({
+                "id": "agent-0000000000000007", "hostname": "web-1", "os": "linux", "version": "1.2.0",
+                "ip": "203.0.113.10", "status": "online", "tags": ["production", "web"], "org_id": "acme",
+                "lastHeartbeat": "1970-01-01T00:00:01.000Z", "registeredAt": "1970-01-01T00:00:01.000Z",
+            })
+        );
+        let untagged = Agent::new(Registration { tags: vec![], org_id: None, ..registration() }, &mut texts);
+        let shown = serde_json::to_value(untagged.row(Status::Stale)).unwrap();
+        assert_eq!(shown["tags"], serde_json::json!([]));
+        assert!(shown.get("org_id").is_none());
+    }
+
+    #[test]
+    fn an_upgrade_told_by_a_heartbeat_shows_and_is_counted() {
+        let mut texts = SharedTexts::default();
+        let mut agent = Agent::new(registration(), &mut texts);
+        let beat = Heartbeat { version: Some(Text::new("version", "2.0").unwrap()), ..Heartbeat::default() };
+        agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
+        assert_eq!(agent.row(Status::Online).version, "2.0");
+        assert_eq!(texts.version.top(9), (vec![("2.0".into(), 1)], 0));
+        agent.release(&mut texts);
+        assert_eq!(texts.version.top(9), (vec![], 0));
+    }
+
+    #[test]
+    fn a_restored_heartbeat_brings_back_all_it_changed_unless_it_is_of_an_earlier_registration() {
+        let mut texts = SharedTexts::default();
+        let mut agent = Agent::new(registration(), &mut texts);
+        let beat = heartbeat(r#"{"cpu":1.5,"version":"3","mode":"learning"}"#);
+        agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
+        let last = agent.last_heartbeat();
+
+        let mut restored = Agent::new(registration(), &mut texts);
+        restored.restore(last.clone(), &mut texts);
+        assert_eq!(restored.last_heartbeat(), last);
+
+        let mut newer =
+            Agent::new(Registration { registered_at: Timestamp::from_millis(1_001), ..registration() }, &mut texts);
+        newer.restore(last, &mut texts);
+        assert_eq!(newer.vitals, Vitals::default());
+        assert_eq!(newer.liveness().last_heard, Heard::from_micros(5));
+    }
+}

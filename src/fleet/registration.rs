@@ -1,0 +1,257 @@
+//! Joining the fleet: what an agent says of itself, and what is kept of it.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{
+    agent_id::AgentId,
+    status::Heard,
+    text::{FieldError, Text, Timestamp},
+};
+use crate::limits::{
+    HOSTNAME_MAX_CHARS, MACHINE_ID_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, TAGS_MAX,
+    VERSION_MAX_CHARS,
+};
+
+/// What an agent that wants to join says of itself, validated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnrolmentRequest {
+    /// Name of its machine; not unique in real fleets.
+    pub hostname: Text<HOSTNAME_MAX_CHARS>,
+    /// Operating system, free text.
+    pub os: Text<OS_MAX_CHARS>,
+    /// Version of the Guard.
+    pub version: Text<VERSION_MAX_CHARS>,
+    /// Address it gave; without one, that of its connection is taken.
+    pub ip: Option<IpAddr>,
+    /// Tenant.
+    pub org_id: Option<Text<ORG_ID_MAX_CHARS>>,
+    /// Tags without duplicates, in the order given.
+    pub tags: Vec<Text<TAG_MAX_CHARS>>,
+    /// Identity of its machine: the same tenant and identity registering again is the same agent.
+    pub machine_id: Option<Text<MACHINE_ID_MAX_CHARS>>,
+}
+
+/// The body of a registration as it is sent. Unknown fields are ignored; `null` is the same as left out.
+#[derive(Debug, Default, Deserialize)]
+pub struct RegistrationBody {
+    hostname: Option<Box<str>>,
+    os: Option<Box<str>>,
+    version: Option<Box<str>>,
+    ip: Option<Box<str>>,
+    #[serde(alias = "organizationId")]
+    org_id: Option<Box<str>>,
+    tags: Option<Vec<Box<str>>>,
+    #[serde(alias = "machineId")]
+    machine_id: Option<Box<str>>,
+}
+
+/// What each field of a registration must be, for the error that names it.
+pub const REGISTRATION_FIELDS: &[(&str, &str)] = &[
+    ("hostname", "a string of 1 to 255 characters"),
+    ("os", "a string of 1 to 128 characters"),
+    ("version", "a string of 1 to 64 characters"),
+    ("ip", "an IPv4 or IPv6 address"),
+    ("org_id", "a string of 1 to 64 characters"),
+    ("organizationId", "a string of 1 to 64 characters"),
+    ("tags", "an array of at most 32 strings of 1 to 64 characters"),
+    ("machine_id", "a string of 1 to 128 characters"),
+    ("machineId", "a string of 1 to 128 characters"),
+];
+
+/// Why a registration is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRegistration {
+    /// Required fields that were left out.
+    #[error("Missing required field{}: {}", if .0.len() == 1 { "" } else { "s" }, .0.join(", "))]
+    Missing(Vec<&'static str>),
+    /// A field that breaks its rule.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+}
+
+impl TryFrom<RegistrationBody> for EnrolmentRequest {
+    type Error = InvalidRegistration;
+
+    fn try_from(body: RegistrationBody) -> Result<Self, InvalidRegistration> {
+        let (Some(hostname), Some(os), Some(version)) = (&body.hostname, &body.os, &body.version) else {
+            let required = [("hostname", &body.hostname), ("os", &body.os), ("version", &body.version)];
+            let missing = required.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
+            return Err(InvalidRegistration::Missing(missing.collect()));
+        };
+        let ip = body.ip.as_deref().map(|ip| ip.parse()).transpose();
+        Ok(Self {
+            hostname: Text::new("hostname", hostname.clone())?,
+            os: Text::new("os", os.clone())?,
+            version: Text::new("version", version.clone())?,
+            ip: ip.map_err(|_| FieldError::new("ip", "an IPv4 or IPv6 address"))?,
+            org_id: body.org_id.map(|org| Text::new("org_id", org)).transpose()?,
+            tags: unique_tags(body.tags.unwrap_or_default())?,
+            machine_id: body.machine_id.map(|id| Text::new("machine_id", id)).transpose()?,
+        })
+    }
+}
+
+fn unique_tags(tags: Vec<Box<str>>) -> Result<Vec<Text<TAG_MAX_CHARS>>, FieldError> {
+    let mut unique: Vec<Text<TAG_MAX_CHARS>> = Vec::new();
+    for tag in tags {
+        let tag = Text::new("tags", tag)
+            .map_err(|_| FieldError::new("tags", "strings of 1 to 64 characters without control characters"))?;
+        if unique.contains(&tag) {
+            continue;
+        }
+        if unique.len() == TAGS_MAX {
+            return Err(FieldError::new("tags", format!("an array of at most {TAGS_MAX} tags")));
+        }
+        unique.push(tag);
+    }
+    Ok(unique)
+}
+
+/// SHA-256 of a bearer token: all that is kept of it.
+#[derive(Clone, Copy, Debug)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    /// The hash of a token.
+    pub fn of(token: &str) -> Self {
+        Self(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// The hash with these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the hash.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl PartialEq for TokenHash {
+    /// In constant time: how long it takes tells nothing of where the hashes differ.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for TokenHash {}
+
+/// Names one `(org_id, machine_id)`: the first 16 bytes of a SHA-256 over both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MachineKey([u8; 16]);
+
+impl MachineKey {
+    /// The key of a machine of a tenant (or of none).
+    pub fn new(org_id: Option<&str>, machine_id: &str) -> Self {
+        // Neither text holds control characters, so the separators make every pair distinct.
+        let mut hasher = Sha256::new();
+        hasher.update(org_id.map_or(String::new(), |org| format!("{org}\n")));
+        hasher.update(b"\0");
+        hasher.update(machine_id);
+        let hash = hasher.finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        Self(key)
+    }
+
+    /// A small number that spreads keys evenly over `n` places.
+    pub fn place(self, n: usize) -> usize {
+        usize::from(u16::from_le_bytes([self.0[0], self.0[1]])) % n
+    }
+}
+
+/// A registered agent as the store keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The agent's name.
+    pub id: AgentId,
+    /// Name of its machine.
+    pub hostname: Box<str>,
+    /// Operating system.
+    pub os: Box<str>,
+    /// Version of the Guard when it registered.
+    pub version: Box<str>,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Tenant.
+    pub org_id: Option<Box<str>>,
+    /// Tags without duplicates.
+    pub tags: Vec<Box<str>>,
+    /// Identity of its machine.
+    pub machine_id: Option<Box<str>>,
+    /// When it registered (again). Distinguishes the registrations of one agent, so that a heartbeat of an earlier one
+    /// is never taken for one of a later.
+    pub registered_at: Timestamp,
+    /// The same moment in hearing time.
+    pub heard_at: Heard,
+    /// Hash of the token it was given.
+    pub token: TokenHash,
+}
+
+impl Registration {
+    /// The key of its machine, if it told an identity.
+    pub fn machine_key(&self) -> Option<MachineKey> {
+        self.machine_id.as_deref().map(|machine| MachineKey::new(self.org_id.as_deref(), machine))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<EnrolmentRequest, String> {
+        let body: RegistrationBody = serde_json::from_str(json).unwrap();
+        body.try_into().map_err(|refused: InvalidRegistration| refused.to_string())
+    }
+
+    #[test]
+    fn all_missing_fields_are_named_in_one_sentence() {
+        assert_eq!(parse(r#"{"os":"linux","version":"1"}"#).unwrap_err(), "Missing required field: hostname");
+        assert_eq!(parse(r#"{"version":"1","os":null}"#).unwrap_err(), "Missing required fields: hostname, os");
+    }
+
+    #[test]
+    fn duplicate_tags_collapse_and_keep_their_order() {
+        let request = parse(r#"{"hostname":"h","os":"o","version":"v","tags":["b","a","b"]}"#).unwrap();
+        assert_eq!(request.tags.iter().map(|tag| &**tag).collect::<Vec<_>>(), ["b", "a"]);
+    }
+
+    #[test]
+    fn tags_are_counted_after_duplicates_collapsed() {
+        let tags = |n: usize| (0..n).map(|i| format!(r#""t{}""#, i)).collect::<Vec<_>>().join(",");
+        let with = |tags: String| parse(&format!(r#"{{"hostname":"h","os":"o","version":"v","tags":[{tags}]}}"#));
+        assert!(with(tags(32)).is_ok());
+        assert!(with(tags(32) + r#","t0""#).is_ok());
+        assert_eq!(with(tags(33)).unwrap_err(), "tags must be an array of at most 32 tags");
+    }
+
+    #[test]
+    fn aliases_are_accepted() {
+        let json = r#"{"hostname":"h","os":"o","version":"v","organizationId":"acme","machineId":"m"}"#;
+        let request = parse(json).unwrap();
+        assert_eq!(request.org_id.as_deref(), Some("acme"));
+        assert_eq!(request.machine_id.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn tenants_do_not_share_machines() {
+        let key = MachineKey::new(Some("acme"), "m");
+        assert_eq!(key, MachineKey::new(Some("acme"), "m"));
+        for other in [MachineKey::new(None, "m"), MachineKey::new(Some("acm"), "em"), MachineKey::new(Some("b"), "m")] {
+            assert_ne!(key, other);
+        }
+    }
+
+    #[test]
+    fn every_field_has_its_rule_told() {
+        for (field, _) in REGISTRATION_FIELDS {
+            let wrong = format!(r#"{{"{field}":{{}}}}"#);
+            assert!(serde_json::from_str::<RegistrationBody>(&wrong).is_err(), "{field} is a field");
+        }
+    }
+}

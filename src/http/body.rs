@@ -1,0 +1,117 @@
+//! Reading request bodies: bounded in size and time, JSON objects only, errors that name the field.
+
+use std::time::Duration;
+
+use actix_web::{
+    HttpRequest,
+    http::header::{CONTENT_LENGTH, CONTENT_TYPE},
+    web::{Bytes, BytesMut, Payload},
+};
+use futures_util::{FutureExt, StreamExt};
+use serde::de::DeserializeOwned;
+
+use super::envelope::ApiError;
+use crate::limits::{BODY_MAX_BYTES, BODY_TIMEOUT_MS};
+
+/// The rules of the fields of a body: what each must be.
+pub(super) type FieldRules = [(&'static str, &'static str)];
+
+/// Reads the whole body, which may be empty.
+pub(super) async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, ApiError> {
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > BODY_MAX_BYTES as u64) {
+        return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
+    }
+    // A small body has arrived together with its head: no timer and no copy for it.
+    let first = match payload.next().now_or_never() {
+        Some(chunk) => chunk,
+        None => within_time(payload.next()).await?,
+    };
+    let Some(first) = first else {
+        return Ok(Bytes::new());
+    };
+    let first = first.map_err(|error| ApiError::BadRequest(format!("The body cannot be read: {error}")))?;
+    if announced == Some(first.len() as u64) {
+        return Ok(first);
+    }
+    within_time(read_rest(first, payload)).await?
+}
+
+async fn read_rest(first: Bytes, mut payload: Payload) -> Result<Bytes, ApiError> {
+    let mut body = BytesMut::from(first);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| ApiError::BadRequest(format!("The body cannot be read: {error}")))?;
+        if body.len() + chunk.len() > BODY_MAX_BYTES {
+            return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    if body.len() > BODY_MAX_BYTES {
+        return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
+    }
+    Ok(body.freeze())
+}
+
+async fn within_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(Duration::from_millis(BODY_TIMEOUT_MS), reading).await.map_err(|_| ApiError::BodyTimeout)
+}
+
+/// Parses a body that must be a JSON object.
+pub(super) fn parse<T: DeserializeOwned>(
+    request: &HttpRequest,
+    body: &[u8],
+    rules: &FieldRules,
+) -> Result<T, ApiError> {
+    if body.is_empty() {
+        return Err(not_an_object());
+    }
+    if !is_json(request) {
+        return Err(ApiError::NotJson);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| ApiError::BadRequest("The body must be UTF-8".into()))?;
+    // serde would also take an array for a struct.
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+            Ok(_) => not_an_object(),
+            Err(error) => not_json(&error),
+        });
+    }
+    serde_json::from_str(text).map_err(|error| explain::<T>(text, &error, rules))
+}
+
+/// Says which field is wrong and what it must be. Reads the body once more: errors are rare, and the fast path need not
+/// keep track of where it is.
+fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error, rules: &FieldRules) -> ApiError {
+    if !error.is_data() {
+        return not_json(error);
+    }
+    let mut tracked = serde_json::Deserializer::from_str(text);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
+        return not_json(error);
+    };
+    let path = error.path().to_string();
+    let field = path.split(['.', '[']).next().unwrap_or_default();
+    match rules.iter().find(|(name, _)| *name == field) {
+        // A field given twice is the only other thing that can be wrong with one.
+        Some((name, _)) if error.inner().to_string().starts_with("duplicate") => {
+            ApiError::BadRequest(format!("{name} is given twice"))
+        }
+        Some((name, expected)) => ApiError::BadRequest(format!("{name} must be {expected}")),
+        None => ApiError::BadRequest(error.inner().to_string()),
+    }
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    let Some(Ok(kind)) = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str()) else {
+        return false;
+    };
+    kind.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn not_an_object() -> ApiError {
+    ApiError::BadRequest("The body must be a JSON object".into())
+}
+
+fn not_json(error: &serde_json::Error) -> ApiError {
+    ApiError::BadRequest(format!("The body is not valid JSON: {error}"))
+}

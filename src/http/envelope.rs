@@ -1,0 +1,159 @@
+//! How answers look, and the one place that maps errors to statuses.
+//!
+//! Every answer is `{"ok":true,"data":…}` or `{"ok":false,"error":"one clear sentence"}`. A client error says what is wrong
+//! with the request. A server error says what to do; what went wrong inside is for the log.
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{self, ContentType},
+    },
+};
+use serde::Serialize;
+
+use crate::{
+    actors::EngineError,
+    fleet::{FieldError, InvalidRegistration},
+    limits::RETRY_AFTER_SECONDS,
+    store::StoreError,
+};
+
+/// Why a request is not answered with 2xx.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// 400: malformed or out of range.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 401: no token, or a wrong one.
+    #[error("Unauthorized")]
+    Unauthorized,
+    /// 403: a valid token that may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// 404.
+    #[error("{0}")]
+    NotFound(&'static str),
+    /// 405: the path does not have this method.
+    #[error("Method not allowed; this path answers {allow}")]
+    MethodNotAllowed {
+        /// The methods it has.
+        allow: &'static str,
+    },
+    /// 408: the body did not arrive in time.
+    #[error("The body did not arrive in time")]
+    BodyTimeout,
+    /// 409.
+    #[error("{0}")]
+    Conflict(String),
+    /// 413.
+    #[error("The body is larger than {most} bytes")]
+    BodyTooLarge {
+        /// The most it may have.
+        most: usize,
+    },
+    /// 415.
+    #[error("The body must be sent with Content-Type: application/json")]
+    NotJson,
+    /// 503: the same request may succeed later.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+#[derive(Serialize)]
+struct Failure {
+    ok: bool,
+    error: String,
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        match self {
+            Self::Unauthorized => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            Self::MethodNotAllowed { allow } => {
+                response.insert_header((header::ALLOW, *allow));
+            }
+            Self::Unavailable(_) => {
+                response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
+            }
+            Self::BodyTimeout | Self::BodyTooLarge { .. } => {
+                // The rest of the body may still be on its way; it is not worth reading.
+                response.force_close();
+            }
+            Self::BadRequest(_) | Self::Forbidden(_) | Self::NotFound(_) | Self::Conflict(_) | Self::NotJson => {}
+        }
+        response.json(Failure { ok: false, error: self.to_string() })
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::NotFound => Self::NotFound("Agent not found"),
+            EngineError::WrongToken => Self::Unauthorized,
+            EngineError::FleetFull(_) | EngineError::MachineTaken => Self::Conflict(sentence(&error)),
+            EngineError::Store(StoreError::Overloaded) => {
+                Self::Unavailable("Too many changes are waiting to be stored; try again later")
+            }
+            EngineError::Store(error) => {
+                tracing::warn!(%error, "a request was refused because the store cannot be used");
+                Self::Unavailable("The store cannot be written to now; nothing was changed; try again later")
+            }
+            EngineError::Unresponsive => {
+                tracing::error!("an agent's actor or its shard did not answer");
+                Self::Unavailable("The agent cannot be reached now; try again later")
+            }
+        }
+    }
+}
+
+impl From<FieldError> for ApiError {
+    fn from(error: FieldError) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
+impl From<InvalidRegistration> for ApiError {
+    fn from(error: InvalidRegistration) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
+/// With a capital letter.
+fn sentence(error: &EngineError) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// An answer whose `data` is this JSON.
+pub(super) fn data(json: &[u8]) -> HttpResponse {
+    let mut body = Vec::with_capacity(json.len() + 20);
+    body.extend_from_slice(br#"{"ok":true,"data":"#);
+    body.extend_from_slice(json);
+    body.push(b'}');
+    json_response(StatusCode::OK, body)
+}
+
+/// An answer with this body.
+pub(super) fn json_response(status: StatusCode, body: impl actix_web::body::MessageBody + 'static) -> HttpResponse {
+    HttpResponse::build(status).insert_header(ContentType::json()).body(body)
+}

@@ -1,0 +1,182 @@
+//! What every request passes through: the phase of the process, the bound on requests under way, and the headers that
+//! every response carries.
+
+use std::{
+    future::{Ready, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use actix_web::{
+    Error, ResponseError,
+    body::{EitherBody, MessageBody},
+    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    http::{
+        Version,
+        header::{
+            HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+            X_FRAME_OPTIONS,
+        },
+    },
+};
+use pin_project_lite::pin_project;
+use uuid::Uuid;
+
+use super::envelope::ApiError;
+use crate::lifecycle::{InFlight, InFlightGuard, Lifecycle, Phase};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes the guard of each worker.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Where the process stands.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Requests under way on one worker; one more is answered 503.
+    pub max_in_flight: usize,
+    /// Whether the listener speaks TLS.
+    pub tls: bool,
+    /// Paths that are answered in every phase.
+    pub always_open: &'static [&'static str],
+}
+
+impl<S, B> Transform<S, ServiceRequest> for Gate
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Transform = Guarded<S>;
+    type InitError = ();
+    type Future = Ready<Result<Self::Transform, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        ready(Ok(Guarded { service, gate: self.clone(), in_flight: self.lifecycle.add_worker() }))
+    }
+}
+
+/// The guard of one worker.
+#[derive(Debug)]
+pub struct Guarded<S> {
+    service: S,
+    gate: Gate,
+    in_flight: Arc<InFlight>,
+}
+
+impl<S> Guarded<S> {
+    fn refusal(&self, path: &str) -> Option<ApiError> {
+        if self.gate.always_open.contains(&path) {
+            return None;
+        }
+        match self.gate.lifecycle.phase() {
+            Phase::Starting => Some(ApiError::Unavailable("The fleet is being loaded; try again later")),
+            Phase::Draining => Some(ApiError::Unavailable("The server is shutting down; try again later")),
+            Phase::Serving if self.in_flight.count() >= self.gate.max_in_flight => {
+                Some(ApiError::Unavailable("Too many requests at once; try again later"))
+            }
+            Phase::Serving => None,
+        }
+    }
+}
+
+impl<S, B> Service<ServiceRequest> for Guarded<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = ServiceResponse<EitherBody<B>>;
+    type Error = Error;
+    type Future = Answering<S::Future, B>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let request_id = request_id(request.headers());
+        let tls = self.gate.tls;
+        if let Some(refusal) = self.refusal(request.path()) {
+            let (request, _) = request.into_parts();
+            let mut response = refusal.error_response();
+            if self.gate.lifecycle.phase() == Phase::Draining && request.version() < Version::HTTP_2 {
+                response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+            }
+            let response = ServiceResponse::new(request, response).map_into_right_body();
+            return Answering {
+                inner: Inner::Refused { response: Some(response) },
+                request_id: Some(request_id),
+                tls,
+                in_flight: None,
+            };
+        }
+        let in_flight = Some(self.in_flight.begin());
+        Answering {
+            inner: Inner::Called { answer: self.service.call(request) },
+            request_id: Some(request_id),
+            tls,
+            in_flight,
+        }
+    }
+}
+
+pin_project! {
+    /// A request on its way through.
+    pub struct Answering<F, B> {
+        #[pin]
+        inner: Inner<F, B>,
+        request_id: Option<HeaderValue>,
+        tls: bool,
+        in_flight: Option<InFlightGuard>,
+    }
+}
+
+pin_project! {
+    #[project = InnerProjection]
+    enum Inner<F, B> {
+        Called { #[pin] answer: F },
+        Refused { response: Option<ServiceResponse<EitherBody<B>>> },
+    }
+}
+
+impl<F, B> Future for Answering<F, B>
+where
+    F: Future<Output = Result<ServiceResponse<B>, Error>>,
+    B: MessageBody,
+{
+    type Output = Result<ServiceResponse<EitherBody<B>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match this.inner.project() {
+            InnerProjection::Called { answer } => ready!(answer.poll(cx))?.map_into_left_body(),
+            InnerProjection::Refused { response } => response.take().expect("a future is not polled after its end"),
+        };
+        let headers = response.headers_mut();
+        if let Some(request_id) = this.request_id.take() {
+            headers.insert(X_REQUEST_ID, request_id);
+        }
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if *this.tls {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+        *this.in_flight = None;
+        Poll::Ready(Ok(response))
+    }
+}
+
+/// The id of the request: the client's if it is a UUID, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(given) = headers.get(&X_REQUEST_ID)
+        && given.len() == uuid::fmt::Hyphenated::LENGTH
+        && Uuid::try_parse_ascii(given.as_bytes()).is_ok()
+    {
+        return given.clone();
+    }
+    let mut text = Uuid::encode_buffer();
+    let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("a UUID is ASCII")
+}

@@ -1,0 +1,149 @@
+//! `GET /api/agents`: the whole fleet as a stream, or a page of it.
+
+use std::sync::Arc;
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::ContentType},
+    web::{self, Bytes},
+};
+use futures_util::stream;
+
+use super::{
+    State,
+    auth::Caller,
+    envelope::{self, ApiError},
+};
+use crate::{
+    actors::{EngineError, EngineHandle, ListQuery},
+    fleet::{AgentFilter, AgentId},
+    limits::PAGE_MAX,
+};
+
+/// What a listing was asked for.
+#[derive(Debug, Default)]
+struct ListRequest {
+    filter: AgentFilter,
+    limit: Option<usize>,
+    after: Option<AgentId>,
+}
+
+pub(super) async fn list(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
+    Caller::of(&request, &state.auth)?.must_be_admin(&state).await?;
+    let wanted = ListRequest::parse(request.query_string())?;
+    let query = ListQuery { after: wanted.after, filter: Arc::new(wanted.filter), rows: PAGE_MAX };
+    match wanted.limit {
+        Some(limit) => page(&state.engine, ListQuery { rows: limit, ..query }).await,
+        None => Ok(whole(state.engine.clone(), query)),
+    }
+}
+
+impl ListRequest {
+    /// Parameters that are not known are ignored, like unknown fields.
+    fn parse(query: &str) -> Result<Self, ApiError> {
+        let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
+            .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
+        let mut wanted = Self::default();
+        let mut seen = Vec::new();
+        for (name, value) in pairs.into_inner() {
+            if name != "tag" && matches!(&*name, "status" | "org_id" | "limit" | "cursor") {
+                if seen.contains(&name) {
+                    return Err(ApiError::BadRequest(format!("{name} is given twice")));
+                }
+                seen.push(name.clone());
+            }
+            match &*name {
+                "status" => {
+                    let status = value.parse();
+                    wanted.filter.status =
+                        Some(status.map_err(|()| invalid("status must be online, stale or offline"))?);
+                }
+                "org_id" => wanted.filter.org_id = Some(value.into()),
+                "tag" => wanted.filter.tags.push(value.into()),
+                "limit" => {
+                    let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
+                    wanted.limit = Some(limit.ok_or_else(|| invalid("limit must be a whole number from 1 to 1000"))?);
+                }
+                "cursor" => {
+                    let after = value.parse();
+                    wanted.after = Some(after.map_err(|_| invalid("cursor must be a nextCursor of an earlier page"))?);
+                }
+                _ => {}
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+fn invalid(rule: &str) -> ApiError {
+    ApiError::BadRequest(rule.into())
+}
+
+/// A page, and where the next one begins if there is one.
+async fn page(engine: &EngineHandle, mut query: ListQuery) -> Result<HttpResponse, ApiError> {
+    let mut body = br#"{"ok":true,"data":["#.to_vec();
+    let mut rows = 0;
+    let mut last = None;
+    let limit = query.rows;
+    let next = loop {
+        // When the page is full: is there one more?
+        let full = rows == limit;
+        query.rows = if full { 1 } else { limit - rows };
+        let chunk = engine.list(query.clone()).await?;
+        if full && chunk.rows > 0 {
+            break last;
+        }
+        body.extend_from_slice(if rows == 0 { chunk.json.get(1..).unwrap_or_default() } else { &chunk.json });
+        rows += chunk.rows;
+        last = chunk.last.or(last);
+        query.after = chunk.resume_after;
+        if query.after.is_none() {
+            break None;
+        }
+    };
+    body.push(b']');
+    if let Some(next) = next {
+        body.extend_from_slice(format!(r#","nextCursor":"{next}""#).as_bytes());
+    }
+    body.push(b'}');
+    Ok(envelope::json_response(StatusCode::OK, body))
+}
+
+/// How far the stream of a whole fleet has come.
+enum Step {
+    Begin,
+    Rows { after: Option<AgentId>, first: bool },
+    End,
+}
+
+/// The whole fleet, encoded while it is sent: the next chunk is made when the client has taken the one before.
+fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
+    let start = (Step::Begin, engine, query);
+    let chunks = stream::try_unfold(start, async |(step, engine, mut query)| -> Result<_, EngineError> {
+        let (bytes, next) = match step {
+            Step::Begin => {
+                let begin = Bytes::from_static(br#"{"ok":true,"data":["#);
+                (begin, Step::Rows { after: query.after, first: true })
+            }
+            Step::Rows { after, first } => {
+                query.after = after;
+                let chunk = engine.list(query.clone()).await?;
+                // Every row has a comma before it; the first one of all must not.
+                let skip = usize::from(first && chunk.rows > 0);
+                let mut json = Bytes::from(chunk.json).slice(skip..);
+                let first = first && chunk.rows == 0;
+                let next = match chunk.resume_after {
+                    Some(after) => Step::Rows { after: Some(after), first },
+                    None => {
+                        json = [&json[..], b"]}"].concat().into();
+                        Step::End
+                    }
+                };
+                (json, next)
+            }
+            Step::End => return Ok(None),
+        };
+        Ok(Some((bytes, (next, engine, query))))
+    });
+    HttpResponse::Ok().insert_header(ContentType::json()).streaming(chunks)
+}

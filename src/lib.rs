@@ -1,0 +1,34 @@
+//! Guardbeat: the heartbeat engine for very large fleets of guard agents.
+//!
+//! The map of the house, from the outside in. Who may use whom goes down this list, never up:
+//!
+//! | room | what it is for |
+//! | --- | --- |
+//! | [`cli`] | flags, exit codes |
+//! | [`engine`] | the composition root: build, start, drain |
+//! | [`http`] | requests into questions to the engine, answers into the contract's JSON |
+//! | [`actors`] | one actor per agent, its shard, its timer; [`actors::EngineHandle`] is the seam to HTTP |
+//! | [`store`] | durability: group commit, write-behind, the embedded backend |
+//! | [`metrics`] | what Prometheus sees |
+//! | [`config`] | file, environment and flags into one checked configuration |
+//! | [`clock`] | the only source of time; knows when the process could not hear |
+//! | [`fleet`] | the domain: agents, statuses, heartbeats. Pure |
+//! | [`limits`] | every bound, in one place |
+//!
+//! Small helpers beside them: [`banner`], [`lifecycle`], [`private_file`], [`signals`], [`tls`].
+
+pub mod actors;
+pub mod banner;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod fleet;
+pub mod http;
+pub mod lifecycle;
+pub mod limits;
+pub mod metrics;
+pub mod private_file;
+pub mod signals;
+pub mod store;
+pub mod tls;

@@ -1,0 +1,93 @@
+//! Every bound of the product in one place, with the relations between them asserted at compile time.
+//!
+//! A bound that an operator may change is a setting in [`crate::config`]; what stands here is either fixed by the
+//! HTTP contract, or protects the process and has no useful second value.
+
+/// Partitions of the id space: the top [`PARTITION_BITS`] bits of an agent id. Fixed for ever, since it is the unit of
+/// storage (and of ownership, once several nodes share a fleet).
+pub const PARTITIONS: u16 = 1 << PARTITION_BITS;
+/// Bits of an agent id that name its partition.
+pub const PARTITION_BITS: u32 = 10;
+
+/// Longest hostname, in characters.
+pub const HOSTNAME_MAX_CHARS: usize = 255;
+/// Longest operating-system name, in characters.
+pub const OS_MAX_CHARS: usize = 128;
+/// Longest Guard version, in characters.
+pub const VERSION_MAX_CHARS: usize = 64;
+/// Longest tenant name, in characters.
+pub const ORG_ID_MAX_CHARS: usize = 64;
+/// Longest tag, in characters.
+pub const TAG_MAX_CHARS: usize = 64;
+/// Most tags on one agent, after duplicates have collapsed.
+pub const TAGS_MAX: usize = 32;
+/// Longest machine identity, in characters.
+pub const MACHINE_ID_MAX_CHARS: usize = 128;
+/// Longest Guard mode (`protection`, `learning`, …), in characters.
+pub const MODE_MAX_CHARS: usize = 64;
+/// Largest percentage accepted for `cpu` and `memory`.
+pub const PERCENT_MAX: f64 = 100.0;
+/// Largest count or duration accepted in a heartbeat: the integers up to here are exact in a JSON number.
+pub const NUMBER_MAX: f64 = 9_007_199_254_740_991.0;
+
+/// Largest request body of the agent endpoints, in bytes.
+pub const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Longest time in which a body may arrive, in milliseconds.
+pub const BODY_TIMEOUT_MS: u64 = 10_000;
+/// Largest page of `GET /api/agents`.
+pub const PAGE_MAX: usize = 1_000;
+/// Agents a shard examines for one list message: bounds how long a listing keeps a heartbeat waiting.
+pub const LIST_SCAN_MAX: usize = 1_024;
+/// Bytes of encoded rows after which a list chunk is handed over even if more agents were to be examined.
+pub const LIST_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Most agents that `limits.max_agents` may allow: ids stay far from colliding.
+pub const MAX_AGENTS_CEILING: u64 = 1_000_000_000;
+
+/// Shortest `liveness.timeout_ms`: below it, network jitter looks like silence.
+pub const TIMEOUT_MIN_MS: u64 = 100;
+/// Longest liveness setting: thirty days.
+pub const LIVENESS_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
+/// A worker that was not scheduled for this long was deaf (less where the grace is short: half the grace).
+pub const DEAF_AFTER_MAX_MS: u64 = 1_000;
+/// Shortest deafness told apart from an ordinary scheduling delay.
+pub const DEAF_AFTER_MIN_MS: u64 = 40;
+/// How often a worker shows that it is being scheduled, at the slowest.
+pub const PULSE_MAX_MS: u64 = 100;
+/// Expiries after a restart are spread over this share of the stale threshold …
+pub const RESTART_SPREAD_DIVISOR: u64 = 10;
+/// … and over no more than this.
+pub const RESTART_SPREAD_MAX_MS: u64 = 10_000;
+
+/// Durable changes waiting for the store; the next one is answered 503.
+pub const COMMIT_QUEUE_MAX: usize = 65_536;
+/// Durable changes written in one transaction.
+pub const COMMIT_BATCH_MAX: usize = 4_096;
+/// Heartbeat records handed to the store in one command.
+pub const FLUSH_BATCH_MAX: usize = 8_192;
+/// Agents that a shard saves once more after each flush while the store is being swept.
+pub const SWEEP_STEP_MAX: usize = 2_048;
+/// The hearing clock is saved at least this often while no heartbeat makes a flush carry it.
+pub const CLOCK_SAVE_MS: u64 = 5_000;
+/// Seconds a client is told to wait before it repeats a request refused with 429 or 503.
+pub const RETRY_AFTER_SECONDS: u32 = 1;
+
+/// Distinct values of `os`, `version` and `org_id` shown as metric labels; the rest is `other`.
+pub const LABEL_VALUES_MAX: usize = 20;
+/// Values each shard reports per label when the fleet has more distinct ones; the rest is `other`.
+pub const CENSUS_REPORT_MAX: usize = 1_000;
+
+/// Largest random part of a token, in bytes (256 bits).
+pub const TOKEN_SECRET_BYTES: usize = 32;
+
+const _: () = {
+    assert!(PARTITIONS.is_power_of_two());
+    assert!(PAGE_MAX <= LIST_SCAN_MAX);
+    assert!(PULSE_MAX_MS < DEAF_AFTER_MAX_MS);
+    assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
+    assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
+    // One registration must fit its body many times over, or a valid one could be refused as too large:
+    // four bytes a character, six when escaped.
+    let longest = HOSTNAME_MAX_CHARS + OS_MAX_CHARS + VERSION_MAX_CHARS + ORG_ID_MAX_CHARS + MACHINE_ID_MAX_CHARS;
+    assert!(12 * (longest + TAGS_MAX * TAG_MAX_CHARS) <= BODY_MAX_BYTES);
+};

@@ -1,0 +1,307 @@
+//! What Prometheus sees: every metric's name, help and buckets, and the handles that the rest of the program records with.
+//!
+//! Counters and histograms are recorded where things happen. Gauges of the fleet are set from the shards' own counters
+//! when somebody asks ([`Metrics::render`]): no scan, whatever the size of the fleet. Label values that clients
+//! choose (`os`, `version`, `org`) are bounded to the most frequent; no agent id is ever a label.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_process::Collector;
+use metrics_util::MetricKindMask;
+
+use crate::{
+    actors::{FleetCounts, LabelCounts, ShardCensus},
+    clock::Clock,
+    fleet::{Status, Transition},
+    limits::LABEL_VALUES_MAX,
+};
+
+/// Buckets of latencies, in seconds.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+/// Buckets of the detection lag, in seconds. The promise is 0.1.
+const LAG_BUCKETS: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+/// Stands for every label value that is not among the most frequent.
+const OTHER: &str = "other";
+/// A gauge that has not been set for so long is not shown any more.
+const GAUGE_IDLE: Duration = Duration::from_secs(10);
+
+/// How a heartbeat request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeartbeatResult {
+    /// 200.
+    Accepted,
+    /// 400, 413, 415: the request itself was wrong.
+    Invalid,
+    /// 401 or 403.
+    Refused,
+    /// 404.
+    Unknown,
+    /// 503 and the like.
+    Unavailable,
+}
+
+impl HeartbeatResult {
+    const ALL: [Self; 5] = [Self::Accepted, Self::Invalid, Self::Refused, Self::Unknown, Self::Unavailable];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown_agent",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// The metrics of one engine.
+pub struct Metrics {
+    /// Registrations answered 201.
+    pub registrations: Counter,
+    /// Deregistrations answered 200.
+    pub deregistrations: Counter,
+    /// Actors started in place of one that fell.
+    pub actor_respawns: Counter,
+    /// From the arrival of a heartbeat's head to its answer.
+    pub heartbeat_latency: Histogram,
+    /// From the threshold of silence to its detection.
+    pub detection_lag: Histogram,
+    /// One flush of a shard's dirty set.
+    pub flush_seconds: Histogram,
+    /// Heartbeats written to the store.
+    pub flushed_heartbeats: Counter,
+    /// Flushes that failed.
+    pub flush_failures: Counter,
+    /// Records of the store that could not be read at the start.
+    pub corrupt_records: Counter,
+    heartbeats: [Counter; HeartbeatResult::ALL.len()],
+    transitions: [[Counter; Status::ALL.len()]; Status::ALL.len()],
+    collector: Collector,
+    /// The values that each label showed last.
+    shown: Mutex<HashMap<&'static str, HashSet<Box<str>>>>,
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// A registry of its own, with every metric at zero.
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new()
+            .set_buckets(LATENCY_BUCKETS)
+            .and_then(|builder| {
+                let lag = Matcher::Full("guardbeat_detection_lag_seconds".into());
+                builder.set_buckets_for_metric(lag, LAG_BUCKETS)
+            })
+            .expect("the buckets are not empty")
+            // A label value that has left the most frequent ones is not set any more, and goes.
+            .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE))
+            .build_recorder();
+        let recorder = Arc::new(recorder);
+        metrics::with_local_recorder(&*recorder.clone(), || {
+            describe();
+            Self {
+                registrations: counter!("guardbeat_registrations_total"),
+                deregistrations: counter!("guardbeat_deregistrations_total"),
+                actor_respawns: counter!("guardbeat_actor_respawns_total"),
+                heartbeat_latency: histogram!("guardbeat_heartbeat_latency_seconds"),
+                detection_lag: histogram!("guardbeat_detection_lag_seconds"),
+                flush_seconds: histogram!("guardbeat_store_flush_seconds"),
+                flushed_heartbeats: counter!("guardbeat_store_flushed_heartbeats_total"),
+                flush_failures: counter!("guardbeat_store_flush_failures_total"),
+                corrupt_records: counter!("guardbeat_store_corrupt_records_total"),
+                heartbeats: HeartbeatResult::ALL
+                    .map(|result| counter!("guardbeat_heartbeats_total", "result" => result.name())),
+                transitions: Status::ALL.map(|from| {
+                    Status::ALL.map(|to| {
+                        if from == to {
+                            return Counter::noop();
+                        }
+                        counter!("guardbeat_transitions_total", "from" => from.name(), "to" => to.name())
+                    })
+                }),
+                collector: Collector::default(),
+                shown: Mutex::default(),
+                handle: recorder.handle(),
+                recorder,
+            }
+        })
+    }
+
+    /// Counts a heartbeat request.
+    pub fn heartbeat(&self, result: HeartbeatResult) {
+        self.heartbeats[result as usize].increment(1);
+    }
+
+    /// Counts a change of status.
+    pub fn transition(&self, transition: Transition) {
+        self.transitions[transition.from as usize][transition.to as usize].increment(1);
+    }
+
+    /// Moves recorded latencies into their buckets; to be called regularly, or they take up memory.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self, fleet: FleetCounts, censuses: &[ShardCensus], clock: &Clock, uptime: Duration) -> String {
+        metrics::with_local_recorder(&*self.recorder, || {
+            for status in Status::ALL {
+                gauge!("guardbeat_agents", "status" => status.name()).set(fleet.with(status) as f64);
+            }
+            gauge!("guardbeat_store_dirty_agents").set(fleet.dirty as f64);
+            gauge!("guardbeat_deaf_seconds").set(clock.lost().as_secs_f64());
+            gauge!("guardbeat_uptime_seconds").set(uptime.as_secs_f64());
+            gauge!("guardbeat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+            self.show_by("guardbeat_agents_by_os", "os", censuses.iter().map(|census| &census.os));
+            self.show_by("guardbeat_agents_by_version", "version", censuses.iter().map(|census| &census.version));
+            self.show_by("guardbeat_agents_by_org", "org", censuses.iter().map(|census| &census.org));
+            self.collector.collect();
+        });
+        self.handle.render()
+    }
+
+    /// Shows the most frequent values of a label, and all others together.
+    fn show_by<'a>(&self, name: &'static str, label: &'static str, shards: impl Iterator<Item = &'a LabelCounts>) {
+        let mut sums: HashMap<&str, u64> = HashMap::new();
+        let mut other = 0;
+        for (values, rest) in shards {
+            other += rest;
+            for (value, agents) in values {
+                *sums.entry(value).or_default() += agents;
+            }
+        }
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        // By name where the numbers are equal, so that the choice is stable.
+        sums.sort_unstable_by_key(|(value, agents)| (Reverse(*agents), *value));
+        other += sums.iter().skip(LABEL_VALUES_MAX).map(|(_, agents)| agents).sum::<u64>();
+        sums.truncate(LABEL_VALUES_MAX);
+
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = shown.entry(name).or_default();
+        for gone in shown.iter().filter(|value| sums.iter().all(|(top, _)| top != &&***value)) {
+            gauge!(name, label => gone.to_string()).set(0.0);
+        }
+        *shown = sums.iter().map(|(value, _)| (*value).into()).collect();
+        for (value, agents) in sums {
+            gauge!(name, label => value.to_owned()).set(agents as f64);
+        }
+        gauge!(name, label => OTHER).set(other as f64);
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Tells every metric's meaning and unit.
+fn describe() {
+    describe_gauge!("guardbeat_agents", "Agents in the fleet, by status.");
+    describe_gauge!("guardbeat_agents_by_os", "Agents by operating system: the 20 most frequent, and other.");
+    describe_gauge!("guardbeat_agents_by_version", "Agents by Guard version: the 20 most frequent, and other.");
+    describe_gauge!(
+        "guardbeat_agents_by_org",
+        "Agents by tenant: the 20 largest, and other. Agents without one are not counted."
+    );
+    describe_counter!("guardbeat_registrations_total", "Registrations answered 201.");
+    describe_counter!("guardbeat_deregistrations_total", "Deregistrations answered 200.");
+    describe_counter!("guardbeat_heartbeats_total", "Heartbeat requests, by how they ended.");
+    describe_counter!("guardbeat_transitions_total", "Changes of status of an agent.");
+    describe_counter!("guardbeat_actor_respawns_total", "Actors started in place of one that fell with a panic.");
+    describe_histogram!(
+        "guardbeat_heartbeat_latency_seconds",
+        Unit::Seconds,
+        "From the arrival of a heartbeat request to its answer."
+    );
+    describe_histogram!(
+        "guardbeat_detection_lag_seconds",
+        Unit::Seconds,
+        "From the threshold of an agent's silence to its detection."
+    );
+    describe_histogram!("guardbeat_store_flush_seconds", Unit::Seconds, "One flush of a shard's last heartbeats.");
+    describe_counter!("guardbeat_store_flushed_heartbeats_total", "Last heartbeats written to the store.");
+    describe_counter!("guardbeat_store_flush_failures_total", "Flushes that failed and were repeated.");
+    describe_counter!(
+        "guardbeat_store_corrupt_records_total",
+        "Records of the store that could not be read at the start."
+    );
+    describe_gauge!("guardbeat_store_dirty_agents", "Agents whose last heartbeat is not in the store yet.");
+    describe_gauge!("guardbeat_deaf_seconds", Unit::Seconds, "Time in which the process could not hear, all told.");
+    describe_gauge!("guardbeat_uptime_seconds", Unit::Seconds, "Time since the start.");
+    describe_gauge!("guardbeat_build_info", "The running version.");
+    Collector::default().describe();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn census(os: &[(&str, u64)], rest: u64) -> ShardCensus {
+        ShardCensus {
+            os: (os.iter().map(|(os, agents)| ((*os).into(), *agents)).collect(), rest),
+            ..ShardCensus::default()
+        }
+    }
+
+    fn lines(metrics: &Metrics, censuses: &[ShardCensus], start: &str) -> Vec<String> {
+        let clock = Clock::new(1, crate::fleet::Heard::default(), Duration::from_secs(1));
+        let text = metrics.render(FleetCounts::default(), censuses, &clock, Duration::ZERO);
+        let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn label_values_are_summed_over_shards_and_bounded() {
+        let metrics = Metrics::new();
+        let many: Vec<_> = (0..30).map(|n| (format!("os-{n:02}"), 100 - n)).collect();
+        let many: Vec<_> = many.iter().map(|(os, agents)| (os.as_str(), *agents)).collect();
+        let shown = lines(&metrics, &[census(&many, 7), census(&[("os-29", 1_000)], 0)], "guardbeat_agents_by_os");
+        assert_eq!(shown.len(), LABEL_VALUES_MAX + 1);
+        assert!(shown.contains(&r#"guardbeat_agents_by_os{os="os-29"} 1071"#.to_owned()), "{shown:?}");
+        let rest: u64 = (19..29).map(|n| 100 - n).sum::<u64>() + 7;
+        assert!(shown.contains(&format!(r#"guardbeat_agents_by_os{{os="other"}} {rest}"#)), "{shown:?}");
+    }
+
+    #[test]
+    fn a_value_that_left_the_most_frequent_is_no_longer_counted() {
+        let metrics = Metrics::new();
+        lines(&metrics, &[census(&[("linux", 3)], 0)], "guardbeat");
+        let shown = lines(&metrics, &[census(&[("darwin", 3)], 0)], r#"guardbeat_agents_by_os{os="linux"}"#);
+        assert_eq!(shown, [r#"guardbeat_agents_by_os{os="linux"} 0"#]);
+    }
+
+    #[test]
+    fn every_metric_of_ours_is_described() {
+        let metrics = Metrics::new();
+        let text = metrics.render(
+            FleetCounts::default(),
+            &[],
+            &Clock::new(1, Default::default(), Duration::ZERO),
+            Duration::ZERO,
+        );
+        let names =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
+        for name in names.filter(|name| name.starts_with("guardbeat")) {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} has a help text");
+        }
+    }
+}

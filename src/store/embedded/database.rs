@@ -1,0 +1,90 @@
+//! A fjall database that is opened again after a write has failed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{PoisonError, RwLock},
+};
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+
+use crate::store::StoreError;
+
+/// The caches stay small: after the start nothing is read.
+const CACHE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// The least that fjall takes.
+const JOURNAL_BYTES: u64 = 64 << 20;
+
+/// An open database with a keyspace for data and one for facts about it. Clones share it.
+#[derive(Clone)]
+pub(super) struct Tables {
+    pub(super) database: Database,
+    pub(super) data: Keyspace,
+    pub(super) meta: Keyspace,
+}
+
+/// A database in a folder.
+///
+/// After a failed write (a full disk) fjall takes no more of them until the database has been opened anew; that is done
+/// at the next attempt, so that a disk that has room again needs no restart.
+pub(super) struct Reopening {
+    path: PathBuf,
+    data: &'static str,
+    tables: RwLock<Option<Tables>>,
+}
+
+impl std::fmt::Debug for Reopening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reopening").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Reopening {
+    /// Opens the database in `path`, and creates it if there is none; its data is in the keyspace `data`.
+    pub(super) fn open(path: &Path, data: &'static str) -> Result<Self, StoreError> {
+        let tables = open(path, data).map_err(|error| cannot_open(path, &error))?;
+        Ok(Self { path: path.into(), data, tables: RwLock::new(Some(tables)) })
+    }
+
+    /// The open database. `recover` is called with it when it had to be opened again.
+    pub(super) fn tables(&self, recover: impl FnOnce(&Tables) -> Result<(), StoreError>) -> Result<Tables, StoreError> {
+        if let Some(tables) = &*self.tables.read().unwrap_or_else(PoisonError::into_inner) {
+            return Ok(tables.clone());
+        }
+        let mut slot = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tables) = &*slot {
+            return Ok(tables.clone());
+        }
+        let tables = open(&self.path, self.data).map_err(|error| cannot_open(&self.path, &error))?;
+        recover(&tables)?;
+        tracing::info!(path = %self.path.display(), "the embedded store has been opened again after a failed write");
+        Ok(slot.insert(tables).clone())
+    }
+
+    /// Notes that a write failed. `tables` must be given up: a database is locked while anybody holds it.
+    pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> StoreError {
+        drop(tables);
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let path = self.path.display();
+        StoreError::unavailable(format_args!("writing to {path} failed ({error}); is the disk full?"))
+    }
+}
+
+fn open(path: &Path, data: &str) -> fjall::Result<Tables> {
+    let database =
+        Database::builder(path).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES).worker_threads(1).open()?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+    let data = database.keyspace(data, options)?;
+    let meta = database.keyspace("meta", options)?;
+    Ok(Tables { database, data, meta })
+}
+
+fn cannot_open(path: &Path, error: &fjall::Error) -> StoreError {
+    let path = path.display();
+    match error {
+        fjall::Error::Locked => StoreError::Locked(
+            format!("{path} is in use by another process; stop that one, or choose another folder").into(),
+        ),
+        error => StoreError::unavailable(format_args!("{path} cannot be opened: {error}")),
+    }
+}

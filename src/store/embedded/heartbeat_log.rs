@@ -1,0 +1,261 @@
+//! The last heartbeats of the embedded store: a log of flushes, bounded by sweeps.
+//!
+//! When the log has grown to several times the fleet, every agent's last heartbeat is written once more, spread over many
+//! flushes; then what stands before the sweep is deleted. So there is no second format for snapshots, and no pause.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use fjall::PersistMode;
+
+use super::{
+    Loading,
+    database::{Reopening, Tables},
+    number,
+};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat},
+    store::{
+        Chunk, Loaded, StoreError,
+        record::{decode_heartbeat, encode_heartbeat},
+    },
+};
+
+/// A log below this size is not worth sweeping.
+const SWEEP_MIN_BYTES: u64 = 64 << 20;
+/// The log is swept when it has grown to this many times what the last sweep left.
+const SWEEP_FACTOR: u64 = 4;
+
+#[derive(Debug)]
+pub(super) struct HeartbeatLog {
+    database: Reopening,
+    next_flush: AtomicU64,
+    extent: Mutex<Extent>,
+}
+
+/// How far the log reaches, and how a sweep of it stands.
+#[derive(Debug, Default)]
+struct Extent {
+    oldest: u64,
+    bytes: u64,
+    /// Size that the last sweep left.
+    swept_bytes: u64,
+    sweep: Option<Sweep>,
+}
+
+#[derive(Debug)]
+struct Sweep {
+    /// Flushes before this one are superseded when the sweep is done.
+    from: u64,
+    bytes_before: u64,
+    shards_left: BTreeSet<usize>,
+}
+
+impl HeartbeatLog {
+    /// Opens the log. One that cannot be read any more, torn by a power cut, is set aside: what is lost with it is how
+    /// long each agent has been silent.
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = match Reopening::open(path, "flushes") {
+            Ok(database) => database,
+            Err(StoreError::Unavailable(error)) => {
+                let aside = aside(path);
+                tracing::error!(%error, moved_to = %aside.display(), "the log of last heartbeats is damaged; it is set aside");
+                std::fs::rename(path, &aside).map_err(StoreError::unavailable)?;
+                Reopening::open(path, "flushes")?
+            }
+            Err(error) => return Err(error),
+        };
+        let tables = database.tables(|_| Ok(()))?;
+        let key = |guard: Option<fjall::Guard>| guard.map(|guard| guard.key().map(|key| number(&key))).transpose();
+        let oldest = key(tables.data.first_key_value()).map_err(StoreError::unavailable)?;
+        let newest = key(tables.data.last_key_value()).map_err(StoreError::unavailable)?;
+        let extent = Extent { oldest: oldest.unwrap_or(0), bytes: tables.data.disk_space(), ..Extent::default() };
+        let next_flush = AtomicU64::new(newest.map_or(0, |newest| newest + 1));
+        Ok(Self { database, next_flush, extent: Mutex::new(extent) })
+    }
+
+    /// Appends a flush, and saves the clock with it.
+    pub(super) fn append(&self, flush: Vec<u8>, clock: Option<Heard>) -> Result<(), StoreError> {
+        let tables = self.tables()?;
+        let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
+        let bytes = flush.len() as u64;
+        if bytes > 0 {
+            batch.insert(&tables.data, self.next_flush.fetch_add(1, Relaxed).to_be_bytes(), flush);
+        }
+        if let Some(clock) = clock {
+            batch.insert(&tables.meta, "clock", clock.as_micros().to_string());
+        }
+        batch.commit().map_err(|error| self.database.failed(tables, &error))?;
+        self.extent().bytes += bytes;
+        Ok(())
+    }
+
+    pub(super) fn clock(&self) -> Result<Option<Heard>, StoreError> {
+        let digits = self.tables()?.meta.get("clock").map_err(StoreError::unavailable)?;
+        let micros = digits.as_deref().map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        match micros {
+            None => Ok(None),
+            Some(Some(micros)) => Ok(Some(Heard::from_micros(micros))),
+            Some(None) => Err(StoreError::Format("the clock in the store is not a number".into())),
+        }
+    }
+
+    /// In the order of the flushes: of one agent's heartbeats the last one handed over is the latest.
+    pub(super) fn load(&self, loading: &mut Loading<'_>) -> Result<Loaded, StoreError> {
+        for entry in self.tables()?.data.iter() {
+            let flush = entry.value().map_err(StoreError::unavailable)?;
+            let mut heartbeats = Vec::new();
+            for (id, record) in records_of(&flush) {
+                heartbeats.extend(loading.read("last heartbeat", id, decode_heartbeat(id, record)));
+            }
+            loading.hand_over(Chunk::Heartbeats(heartbeats));
+            if !loading.wanted {
+                break;
+            }
+        }
+        Ok(loading.loaded)
+    }
+
+    pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> bool {
+        let mut extent = self.extent();
+        if extent.sweep.is_none() && extent.bytes > SWEEP_MIN_BYTES.max(SWEEP_FACTOR * extent.swept_bytes) {
+            let from = self.next_flush.load(Relaxed);
+            extent.sweep = Some(Sweep { from, bytes_before: extent.bytes, shards_left: (0..shards).collect() });
+        }
+        extent.sweep.as_ref().is_some_and(|sweep| sweep.shards_left.contains(&shard))
+    }
+
+    /// The last shard to say so ends the sweep: what it superseded is deleted.
+    pub(super) fn swept(&self, shard: usize) -> Result<(), StoreError> {
+        let superseded = {
+            let mut extent = self.extent();
+            let Some(sweep) = &mut extent.sweep else {
+                return Ok(());
+            };
+            sweep.shards_left.remove(&shard);
+            if !sweep.shards_left.is_empty() {
+                return Ok(());
+            }
+            let (from, bytes_before) = (sweep.from, sweep.bytes_before);
+            extent.sweep = None;
+            extent.bytes = extent.bytes.saturating_sub(bytes_before);
+            extent.swept_bytes = extent.bytes;
+            std::mem::replace(&mut extent.oldest, from)..from
+        };
+        tracing::debug!(flushes = superseded.end - superseded.start, "the log of last heartbeats was swept");
+        let tables = self.tables()?;
+        let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
+        superseded.for_each(|flush| batch.remove(&tables.data, flush.to_be_bytes()));
+        batch.commit().map_err(|error| self.database.failed(tables, &error))
+    }
+
+    fn tables(&self) -> Result<Tables, StoreError> {
+        self.database.tables(|_| Ok(()))
+    }
+
+    fn extent(&self) -> MutexGuard<'_, Extent> {
+        self.extent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name beside `path` that is not taken.
+fn aside(path: &Path) -> PathBuf {
+    let candidates = (1_u32..).map(|n| path.with_extension(format!("damaged-{n}")));
+    candidates.into_iter().find(|candidate| !candidate.exists()).expect("some number is free")
+}
+
+/// Encodes the heartbeats of a flush.
+pub(super) fn encode(heartbeats: &[LastHeartbeat]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96 * heartbeats.len());
+    for last in heartbeats {
+        out.extend_from_slice(&last.id.get().to_be_bytes());
+        let length_at = out.len();
+        out.extend_from_slice(&[0; 2]);
+        encode_heartbeat(last, &mut out);
+        let length = u16::try_from(out.len() - length_at - 2).expect("a version and a mode are short");
+        out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+    }
+    out
+}
+
+/// The records of a flush. One that is cut short ends it.
+fn records_of(mut flush: &[u8]) -> impl Iterator<Item = (AgentId, &[u8])> {
+    std::iter::from_fn(move || {
+        let (id, rest) = flush.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let (record, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+        flush = rest;
+        Some((AgentId::new(u64::from_be_bytes(*id)), record))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Timestamp, Vitals};
+
+    fn heartbeat(id: u64) -> LastHeartbeat {
+        LastHeartbeat {
+            id: AgentId::new(id),
+            registration: Timestamp::from_millis(1),
+            at: Timestamp::from_millis(2),
+            heard: Heard::from_micros(3),
+            version: "1.2.0".into(),
+            vitals: Vitals::default(),
+        }
+    }
+
+    #[test]
+    fn a_flush_that_is_cut_short_loses_only_its_end() {
+        let flush = encode(&[heartbeat(1), heartbeat(2)]);
+        let read = |bytes| records_of(bytes).map(|(id, _)| id.get()).collect::<Vec<_>>();
+        assert_eq!(read(&flush), [1, 2]);
+        for cut in flush.len() / 2..flush.len() {
+            assert_eq!(read(&flush[..cut]), [1]);
+        }
+    }
+
+    #[test]
+    fn a_sweep_by_every_shard_drops_what_was_before_it_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = HeartbeatLog::open(&folder.path().join("heartbeats")).unwrap();
+        let keys = || {
+            let keys = log.tables().unwrap().data.iter().map(|entry| number(&entry.key().unwrap()));
+            keys.collect::<Vec<_>>()
+        };
+        log.append(encode(&[heartbeat(1)]), None).unwrap();
+        assert!(!log.wants_sweep(0, 2), "the log is small");
+        log.extent().bytes = SWEEP_MIN_BYTES + 1;
+        assert!(log.wants_sweep(0, 2));
+        log.append(encode(&[heartbeat(1)]), None).unwrap();
+        log.swept(0).unwrap();
+        assert!(!log.wants_sweep(0, 2), "shard 0 has done its part");
+        assert_eq!(keys(), [0, 1]);
+        assert!(log.wants_sweep(1, 2));
+        log.swept(1).unwrap();
+        assert_eq!(keys(), [1]);
+        assert!(!log.wants_sweep(1, 2));
+    }
+
+    #[test]
+    fn a_damaged_log_is_set_aside_and_a_new_one_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("heartbeats");
+        drop(HeartbeatLog::open(&path).unwrap());
+        for entry in std::fs::read_dir(&path).unwrap() {
+            let entry = entry.unwrap().path();
+            if entry.is_file() && entry.file_name().unwrap() != "lock" {
+                std::fs::write(entry, b"torn").unwrap();
+            }
+        }
+        let log = HeartbeatLog::open(&path).unwrap();
+        assert_eq!(log.clock().unwrap(), None);
+        assert!(folder.path().join("heartbeats.damaged-1").exists());
+    }
+}

@@ -1,0 +1,136 @@
+//! The embedded store: two fjall databases in one folder. Why fjall, and why a log: `docs/decisions/0001`.
+//!
+//! | folder | keyspace | key | value |
+//! | --- | --- | --- | --- |
+//! | `agents` | `agents` | agent id, 8 bytes big-endian | the registration, see [`super::record`] |
+//! | `agents` | `meta` | `format` | version of this layout, decimal |
+//! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
+//! | `heartbeats` | `meta` | `clock` | hearing time in µs, decimal |
+//!
+//! Registrations are committed with an fsync. A flush of heartbeats is one record, written without one: it survives the
+//! end of the process however that comes, and a power cut takes at most what the system had not written out yet. The
+//! two are apart so that they do not wait for each other, and so that a heartbeat log torn by a power cut can be set
+//! aside without touching a registration.
+
+mod database;
+mod heartbeat_log;
+mod registry;
+
+use std::{path::Path, sync::Arc};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::mpsc;
+
+use self::{heartbeat_log::HeartbeatLog, registry::Registry};
+use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, record::RecordError};
+use crate::fleet::{AgentId, Heard};
+
+/// Agents handed over at a time when the fleet is loaded.
+const LOAD_CHUNK: usize = 1_024;
+
+/// A fleet in a folder.
+#[derive(Debug)]
+pub struct EmbeddedStore {
+    registry: Arc<Registry>,
+    heartbeats: Arc<HeartbeatLog>,
+}
+
+impl EmbeddedStore {
+    /// Opens the store in the folder `path`, and creates what is missing.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(path)
+            .map_err(|error| StoreError::unavailable(format_args!("{} cannot be created: {error}", path.display())))?;
+        Ok(Self {
+            registry: Arc::new(Registry::open(&path.join("agents"))?),
+            heartbeats: Arc::new(HeartbeatLog::open(&path.join("heartbeats"))?),
+        })
+    }
+}
+
+/// Runs `work` where it may block.
+fn blocking<S, T>(
+    part: &Arc<S>,
+    work: impl FnOnce(&S) -> Result<T, StoreError> + Send + 'static,
+) -> BoxFuture<'static, Result<T, StoreError>>
+where
+    S: Send + Sync + 'static,
+    T: Send + 'static,
+{
+    let part = part.clone();
+    async move {
+        let done = tokio::task::spawn_blocking(move || work(&part)).await;
+        done.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))
+    }
+    .boxed()
+}
+
+impl Store for EmbeddedStore {
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        blocking(&self.registry, move |registry| registry.commit(&changes))
+    }
+
+    fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (flush, clock) = (heartbeat_log::encode(&batch.heartbeats), batch.clock);
+        blocking(&self.heartbeats, move |log| log.append(flush, clock))
+    }
+
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        blocking(&self.heartbeats, HeartbeatLog::clock)
+    }
+
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+        async move {
+            let registrations = out.clone();
+            let agents =
+                blocking(&self.registry, move |registry| registry.load(&mut Loading::new(&registrations))).await?;
+            let heartbeats = blocking(&self.heartbeats, move |log| log.load(&mut Loading::new(&out))).await?;
+            Ok(Loaded { agents: agents.agents, corrupt: agents.corrupt + heartbeats.corrupt })
+        }
+        .boxed()
+    }
+
+    fn wants_sweep(&self, shard: usize, shards: usize) -> bool {
+        self.heartbeats.wants_sweep(shard, shards)
+    }
+
+    fn swept(&self, shard: usize) -> BoxFuture<'_, Result<(), StoreError>> {
+        blocking(&self.heartbeats, move |log| log.swept(shard))
+    }
+}
+
+/// A load under way.
+struct Loading<'a> {
+    out: &'a mpsc::Sender<Chunk>,
+    loaded: Loaded,
+    wanted: bool,
+}
+
+impl<'a> Loading<'a> {
+    fn new(out: &'a mpsc::Sender<Chunk>) -> Self {
+        Self { out, loaded: Loaded::default(), wanted: true }
+    }
+
+    fn hand_over(&mut self, chunk: Chunk) {
+        if let Chunk::Registrations(registrations) = &chunk {
+            self.loaded.agents += registrations.len() as u64;
+        }
+        self.wanted = self.out.blocking_send(chunk).is_ok();
+    }
+
+    /// What was read, unless it is corrupt: that is reported and counted, and the rest goes on.
+    fn read<T>(&mut self, what: &str, id: AgentId, record: Result<T, RecordError>) -> Option<T> {
+        match record {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::error!(agent = %id, %error, "a {what} in the store cannot be read; it is left out");
+                self.loaded.corrupt += 1;
+                None
+            }
+        }
+    }
+}
+
+/// The number that a key is. Keys of another length are not ours, and read as zero.
+fn number(key: &[u8]) -> u64 {
+    key.try_into().map_or(0, u64::from_be_bytes)
+}

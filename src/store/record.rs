@@ -1,0 +1,284 @@
+//! How the two kinds of record are written: JSON, compact, versioned, the same in every backend.
+//!
+//! A registration is an object, so that it explains itself:
+//!
+//! ```json
+//! {"v":1,"hostname":"web-1","os":"linux","version":"1.2.0","ip":"203.0.113.10","org_id":"acme","tags":["web"],
+//!  "machine_id":"m-1","registered_at":1772884800000,"heard_at":81000000,"token":"9f86d0…"}
+//! ```
+//!
+//! A last heartbeat is an array, because there is one for every heartbeat of every agent: format version, time of the
+//! registration it belongs to, time it was heard (both in ms since 1970), hearing time (µs), version, uptime, cpu,
+//! memory; then, when the published Guard client sent them, an array of mode, events processed, threats detected,
+//! actions executed and memory use in MB.
+//!
+//! ```json
+//! [1,1772884800000,1772885100000,381000000,"1.2.0",86400.0,12.5,48.2]
+//! ```
+
+use std::{borrow::Cow, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fleet::{AgentId, GuardReport, Heard, LastHeartbeat, Registration, Timestamp, TokenHash, Vitals};
+
+/// Version of both formats.
+const FORMAT: u8 = 1;
+
+/// A record cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is not what this module writes.
+    #[error("not a record: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// It was written by another version.
+    #[error("format version {0} is unknown")]
+    Version(u8),
+    /// The token's hash is not 64 hexadecimal digits.
+    #[error("the token's hash is malformed")]
+    TokenHash,
+}
+
+#[derive(Serialize, Deserialize)]
+struct RegistrationRecord<'a> {
+    v: u8,
+    #[serde(borrow)]
+    hostname: Cow<'a, str>,
+    #[serde(borrow)]
+    os: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+    ip: IpAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    org_id: Option<Box<str>>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    tags: Vec<Box<str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    machine_id: Option<Box<str>>,
+    registered_at: i64,
+    heard_at: i64,
+    token: Cow<'a, str>,
+}
+
+/// Encodes a registration, all but its id: that is its key.
+pub fn encode_registration(registration: &Registration) -> Vec<u8> {
+    let record = RegistrationRecord {
+        v: FORMAT,
+        hostname: Cow::Borrowed(&registration.hostname),
+        os: Cow::Borrowed(&registration.os),
+        version: Cow::Borrowed(&registration.version),
+        ip: registration.ip,
+        org_id: registration.org_id.clone(),
+        tags: registration.tags.clone(),
+        machine_id: registration.machine_id.clone(),
+        registered_at: registration.registered_at.as_millis(),
+        heard_at: registration.heard_at.as_micros(),
+        token: Cow::Owned(hex(registration.token.as_bytes())),
+    };
+    serde_json::to_vec(&record).expect("a record has only string keys")
+}
+
+/// Decodes the registration of `id`.
+pub fn decode_registration(id: AgentId, bytes: &[u8]) -> Result<Registration, RecordError> {
+    let record: RegistrationRecord<'_> = serde_json::from_slice(bytes)?;
+    if record.v != FORMAT {
+        return Err(RecordError::Version(record.v));
+    }
+    Ok(Registration {
+        id,
+        hostname: record.hostname.into(),
+        os: record.os.into(),
+        version: record.version.into(),
+        ip: record.ip,
+        org_id: record.org_id,
+        tags: record.tags,
+        machine_id: record.machine_id,
+        registered_at: Timestamp::from_millis(record.registered_at),
+        heard_at: Heard::from_micros(record.heard_at),
+        token: TokenHash::from_bytes(unhex(&record.token).ok_or(RecordError::TokenHash)?),
+    })
+}
+
+/// Written as an array: serde writes a tuple struct so, and reads missing trailing fields as their defaults.
+#[derive(Serialize, Deserialize)]
+struct HeartbeatRecord<'a>(
+    u8,
+    i64,
+    i64,
+    i64,
+    #[serde(borrow)] Cow<'a, str>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<ReportRecord<'a>>,
+);
+
+#[derive(Serialize, Deserialize)]
+struct ReportRecord<'a>(#[serde(borrow)] Option<Cow<'a, str>>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+
+/// Appends the encoded heartbeat, all but its id, to `out`.
+pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
+    let report = last.vitals.report.as_ref().map(|report| {
+        ReportRecord(
+            report.mode.as_deref().map(Cow::Borrowed),
+            report.events_processed,
+            report.threats_detected,
+            report.actions_executed,
+            report.memory_usage_mb,
+        )
+    });
+    let record = HeartbeatRecord(
+        FORMAT,
+        last.registration.as_millis(),
+        last.at.as_millis(),
+        last.heard.as_micros(),
+        Cow::Borrowed(&last.version),
+        last.vitals.uptime,
+        last.vitals.cpu,
+        last.vitals.memory,
+        report,
+    );
+    serde_json::to_writer(out, &record).expect("a record has only string keys");
+}
+
+/// Decodes the last heartbeat of `id`.
+pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, RecordError> {
+    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, report) =
+        serde_json::from_slice(bytes)?;
+    if format != FORMAT {
+        return Err(RecordError::Version(format));
+    }
+    let report = report.map(|ReportRecord(mode, events, threats, actions, memory_mb)| {
+        Box::new(GuardReport {
+            mode: mode.map(Into::into),
+            events_processed: events,
+            threats_detected: threats,
+            actions_executed: actions,
+            memory_usage_mb: memory_mb,
+        })
+    });
+    Ok(LastHeartbeat {
+        id,
+        registration: Timestamp::from_millis(registration),
+        at: Timestamp::from_millis(at),
+        heard: Heard::from_micros(heard),
+        version: version.into(),
+        vitals: Vitals { uptime, cpu, memory, report },
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 2 * bytes.len() || !text.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        *byte = value(digits[0])? << 4 | value(digits[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::{option, prelude::*};
+
+    const ID: AgentId = AgentId::new(7);
+
+    fn figure() -> impl Strategy<Value = Option<f64>> {
+        option::of(0.0..1e15_f64)
+    }
+
+    fn report() -> impl Strategy<Value = Option<Box<GuardReport>>> {
+        option::of((option::of(".{1,9}"), figure(), figure(), figure(), figure()).prop_map(|(mode, a, b, c, d)| {
+            Box::new(GuardReport {
+                mode: mode.map(String::into_boxed_str),
+                events_processed: a,
+                threats_detected: b,
+                actions_executed: c,
+                memory_usage_mb: d,
+            })
+        }))
+    }
+
+    proptest! {
+        #[test]
+        fn a_heartbeat_survives_its_encoding(
+            registration: i64, at: i64, heard: i64, version in ".{1,64}",
+            uptime in figure(), cpu in figure(), memory in figure(), report in report(),
+        ) {
+            let last = LastHeartbeat {
+                id: ID,
+                registration: Timestamp::from_millis(registration),
+                at: Timestamp::from_millis(at),
+                heard: Heard::from_micros(heard),
+                version: version.into(),
+                vitals: Vitals { uptime, cpu, memory, report },
+            };
+            let mut bytes = Vec::new();
+            encode_heartbeat(&last, &mut bytes);
+            prop_assert_eq!(decode_heartbeat(ID, &bytes).unwrap(), last);
+        }
+
+        #[test]
+        fn a_registration_survives_its_encoding(
+            hostname in ".{1,255}", os in ".{1,9}", version in ".{1,9}", v6: bool, ip: [u8; 16],
+            org_id in option::of(".{1,64}"), tags in proptest::collection::vec(".{1,9}", 0..4),
+            machine_id in option::of(".{1,128}"), registered_at: i64, heard_at: i64, token: [u8; 32],
+        ) {
+            let registration = Registration {
+                id: ID,
+                hostname: hostname.into(),
+                os: os.into(),
+                version: version.into(),
+                ip: if v6 { IpAddr::from(ip) } else { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) },
+                org_id: org_id.map(Into::into),
+                tags: tags.into_iter().map(Into::into).collect(),
+                machine_id: machine_id.map(Into::into),
+                registered_at: Timestamp::from_millis(registered_at),
+                heard_at: Heard::from_micros(heard_at),
+                token: TokenHash::from_bytes(token),
+            };
+            let bytes = encode_registration(&registration);
+            prop_assert_eq!(decode_registration(ID, &bytes).unwrap(), registration);
+        }
+
+        #[test]
+        fn no_bytes_make_decoding_panic(bytes: Vec<u8>) {
+            let _ = decode_registration(ID, &bytes);
+            let _ = decode_heartbeat(ID, &bytes);
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let refused = decode_heartbeat(ID, br#"[2,0,0,0,"1",null,null,null]"#).unwrap_err();
+        assert_eq!(refused.to_string(), "format version 2 is unknown");
+    }
+
+    #[test]
+    fn heartbeats_are_written_as_documented() {
+        let vitals = Vitals { uptime: Some(86400.0), cpu: Some(12.5), memory: None, report: None };
+        let mut last = LastHeartbeat {
+            id: ID,
+            registration: Timestamp::from_millis(1),
+            at: Timestamp::from_millis(2),
+            heard: Heard::from_micros(3),
+            version: "1.2.0".into(),
+            vitals,
+        };
+        let mut bytes = Vec::new();
+        encode_heartbeat(&last, &mut bytes);
+        assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null]"#);
+        last.vitals.report = Some(Box::new(GuardReport { mode: Some("a".into()), ..GuardReport::default() }));
+        bytes.clear();
+        encode_heartbeat(&last, &mut bytes);
+        assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null,["a",null,null,null,null]]"#);
+    }
+}
