@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -90,8 +90,9 @@ impl Settings {
         .into_iter()
         .flatten()
         .collect();
-        let env =
-            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        // Lossy, so that a variable that is not UTF-8 is refused by its rule rather than passed over.
+        let env = std::env::vars_os();
+        let env = env.map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
         Config::load(self.config.as_deref(), env, &flags).map_err(|errors| {
             eprintln!("The configuration is not right:\n{errors}");
             Exit::WrongConfig
@@ -133,8 +134,13 @@ fn serve(settings: &Settings) -> Exit {
 }
 
 fn start_log(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(&config.log.level);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The server framework's own chatter is of interest only to who asks for it.
+    let directives = format!("actix_server=warn,{}", config.log.level);
+    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(directives);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

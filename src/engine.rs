@@ -67,6 +67,11 @@ pub enum ServeError {
     /// Part of the engine did not start, or did not write its last state.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// A shard panicked.
+    #[error(
+        "a shard fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
+    )]
+    ShardFell,
     /// The operating system refused something else.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -87,11 +92,8 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     let parts = Parts::build(config).await?;
     let running = parts.start()?;
     tokio::select! {
-        started = running.load_fleet() => started?,
+        ended = running.run() => return ended,
         () = signals.next() => {}
-    }
-    if running.lifecycle.phase() == Phase::Serving {
-        signals.next().await;
     }
     tokio::select! {
         ended = running.drain() => ended,
@@ -283,6 +285,15 @@ struct Running {
 }
 
 impl Running {
+    /// Loads the fleet and is in service until a shard falls.
+    async fn run(&self) -> Result<(), ServeError> {
+        self.load_fleet().await?;
+        while self.engine.is_intact() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        Err(ServeError::ShardFell)
+    }
+
     /// Brings the fleet back from the store and goes into service.
     async fn load_fleet(&self) -> Result<(), ServeError> {
         let began = self.engine.clock().monotonic();

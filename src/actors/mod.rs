@@ -20,7 +20,7 @@
 //!   the actor panics again is answered with an error, once.
 //! - **What is durable is not cancelled.** Registration and deregistration run to their end even when the client goes away.
 //! - **After deregistration** messages still on their way find nothing: they neither revive nor count.
-//! - A shard that panics ends the process: what was acknowledged is in the store.
+//! - **A shard that panics ends the process:** what was acknowledged is in the store, and a new process has it all.
 //!
 //! This room must know nothing of HTTP. [`EngineHandle`] is all that is seen of it from there.
 

@@ -298,6 +298,12 @@ impl EngineHandle {
         self.fleet.shards[shard].address.set(address).expect("a shard is started once");
     }
 
+    /// Whether every shard that has been started still runs. One that fell with a panic takes its part of the fleet with
+    /// it: then the process must end, and a new one has it all from the store.
+    pub(crate) fn is_intact(&self) -> bool {
+        self.fleet.shards.iter().filter_map(|slot| slot.address.get()).all(Addr::connected)
+    }
+
     /// Whether every shard has been started.
     pub(crate) fn is_attached(&self) -> bool {
         self.fleet.shards.iter().all(|slot| slot.address.get().is_some())
