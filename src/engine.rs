@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     config::{Config, LivenessConfig},
     fleet::{Heard, Thresholds, TokenHash},
-    http::{ApiState, AuthRules, Gate, operations_routes, routes},
+    http::{ApiState, AuthRules, Gate, route, route_operations},
     lifecycle::{Lifecycle, Phase},
     limits::{RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
     metrics::Metrics,
@@ -209,7 +209,7 @@ impl Parts {
             shards.start_next();
             App::new()
                 .app_data(state.clone())
-                .configure(routes)
+                .default_service(web::to(route))
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap(gate.clone())
         });
@@ -236,8 +236,9 @@ impl Parts {
             tls: false,
             always_open: &["/metrics", "/livez", "/readyz"],
         };
-        let http =
-            HttpServer::new(move || App::new().app_data(state.clone()).configure(operations_routes).wrap(gate.clone()));
+        let http = HttpServer::new(move || {
+            App::new().app_data(state.clone()).default_service(web::to(route_operations)).wrap(gate.clone())
+        });
         Ok(http.workers(1).shutdown_timeout(0).disable_signals().listen(self.operations.try_clone()?)?.run())
     }
 }

@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// `POST /api/agents/register`
-pub(super) async fn register(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
-    let by_token = auth::may_enrol(&request, &state).await?;
-    let body = body::read(&request, payload).await?;
-    let wanted: RegistrationBody = body::parse(&request, &body, REGISTRATION_FIELDS)?;
+pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
+    let by_token = auth::may_enrol(request, state).await?;
+    let body = body::read(request, payload).await?;
+    let wanted: RegistrationBody = body::parse(request, &body, REGISTRATION_FIELDS)?;
     let wanted = EnrolmentRequest::try_from(wanted)?;
-    let from = peer::address(&request, &state);
+    let from = peer::address(request, state);
     let registered = state.engine.register(wanted, from, by_token).await?;
     let answer = serde_json::to_vec(&Enrolled::from(&registered)).expect("an answer has only string keys");
     Ok(envelope::json_response(StatusCode::CREATED, answer))
@@ -78,19 +78,28 @@ impl<'a> From<&'a Registered> for Enrolled<'a> {
 }
 
 /// `POST /api/agents/:id/heartbeat`
-pub(super) async fn heartbeat(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
+pub(super) async fn heartbeat(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &State,
+    id: &str,
+) -> Result<HttpResponse, ApiError> {
     let clock = state.engine.clock();
     let arrived = clock.monotonic();
-    let outcome = beat(&request, payload, &state).await;
+    let outcome = beat(request, payload, state, parse_id(id)).await;
     let metrics = state.engine.metrics();
-    metrics.heartbeat(outcome.as_ref().map_or_else(|error| result_of(error), |_| HeartbeatResult::Accepted));
+    metrics.heartbeat(outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
     metrics.heartbeat_latency.record(clock.monotonic() - arrived);
     outcome
 }
 
-async fn beat(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
+async fn beat(
+    request: &HttpRequest,
+    payload: Payload,
+    state: &State,
+    id: Option<AgentId>,
+) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request, &state.auth)?;
-    let id = id_in_path(request);
     let proof = caller.proof_for(id, state).await?;
     let body = body::read(request, payload).await?;
     let heartbeat = if body.is_empty() {
@@ -126,26 +135,26 @@ fn result_of(error: &ApiError) -> HeartbeatResult {
 }
 
 /// `GET /api/agents/:id`
-pub(super) async fn show(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
-    let caller = Caller::of(&request, &state.auth)?;
-    let id = id_in_path(&request);
-    let proof = caller.proof_for(id, &state).await?;
+pub(super) async fn show(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
+    let caller = Caller::of(request, &state.auth)?;
+    let id = parse_id(id);
+    let proof = caller.proof_for(id, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     let agent = state.engine.show(id, proof).await.map_err(|error| caller.explain(error))?;
     Ok(envelope::data(&agent))
 }
 
 /// `DELETE /api/agents/:id`
-pub(super) async fn deregister(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
-    let caller = Caller::of(&request, &state.auth)?;
-    let id = id_in_path(&request);
-    let proof = caller.proof_for(id, &state).await?;
+pub(super) async fn deregister(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
+    let caller = Caller::of(request, &state.auth)?;
+    let id = parse_id(id);
+    let proof = caller.proof_for(id, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
     Ok(envelope::data(format!(r#"{{"message":"Agent {id} deregistered successfully"}}"#).as_bytes()))
 }
 
 /// The agent that the path names. What is not an id is an agent that does not exist.
-fn id_in_path(request: &HttpRequest) -> Option<AgentId> {
-    request.match_info().get("id").and_then(|id| id.parse().ok())
+fn parse_id(segment: &str) -> Option<AgentId> {
+    segment.parse().ok()
 }

@@ -21,7 +21,7 @@ use crate::{
 
 /// Why a request is not answered with 2xx.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ApiError {
+pub enum ApiError {
     /// 400: malformed or out of range.
     #[error("{0}")]
     BadRequest(String),

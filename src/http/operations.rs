@@ -1,27 +1,32 @@
 //! For those who run the server: health, readiness and metrics.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, StatusCode},
+};
 use serde_json::json;
 
 use super::{
     ApiState, State,
     auth::Caller,
     envelope::{self, ApiError},
-    get, open_resource, unknown_path,
 };
 use crate::lifecycle::Phase;
 
 /// The routes of the operations listener. It has no token: bind it where only the monitoring reaches it.
-pub fn operations_routes(config: &mut web::ServiceConfig) {
-    config
-        .service(open_resource("/metrics", "GET, HEAD").route(get().to(async |state: State| render(&state).await)))
-        .service(open_resource("/livez", "GET, HEAD").route(get().to(livez)))
-        .service(open_resource("/readyz", "GET, HEAD").route(get().to(readyz)))
-        .default_service(web::to(unknown_path));
+pub async fn route_operations(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
+    let is_get = [Method::GET, Method::HEAD].contains(request.method());
+    match request.path() {
+        "/metrics" | "/livez" | "/readyz" if !is_get => Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" }),
+        "/metrics" => render(&state).await,
+        "/livez" => Ok(envelope::data(br#"{"status":"alive"}"#)),
+        "/readyz" => readyz(&state),
+        _ => Err(ApiError::NotFound("Not found")),
+    }
 }
 
 /// `GET /health`
-pub(super) async fn health(state: State) -> HttpResponse {
+pub(super) fn health(state: &State) -> HttpResponse {
     let counts = state.engine.counts();
     let data = json!({
         "status": "healthy",
@@ -33,9 +38,9 @@ pub(super) async fn health(state: State) -> HttpResponse {
 }
 
 /// `GET /metrics` on the main listener.
-pub(super) async fn metrics_for_admin(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
-    Caller::of(&request, &state.auth)?.must_be_admin(&state).await?;
-    render(&state).await
+pub(super) async fn metrics_for_admin(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
+    Caller::of(request, &state.auth)?.must_be_admin(state).await?;
+    render(state).await
 }
 
 async fn render(state: &ApiState) -> Result<HttpResponse, ApiError> {
@@ -46,13 +51,8 @@ async fn render(state: &ApiState) -> Result<HttpResponse, ApiError> {
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
-/// `GET /livez`: the process answers.
-async fn livez() -> HttpResponse {
-    envelope::data(br#"{"status":"alive"}"#)
-}
-
 /// `GET /readyz`: requests can be answered, and what must be durable can be kept.
-async fn readyz(state: State) -> Result<HttpResponse, ApiError> {
+fn readyz(state: &State) -> Result<HttpResponse, ApiError> {
     if state.is_ready() {
         return Ok(envelope::json_response(StatusCode::OK, &br#"{"ok":true,"data":{"status":"ready"}}"#[..]));
     }

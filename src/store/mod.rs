@@ -10,6 +10,8 @@
 //! knows nothing of actors or HTTP.
 
 mod committer;
+#[cfg(test)]
+mod conformance;
 mod embedded;
 mod memory;
 pub mod record;
