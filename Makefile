@@ -1,0 +1,92 @@
+# What a person runs, and CI as well. `make help` lists the targets.
+
+CARGO ?= cargo
+# Where rustup puts cargo, for shells that do not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# More flags for `make run`: make run ARGS="--listen 127.0.0.1:9443".
+ARGS ?=
+# The fleet of `make fleet`: agents, and how many of them fall silent.
+AGENTS ?= 1000000
+SILENCE ?= 10000
+
+LOADTEST := target/release/guardbeat-loadtest
+SERVER := target/release/guardbeat
+RUST_WANTED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+
+.PHONY: help setup setup-checks run test build bench-store compare fleet
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+run: setup ## build, and start the server with the embedded store in ./data
+	$(CARGO) build --release --locked
+	@# REDIS_URL is another program's, and this one would refuse it.
+	@exec env -u REDIS_URL $(SERVER) serve --store embedded: --data-dir ./data $(ARGS)
+
+# The tests come last, so that their summary does.
+test: setup setup-checks ## check formatting, lints and documentation, and run all tests
+	@echo "== formatting"
+	@$(CARGO) fmt --all --check
+	@echo "== clippy"
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@echo "== documentation"
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@echo "== tests"
+	@$(CARGO) test --workspace --locked
+
+# mimalloc and ring are partly written in C, and Rust links with the C compiler.
+setup: ## check what building needs, and install what is missing
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "Rust is missing. Get it from https://rustup.rs:"; \
+	  echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"; \
+	  echo "then open a new terminal and try again."; \
+	  exit 1; }
+	@have=$$(rustc --version | cut -d' ' -f2); \
+	oldest=$$(printf '%s\n' "$(RUST_WANTED)" "$$have" | sort -V | head -n 1); \
+	if [ "$$oldest" != "$(RUST_WANTED)" ]; then \
+	  echo "Rust $$have is too old: $(RUST_WANTED) or later is needed."; \
+	  echo "Update it with 'rustup update stable', or get it from https://rustup.rs."; \
+	  exit 1; \
+	fi
+	@if ! echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1; then \
+	  if ! command -v apt-get >/dev/null; then \
+	    echo "A C compiler (cc) with its headers is missing. Install one and try again."; \
+	    exit 1; \
+	  fi; \
+	  if [ "$$(id -u)" -eq 0 ]; then as_root="env"; else as_root="sudo -n env"; fi; \
+	  echo "A C compiler (cc) with its headers is missing. Installing build-essential with apt-get:"; \
+	  echo "  $$as_root apt-get update && $$as_root apt-get install --yes build-essential"; \
+	  $$as_root apt-get update --quiet </dev/null \
+	  && $$as_root DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends build-essential </dev/null \
+	  || { echo "That did not work. Install build-essential yourself and try again:"; \
+	       echo "  sudo apt-get install build-essential"; exit 1; }; \
+	fi
+
+# rustfmt and clippy: a minimal toolchain has neither.
+setup-checks:
+	@missing=; \
+	$(CARGO) fmt --version >/dev/null 2>&1 || missing="$$missing rustfmt"; \
+	$(CARGO) clippy --version >/dev/null 2>&1 || missing="$$missing clippy"; \
+	if [ -n "$$missing" ]; then \
+	  if ! command -v rustup >/dev/null; then \
+	    echo "Missing from this Rust toolchain:$$missing. Install them as you installed Rust, and try again."; \
+	    exit 1; \
+	  fi; \
+	  echo "Missing from this Rust toolchain:$$missing. Installing with rustup:"; \
+	  echo "  rustup component add$$missing"; \
+	  rustup component add $$missing; \
+	fi
+
+build: setup ## build the server and the load test, for release
+	$(CARGO) build --release --workspace --locked
+
+bench-store: setup ## measure the candidates for the embedded store (ten minutes, 1 GB in TMPDIR)
+	$(CARGO) run --release --locked --manifest-path benches/embedded-store-choice/Cargo.toml
+
+compare: build ## measure a heartbeat beside a bare handler that does nothing with it
+	$(LOADTEST) compare --server $(SERVER)
+
+fleet: build ## measure a fleet of AGENTS agents of which SILENCE fall silent
+	$(LOADTEST) fleet --server $(SERVER) --agents $(AGENTS) --silence $(SILENCE)

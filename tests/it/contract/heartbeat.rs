@@ -1,0 +1,174 @@
+//! `POST /api/agents/:id/heartbeat`.
+
+use serde_json::{Value, json};
+
+use super::NOBODY;
+use crate::support::{Client, FieldRule, Launch, Request, is_time, keys};
+
+fn show(client: &mut Client, id: &str) -> Value {
+    client.get(&format!("/api/agents/{id}")).data(200)
+}
+
+#[test]
+fn a_heartbeat_is_answered_with_the_status_and_the_time() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let data = client.beat(&id, json!({"uptime": 5, "cpu": 1, "memory": 2, "version": "1.0.0"})).data(200);
+    assert_eq!(keys(&data), ["id", "lastHeartbeat", "pendingPolicies", "status"]);
+    assert_eq!(data["id"], *id);
+    assert_eq!(data["status"], "online");
+    assert_eq!(data["pendingPolicies"], 0);
+    assert!(is_time(&data["lastHeartbeat"]), "{data}");
+    assert_eq!(show(&mut client, &id)["lastHeartbeat"], data["lastHeartbeat"]);
+}
+
+#[test]
+fn an_empty_object_or_no_body_at_all_is_a_sign_of_life() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let path = format!("/api/agents/{id}/heartbeat");
+    let post = || Request::new("POST", path.clone());
+    for request in [
+        post().json("{}"),
+        post().json(" { } \n"),
+        post(),
+        post().body(""),
+        post().json(""),
+        post().header("Content-Type", "application/json"),
+        post().body("").chunked(),
+        post().json("{}").chunked(),
+    ] {
+        let data = client.send(&request).data(200);
+        assert_eq!(data["status"], "online", "{request:?}");
+        assert_eq!(show(&mut client, &id)["lastHeartbeat"], data["lastHeartbeat"], "{request:?}");
+    }
+    assert_eq!(show(&mut client, &id)["cpu"], Value::Null);
+}
+
+#[test]
+fn each_field_takes_its_bounds_and_the_error_of_any_other_value_names_it() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let rules = [
+        FieldRule::number("uptime", false),
+        FieldRule::number("cpu", true),
+        FieldRule::number("memory", true),
+        FieldRule::text("version", 64),
+        FieldRule::number("eventsProcessed", false),
+        FieldRule::number("threatsDetected", false),
+        FieldRule::number("actionsExecuted", false),
+        FieldRule::number("memoryUsageMB", false),
+        FieldRule { good: vec![json!("protection")], ..FieldRule::text("mode", 64) },
+    ];
+    for FieldRule { name, good, bad } in &rules {
+        for good in good {
+            client.beat(&id, json!({*name: good})).data(200);
+            let shown = show(&mut client, &id)[*name].clone();
+            let same = shown == *good || shown.as_f64().is_some_and(|shown| Some(shown) == good.as_f64());
+            assert!(same, "{name} = {good}, shown {shown}");
+        }
+        let before = show(&mut client, &id);
+        for bad in bad {
+            let error = client.beat(&id, json!({*name: bad})).error(400);
+            assert!(error.contains(name), "{name} = {bad}: {error}");
+        }
+        assert_eq!(show(&mut client, &id), before, "what was refused changed nothing: {name}");
+    }
+}
+
+#[test]
+fn numbers_that_json_does_not_have_are_refused() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let before = show(&mut client, &id);
+    for number in ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "0x10", "01", "1.", ".5", "+1", "1e"] {
+        client.beat(&id, format!(r#"{{"uptime":{number}}}"#)).error(400);
+    }
+    assert_eq!(show(&mut client, &id), before);
+}
+
+#[test]
+fn one_wrong_field_refuses_the_whole_heartbeat() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let before = show(&mut client, &id);
+    client.beat(&id, json!({"uptime": 1, "version": "9.9.9", "cpu": 100.5})).error(400);
+    client.beat(&id, json!({"mode": "learning", "uptime": "1", "cpu": 1})).error(400);
+    assert_eq!(show(&mut client, &id), before);
+}
+
+#[test]
+fn an_upgrade_shows_in_the_list_and_alone() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    client.beat(&id, json!({"version": "2.0.0"})).data(200);
+    assert_eq!(show(&mut client, &id)["version"], "2.0.0");
+    assert_eq!(client.get("/api/agents").data(200)[0]["version"], "2.0.0");
+    client.beat(&id, "{}").data(200);
+    assert_eq!(show(&mut client, &id)["version"], "2.0.0");
+}
+
+#[test]
+fn a_field_left_out_keeps_its_last_value() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    client.beat(&id, json!({"cpu": 10, "memory": 20.5, "uptime": 30, "mode": "learning"})).data(200);
+    client.beat(&id, json!({"cpu": 11, "eventsProcessed": 7})).data(200);
+    client.beat(&id, json!({"cpu": null, "memory": null, "uptime": null, "version": null})).data(200);
+    client.beat(&id, "{}").data(200);
+    let shown = show(&mut client, &id);
+    for (name, value) in [
+        ("cpu", json!(11)),
+        ("memory", json!(20.5)),
+        ("uptime", json!(30)),
+        ("mode", json!("learning")),
+        ("eventsProcessed", json!(7)),
+        ("version", json!("1.0.0")),
+    ] {
+        assert_eq!(shown[name], value, "{name}");
+    }
+}
+
+#[test]
+fn what_the_published_client_sends_is_kept_and_shown() {
+    let server = Launch::plain().start();
+    let (id, token) = server.client().enrol("h");
+    let sent = json!({"eventsProcessed": 120, "threatsDetected": 3, "actionsExecuted": 1, "mode": "protection",
+                      "uptime": 3600.5, "memoryUsageMB": 84.25});
+    server.anonymous().with_token(&token).beat(&id, &sent).data(200);
+    let shown = show(&mut server.client(), &id);
+    for name in keys(&sent) {
+        assert_eq!(shown[name], sent[name], "{name}");
+    }
+}
+
+#[test]
+fn heartbeats_of_nobody_are_404() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    for id in [NOBODY, "agent-ffffffffffffffff", "agent-1", "web-server-1", "agent-000000000000000G", "%00", "..%2f"] {
+        assert_eq!(client.beat(id, "{}").error(404), "Agent not found", "{id}");
+    }
+    let (id, _) = client.enrol("h");
+    client.delete(&format!("/api/agents/{id}")).data(200);
+    assert_eq!(client.beat(&id, "{}").error(404), "Agent not found");
+}
+
+#[test]
+fn the_last_heartbeat_outlives_a_shutdown() {
+    let mut server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    client.beat(&id, json!({"cpu": 12.5, "uptime": 9, "version": "3", "mode": "learning"})).data(200);
+    let before = show(&mut client, &id);
+    assert!(server.terminate().success());
+    let server = server.restart();
+    assert_eq!(show(&mut server.client(), &id), before);
+}

@@ -1,0 +1,14 @@
+//! The contract's part 1 and "Common to all", row by row.
+
+mod agents;
+mod auth;
+mod bodies;
+mod enrolment;
+mod heartbeat;
+mod identity;
+mod list;
+mod protocol;
+mod register;
+
+/// An id that no agent has.
+const NOBODY: &str = "agent-0000000000000000";

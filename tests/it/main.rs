@@ -1,0 +1,14 @@
+//! Tests of the daemon from the outside: the real binary, real sockets, the contract's words.
+
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+#![allow(clippy::disallowed_methods, reason = "the daemon is another process: its time is real time, and so is ours")]
+
+mod cli;
+mod contract;
+mod crash;
+mod hostile;
+mod listing;
+mod liveness;
+mod operations;
+mod support;
+mod tls;

@@ -1,0 +1,228 @@
+//! A daemon in a folder of its own, on ports of its own.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use super::{
+    SOON,
+    client::{Client, Trust},
+    wait_until,
+};
+
+/// How to start a daemon.
+#[derive(Clone, Default)]
+pub struct Launch {
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    tls: bool,
+}
+
+impl Launch {
+    /// Plain HTTP, generated token.
+    pub fn plain() -> Self {
+        Self::default()
+    }
+
+    /// TLS with a generated authority.
+    pub fn tls() -> Self {
+        Self { tls: true, ..Self::default() }
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn start(self) -> Server {
+        Server::start(self, TempDir::new().unwrap())
+    }
+
+    fn spawn(&self, dir: &Path) -> Child {
+        let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).unwrap();
+        let mut command = daemon();
+        command.current_dir(dir).args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
+        if !self.tls {
+            command.args(["--tls", "off"]);
+        }
+        command.args(&self.args).env("GUARDBEAT_METRICS__LISTEN", "127.0.0.1:0").env("GUARDBEAT_LOG__LEVEL", "warn");
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap()
+    }
+}
+
+/// The binary, with nothing of our environment but `PATH`.
+fn daemon() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guardbeat"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// What a run of the binary that ends by itself left behind.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the binary in a folder until it ends.
+pub fn run(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    let (stdout, stderr) = (dir.join("run.stdout"), dir.join("run.stderr"));
+    let mut command = daemon();
+    command.current_dir(dir).args(args).envs(env.iter().copied()).stdin(Stdio::null());
+    command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+    let mut running = KilledOnDrop(command.spawn().unwrap());
+    let code = running.wait("the process to end").code();
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap();
+    Ended { code, stdout: read(stdout), stderr: read(stderr) }
+}
+
+struct KilledOnDrop(Child);
+
+impl KilledOnDrop {
+    fn wait(&mut self, what: &str) -> ExitStatus {
+        let mut status = None;
+        wait_until(SOON, what, || {
+            status = self.0.try_wait().unwrap();
+            status.is_some()
+        });
+        status.expect("it has ended")
+    }
+}
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A daemon that runs.
+pub struct Server {
+    child: KilledOnDrop,
+    launch: Launch,
+    dir: TempDir,
+    pub api: SocketAddr,
+    pub operations: SocketAddr,
+    /// The administrator's token.
+    pub token: String,
+}
+
+impl Server {
+    fn start(launch: Launch, dir: TempDir) -> Self {
+        let mut child = KilledOnDrop(launch.spawn(dir.path()));
+        let (api, operations) = addresses(&mut child.0, dir.path());
+        let configured = launch.env.iter().find(|(name, _)| name == "MANAGER_AUTH_TOKEN");
+        let token = match configured {
+            Some((_, token)) => token.clone(),
+            None => fs::read_to_string(dir.path().join("data/admin-token")).unwrap().trim().to_owned(),
+        };
+        Self { child, launch, dir, api, operations, token }
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr.log")).unwrap()
+    }
+
+    /// A client with the administrator's token.
+    pub fn client(&self) -> Client {
+        self.anonymous().with_token(&self.token)
+    }
+
+    /// A client without a token.
+    pub fn anonymous(&self) -> Client {
+        Client::new(self.api, self.launch.tls.then(|| Trust::in_file(&self.data().join("tls/ca.pem"))))
+    }
+
+    /// A client of the operations listener.
+    pub fn operations(&self) -> Client {
+        Client::new(self.operations, None)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.0.id().try_into().unwrap()), signal).unwrap();
+    }
+
+    pub fn kill9(&mut self) {
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.0.try_wait().unwrap().is_none()
+    }
+
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        self.child.wait("the daemon to end")
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait_for_end()
+    }
+
+    /// Starts it again on the same data; on other ports.
+    pub fn restart(self) -> Self {
+        let Self { child, launch, dir, .. } = self;
+        drop(child);
+        Self::start(launch, dir)
+    }
+}
+
+/// Where it listens, from what it prints when it is ready.
+fn addresses(child: &mut Child, dir: &Path) -> (SocketAddr, SocketAddr) {
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let (lines, received) = mpsc::sync_channel(16);
+    thread::spawn(move || {
+        for line in out.lines().map_while(Result::ok) {
+            // Nobody listens any more once the addresses are known.
+            let _ = lines.send(line);
+        }
+    });
+    let (mut api, mut operations) = (None, None);
+    while api.is_none() || operations.is_none() {
+        let Ok(line) = received.recv_timeout(SOON) else {
+            let log = fs::read_to_string(dir.join("stderr.log")).unwrap_or_default();
+            panic!("the daemon did not start: {log}");
+        };
+        let port = || {
+            let port = line.trim_end_matches("/metrics").rsplit(':').next()?.parse().ok()?;
+            Some(SocketAddr::from(([127, 0, 0, 1], port)))
+        };
+        match line.split_whitespace().next() {
+            Some("API") => api = port(),
+            Some("metrics") => operations = port(),
+            _ => {}
+        }
+    }
+    (api.unwrap(), operations.unwrap())
+}
