@@ -34,7 +34,7 @@ test: setup setup-checks ## check formatting, lints and documentation, and run a
 	@echo "== documentation"
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@echo "== tests"
-	@$(CARGO) test --workspace --locked
+	@$(CARGO) test --workspace --locked --no-fail-fast
 
 # mimalloc and ring are partly written in C, and Rust links with the C compiler.
 setup: ## check what building needs, and install what is missing
@@ -55,11 +55,11 @@ setup: ## check what building needs, and install what is missing
 	    echo "A C compiler (cc) with its headers is missing. Install one and try again."; \
 	    exit 1; \
 	  fi; \
-	  if [ "$$(id -u)" -eq 0 ]; then as_root="env"; else as_root="sudo -n env"; fi; \
+	  if [ "$$(id -u)" -eq 0 ]; then as_root=; else as_root="sudo -n "; fi; \
 	  echo "A C compiler (cc) with its headers is missing. Installing build-essential with apt-get:"; \
-	  echo "  $$as_root apt-get update && $$as_root apt-get install --yes build-essential"; \
-	  $$as_root apt-get update --quiet </dev/null \
-	  && $$as_root DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends build-essential </dev/null \
+	  echo "  $${as_root}apt-get update && $${as_root}apt-get install --yes --no-install-recommends build-essential"; \
+	  $${as_root}apt-get update --quiet </dev/null \
+	  && $${as_root}env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends build-essential </dev/null \
 	  || { echo "That did not work. Install build-essential yourself and try again:"; \
 	       echo "  sudo apt-get install build-essential"; exit 1; }; \
 	fi

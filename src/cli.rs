@@ -134,8 +134,9 @@ fn serve(settings: &Settings) -> Exit {
 }
 
 fn start_log(config: &Config) {
-    // The server framework's own chatter is of interest only to who asks for it.
-    let directives = format!("actix_server=warn,{}", config.log.level);
+    // The framework's own chatter is of interest only to who asks for it; and what it says of malformed requests would
+    // let any stranger fill the log.
+    let directives = format!("actix_server=warn,actix_http=off,{}", config.log.level);
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(directives);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -34,6 +34,8 @@ pub const NUMBER_MAX: f64 = 9_007_199_254_740_991.0;
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 /// Longest time in which a body may arrive, in milliseconds.
 pub const BODY_TIMEOUT_MS: u64 = 10_000;
+/// Deepest nesting of a JSON body.
+pub const JSON_DEPTH_MAX: usize = 128;
 /// Largest page of `GET /api/agents`.
 pub const PAGE_MAX: usize = 1_000;
 /// Agents a shard examines for one list message: bounds how long a listing keeps a heartbeat waiting.

@@ -101,15 +101,22 @@ async fn beat(
 ) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request, &state.auth)?;
     let proof = caller.proof_for(id, state).await?;
-    let body = body::read(request, payload).await?;
-    let heartbeat = if body.is_empty() {
-        Heartbeat::default()
-    } else {
-        body::parse::<HeartbeatBody>(request, &body, HEARTBEAT_FIELDS)?.try_into()?
+    let heartbeat = match read_heartbeat(request, payload).await {
+        Ok(heartbeat) => heartbeat,
+        // The agent's actor would have found a wrong token; it must not go unnoticed behind a wrong body.
+        Err(wrong) => return Err(caller.check(state).await.err().unwrap_or(wrong)),
     };
     let id = id.ok_or(EngineError::NotFound)?;
     let ack = state.engine.beat(id, proof, heartbeat).await.map_err(|error| caller.explain(error))?;
     Ok(envelope::json_response(StatusCode::OK, beat_answer(id, &ack)))
+}
+
+async fn read_heartbeat(request: &HttpRequest, payload: Payload) -> Result<Heartbeat, ApiError> {
+    let body = body::read(request, payload).await?;
+    if body.is_empty() {
+        return Ok(Heartbeat::default());
+    }
+    Ok(body::parse::<HeartbeatBody>(request, &body, HEARTBEAT_FIELDS)?.try_into()?)
 }
 
 /// Written by hand: this is the one answer that is given a million times a minute.

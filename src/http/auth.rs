@@ -72,6 +72,14 @@ impl Caller {
         }
     }
 
+    /// Refuses whoever has no valid token.
+    pub(super) async fn check(self, state: &ApiState) -> Result<(), ApiError> {
+        match self.must_be_admin(state).await {
+            Ok(()) | Err(ApiError::Forbidden(_)) => Ok(()),
+            Err(refused) => Err(refused),
+        }
+    }
+
     /// 403 if the token is some agent's after all, else 401.
     async fn refusal(self, state: &ApiState) -> ApiError {
         let Self::Agent { id, token } = self else {
@@ -93,13 +101,9 @@ impl Caller {
     }
 }
 
-/// Lets through whoever has a token at all, the administrator's or an agent's.
-pub(super) async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<Caller, ApiError> {
-    let caller = Caller::of(request, &state.auth)?;
-    match caller.must_be_admin(state).await {
-        Ok(()) | Err(ApiError::Forbidden(_)) => Ok(caller),
-        Err(refused) => Err(refused),
-    }
+/// Lets through whoever has a valid token, the administrator's or an agent's.
+pub(super) async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
+    Caller::of(request, &state.auth)?.check(state).await
 }
 
 /// Whether the request may register, and whether it has a token: one without may not take over a machine.

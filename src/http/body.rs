@@ -11,7 +11,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::envelope::ApiError;
-use crate::limits::{BODY_MAX_BYTES, BODY_TIMEOUT_MS};
+use crate::limits::{BODY_MAX_BYTES, BODY_TIMEOUT_MS, JSON_DEPTH_MAX};
 
 /// The rules of the fields of a body: what each must be.
 pub(super) type FieldRules = [(&'static str, &'static str)];
@@ -69,6 +69,9 @@ pub(super) fn parse<T: DeserializeOwned>(
         return Err(ApiError::NotJson);
     }
     let text = std::str::from_utf8(body).map_err(|_| ApiError::BadRequest("The body must be UTF-8".into()))?;
+    if is_too_deep(text) {
+        return Err(ApiError::BadRequest(format!("The body is nested more than {JSON_DEPTH_MAX} deep")));
+    }
     // serde would also take an array for a struct.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
@@ -99,6 +102,29 @@ fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error, rules: &F
         Some((name, expected)) => ApiError::BadRequest(format!("{name} must be {expected}")),
         None => ApiError::BadRequest(error.inner().to_string()),
     }
+}
+
+/// serde bounds the depth of what it reads, but not of what it skips.
+fn is_too_deep(text: &str) -> bool {
+    // Every level takes two bytes at least, so no heartbeat of the usual size is looked at.
+    if text.len() <= 2 * JSON_DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > JSON_DEPTH_MAX {
+            return true;
+        }
+    }
+    false
 }
 
 fn is_json(request: &HttpRequest) -> bool {

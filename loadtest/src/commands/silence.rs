@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
+
 use crate::load::{Fleet, OpenLoop, Schedule, SharedTally};
 use crate::progress;
 use crate::server::{Probe, Scrape};
@@ -51,27 +53,39 @@ impl View {
 }
 
 impl Silence {
-    /// Beats until the silent have gone stale and for one more timeout, in which nobody else must.
-    pub(super) async fn run(mut self, operations: &mut Probe) -> anyhow::Result<Table> {
+    /// Beats for all, so that everybody is online; then for all but the silent, until these have gone stale and for one
+    /// more timeout, in which nobody else must.
+    pub(super) async fn run(self, operations: &mut Probe) -> anyhow::Result<Table> {
         let silent = self.silent.min(self.fleet.len() - 1);
-        self.fleet.silence(usize::try_from(silent)?);
-        let lag_before = lag(&operations.scrape().await?);
         let schedule = Schedule::every(self.fleet.len(), self.timeout);
+        let beat = |fleet, duration, stop, tally| {
+            OpenLoop {
+                target: self.target.clone(),
+                fleet,
+                schedule,
+                connections: self.connections,
+                keep_alive: KeepAlive::Yes,
+                duration,
+                patience: PATIENCE,
+                stop,
+            }
+            .run(tally)
+        };
+        let fleet = Arc::new(self.fleet);
+        let spinner = progress::spinner("beating once for every agent");
+        beat(fleet.clone(), self.timeout, Arc::default(), SharedTally::new()).await?;
+        spinner.finish_and_clear();
+        let mut fleet = Arc::into_inner(fleet).context("the warm-up still holds the fleet")?;
+
+        fleet.silence(usize::try_from(silent)?);
+        let first = operations.scrape().await?;
+        let (lag_before, before) = (lag(&first), View::of(&first));
+        anyhow::ensure!(before.missing == 0, "{} agents are silent although all have beaten", before.missing);
         let stop = Arc::new(AtomicBool::new(false));
         let tally = SharedTally::new();
-        let beating = OpenLoop {
-            target: self.target.clone(),
-            fleet: Arc::new(self.fleet),
-            schedule,
-            connections: self.connections,
-            keep_alive: KeepAlive::Yes,
-            // After a restart nobody is stale before timeout and grace, by default 1.5 timeouts;
-            // detections are spread over some more.
-            duration: self.timeout * 5 + Duration::from_secs(30),
-            patience: PATIENCE,
-            stop: stop.clone(),
-        }
-        .run(tally.clone());
+        // Stale after timeout and grace, by default 1.5 timeouts.
+        let longest = self.timeout * 5 + Duration::from_secs(30);
+        let beating = beat(Arc::new(fleet), longest, stop.clone(), tally.clone());
         tokio::pin!(beating);
 
         let spinner = progress::spinner("waiting for the silent to be noticed");
@@ -103,13 +117,13 @@ impl Silence {
         let last = operations.scrape().await?;
         let view = View::of(&last);
         let lag = lag(&last).since(&lag_before);
-        let accused = most_missing.max(view.accusations.unwrap_or(0));
+        let accused = view.accusations.unwrap_or(0) - before.accusations.unwrap_or(0);
 
         let mut table = Table::default();
         table.pair("silent agents", units::count(silent));
         table.pair("went stale", units::count(most_missing));
         table.pair("missed", units::count(silent.saturating_sub(most_missing)));
-        table.pair("false", units::count(accused.saturating_sub(silent)));
+        table.pair("false", units::count(accused.max(most_missing).saturating_sub(silent)));
         let all_noticed = match noticed {
             Some(at) => units::duration(at.duration_since(begun)),
             None => "never".to_owned(),

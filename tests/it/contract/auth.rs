@@ -22,6 +22,7 @@ fn requests(id: &str) -> Vec<Request> {
         Request::new("POST", format!("{agent}/heartbeat")).json("{}"),
         Request::new("POST", format!("{agent}/heartbeat")).body("{}"),
         Request::new("POST", format!("{agent}/heartbeat")).json("nonsense"),
+        Request::new("POST", format!("{agent}/heartbeat")).json(" ".repeat(70_000)),
         Request::new("POST", format!("/api/agents/{NOBODY}/heartbeat")).json("{}"),
         Request::new("POST", "/api/agents/register").json(r#"{"hostname":"h","os":"o","version":"1"}"#),
         Request::new("POST", "/api/agents/register").json("{}"),
