@@ -23,8 +23,8 @@ pub struct Banner<'a> {
     pub ca_file: Option<&'a Path>,
     /// The file with the administrator's token, unless it was configured.
     pub token_file: Option<&'a Path>,
-    /// Whether that token was made just now.
-    pub token_is_new: bool,
+    /// That token, if it was made just now: to be shown this once.
+    pub new_token: Option<&'a str>,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -44,9 +44,13 @@ impl fmt::Display for Banner<'_> {
         let trust = self.ca_file.map(|file| format!(" --cacert {}", quoted(&absolute(file)))).unwrap_or_default();
         match self.token_file {
             Some(file) => {
-                let made = if self.token_is_new { " (made just now; it may do everything)" } else { "" };
                 let file = absolute(file);
-                writeln!(f, "  token     {file}{made}")?;
+                match self.new_token {
+                    Some(token) => {
+                        writeln!(f, "  token     {token} (made just now; it may do everything; kept in {file})")?
+                    }
+                    None => writeln!(f, "  token     in {file}")?,
+                }
                 writeln!(f, "Try it:")?;
                 let file = quoted(&file);
                 writeln!(f, "  curl{trust} -H \"Authorization: Bearer $(cat {file})\" {api}/api/agents")

@@ -89,6 +89,10 @@ fn hint(error: &io::Error) -> &'static str {
 /// Runs the server until it is told to stop.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
+    // Every connection is a file; the limit a shell sets by default is made for other programs.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
     let parts = Parts::build(config).await?;
     let running = parts.start()?;
     tokio::select! {
@@ -122,8 +126,8 @@ struct AdminToken {
     hash: TokenHash,
     /// The file it is in, unless it was configured.
     file: Option<PathBuf>,
-    /// Whether it was made just now.
-    fresh: bool,
+    /// The token itself, if it was made just now: to be shown this once.
+    fresh: Option<String>,
 }
 
 impl Parts {
@@ -323,7 +327,7 @@ impl Running {
             tls: self.tls.is_some(),
             ca_file: self.tls.as_ref().and_then(|tls| tls.ca_file.as_deref()),
             token_file: self.admin_token.file.as_deref(),
-            token_is_new: self.admin_token.fresh,
+            new_token: self.admin_token.fresh.as_deref(),
         }
     }
 
@@ -400,12 +404,12 @@ fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeEr
 
 fn admin_token(config: &Config) -> Result<AdminToken, ServeError> {
     if let Some(token) = &config.auth.admin_token {
-        return Ok(AdminToken { hash: TokenHash::of(token), file: None, fresh: false });
+        return Ok(AdminToken { hash: TokenHash::of(token), file: None, fresh: None });
     }
     let data_dir = &config.server.data_dir;
     let file = data_dir.join("admin-token");
     let in_data_dir = |error| ServeError::DataDir { path: file.clone(), error };
-    let (text, fresh) = match std::fs::read_to_string(&file) {
+    let (text, is_fresh) = match std::fs::read_to_string(&file) {
         Ok(text) if !text.trim().is_empty() => (text, false),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_data_dir(error)),
         Ok(_) | Err(_) => {
@@ -414,7 +418,7 @@ fn admin_token(config: &Config) -> Result<AdminToken, ServeError> {
             (text, true)
         }
     };
-    Ok(AdminToken { hash: TokenHash::of(text.trim()), file: Some(file), fresh })
+    Ok(AdminToken { hash: TokenHash::of(text.trim()), file: Some(file), fresh: is_fresh.then_some(text) })
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {

@@ -127,7 +127,7 @@ pub struct TakeCensus;
 /// One value of a label and how many agents have it; then how many have a value that is not listed.
 pub type LabelCounts = (Vec<(Box<str>, u64)>, u64);
 
-/// The answer to [`TakeCensus`].
+/// How many of a shard's agents have which operating system, version and tenant.
 #[derive(Debug, Default)]
 pub struct ShardCensus {
     /// By operating system.

@@ -1,7 +1,7 @@
 //! The HTTP side: turns requests into questions to the [`EngineHandle`], and its answers into the contract's JSON.
 //!
-//! What every response carries is added in one place ([`guard`]), every failure becomes a status in one place
-//! ([`envelope`]), every body is read in one place ([`body`]). Nothing here knows how the engine works.
+//! What every response carries is added in one place (`guard.rs`), every failure becomes a status in one place
+//! (`envelope.rs`), every body is read in one place (`body.rs`). Nothing here knows how the engine works.
 
 mod agents;
 mod auth;
