@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -124,7 +124,10 @@ fn serve(settings: &Settings) -> Exit {
         }
     };
     // The main thread starts, ends and commits; the fleet lives on the worker threads.
-    match tokio::task::LocalSet::new().block_on(&runtime, engine::serve(config)) {
+    let ended = tokio::task::LocalSet::new().block_on(&runtime, engine::serve(config));
+    // A disk that does not answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match ended {
         Ok(()) => Exit::Good,
         Err(error) => {
             eprintln!("The server ended: {error}");

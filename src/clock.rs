@@ -145,19 +145,15 @@ impl Clock {
     /// Hearing time now for a decision against an agent: it does not count time in which any worker has not been heard
     /// from, even if that gap has not ended yet.
     pub fn heard_by_all(&self, worker: usize) -> Heard {
-        let heard = self.hear(worker);
-        let now = self.elapsed();
-        let latest = self.shared.pulses.iter().map(|pulse| pulse.0.load(Relaxed)).min().unwrap_or(now);
-        if now.saturating_sub(latest) > self.shared.deaf_after {
-            self.shared.heard_at(latest).min(heard)
-        } else {
-            heard
-        }
+        self.hear(worker).min(self.heard())
     }
 
-    /// Hearing time now, for bookkeeping off the workers.
+    /// Hearing time now, for bookkeeping off the workers. It stands still while any worker is not heard from.
     pub fn heard(&self) -> Heard {
-        self.shared.heard_at(self.elapsed())
+        let now = self.elapsed();
+        let latest = self.shared.pulses.iter().map(|pulse| pulse.0.load(Relaxed)).min().unwrap_or(now);
+        let is_deaf = now.saturating_sub(latest) > self.shared.deaf_after;
+        self.shared.heard_at(if is_deaf { latest } else { now })
     }
 
     /// The instant at which hearing time will reach `moment`, if nothing more is lost until then.

@@ -32,7 +32,8 @@ use crate::{
     private_file,
     signals::Signals,
     store::{
-        Chunk, Committer, EmbeddedStore, FlushRules, Loaded, MemoryStore, Store, StoreError, StoreUrl, WriteBehind,
+        Chunk, Committer, EmbeddedStore, FlushRules, Loaded, MemoryStore, Progress, Store, StoreError, StoreUrl,
+        WriteBehind,
     },
     tls::{Tls, TlsError},
 };
@@ -119,6 +120,7 @@ struct Parts {
     admin_token: AdminToken,
     rules: LivenessRules,
     flush: FlushRules,
+    progress: Arc<Progress>,
 }
 
 /// The administrator's token, and where it came from.
@@ -156,7 +158,19 @@ impl Parts {
             shard: 0,
             shards: config.server.workers,
         };
-        Ok(Self { config, api, operations, tls, store, engine, admin_token, rules, flush })
+        let progress = Progress::new(config.server.workers, base);
+        Ok(Self {
+            config,
+            api,
+            operations,
+            tls,
+            store,
+            engine,
+            admin_token,
+            rules,
+            flush,
+            progress: Arc::new(progress),
+        })
     }
 
     fn start(self) -> Result<Running, ServeError> {
@@ -207,6 +221,7 @@ impl Parts {
             store: self.store.clone(),
             rules: self.rules,
             flush: self.flush,
+            progress: self.progress.clone(),
         };
         let http = HttpServer::new(move || {
             // Called once on each worker thread.
@@ -222,7 +237,7 @@ impl Parts {
             .max_connections(server.max_connections)
             .keep_alive(Duration::from_millis(server.keep_alive_ms))
             .tcp_nodelay(true)
-            .shutdown_timeout(0)
+            .shutdown_timeout(1)
             .disable_signals();
         let listener = self.api.try_clone()?;
         let http = match &self.tls {
@@ -255,6 +270,7 @@ struct ShardStarter {
     store: Arc<dyn Store>,
     rules: LivenessRules,
     flush: FlushRules,
+    progress: Arc<Progress>,
 }
 
 impl ShardStarter {
@@ -270,6 +286,7 @@ impl ShardStarter {
                 self.engine.clock().clone(),
                 self.engine.metrics().clone(),
                 rules,
+                self.progress.clone(),
             );
             self.engine.attach(index, ShardActor::start(shard, write_behind));
         }
@@ -350,13 +367,16 @@ impl Running {
         }
         // At least a moment for the last write, even if the requests took all the time there was.
         let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));
-        let flushed = match tokio::time::timeout_at(last, self.engine.drain()).await {
+        // Before all shards run there is nothing to write.
+        let write = async { if self.engine.is_attached() { self.engine.drain().await } else { Ok(()) } };
+        let flushed = match tokio::time::timeout_at(last, write).await {
             Ok(outcome) => outcome.map_err(ServeError::from),
             Err(_) => {
                 Err(StoreError::unavailable("the last heartbeats could not be written within the grace period").into())
             }
         };
-        self.api.stop(false).await;
+        // Gracefully: an answer may still be on its way into its socket.
+        self.api.stop(true).await;
         self.operations.stop(false).await;
         if flushed.is_ok() {
             tracing::info!("everything is written; bye");

@@ -2,7 +2,10 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed},
+    atomic::{
+        AtomicU8, AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
 };
 
 /// What the process does.
@@ -32,7 +35,7 @@ pub struct InFlight(AtomicUsize);
 impl Lifecycle {
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Relaxed) {
+        match self.phase.load(SeqCst) {
             0 => Phase::Starting,
             1 => Phase::Serving,
             _ => Phase::Draining,
@@ -41,7 +44,7 @@ impl Lifecycle {
 
     /// Goes over to `phase`.
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Relaxed);
+        self.phase.store(phase as u8, SeqCst);
     }
 
     /// A counter for one more worker.
@@ -61,13 +64,14 @@ impl Lifecycle {
 impl InFlight {
     /// Requests under way.
     pub fn count(&self) -> usize {
-        self.0.load(Relaxed)
+        self.0.load(SeqCst)
     }
 
     /// Counts a request until the guard is dropped, on the same thread.
     pub fn begin(self: &Arc<Self>) -> InFlightGuard {
-        // One writer: no read-modify-write is needed.
-        self.0.store(self.count() + 1, Relaxed);
+        // One writer: no read-modify-write is needed. In one order with the phase: who begins a request and then finds the
+        // process serving is seen by who stops serving and then counts.
+        self.0.store(self.0.load(Relaxed) + 1, SeqCst);
         InFlightGuard(self.clone())
     }
 }
@@ -78,6 +82,6 @@ pub struct InFlightGuard(Arc<InFlight>);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.0.store(self.0.count() - 1, Relaxed);
+        self.0.0.store(self.0.0.load(Relaxed) - 1, SeqCst);
     }
 }

@@ -187,6 +187,8 @@ impl Metrics {
                 *sums.entry(value).or_default() += agents;
             }
         }
+        // A value that is named like the rest is counted with it.
+        other += sums.remove(OTHER).unwrap_or_default();
         let mut sums: Vec<_> = sums.into_iter().collect();
         // By name where the numbers are equal, so that the choice is stable.
         sums.sort_unstable_by_key(|(value, agents)| (Reverse(*agents), *value));

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     ops::Bound::{Excluded, Unbounded},
     rc::Rc,
     sync::Arc,
@@ -52,7 +52,7 @@ pub struct Shard {
     counts: Arc<ShardCounts>,
     routing: Arc<Routing>,
     /// Agents whose last heartbeat is not in the store yet; each is in it once.
-    dirty: RefCell<Vec<Rc<AgentCell>>>,
+    dirty: RefCell<VecDeque<Rc<AgentCell>>>,
     /// An agent came back: its heartbeat must not wait for the next flush, or a crash would forget it.
     urgent: Notify,
     address: OnceCell<Addr<ShardActor>>,
@@ -97,7 +97,7 @@ impl Shard {
     /// Puts the agent into the set that the next flush writes.
     pub(super) fn mark_dirty(&self, cell: &Rc<AgentCell>) {
         if !cell.retired.get() && !cell.dirty.replace(true) {
-            self.dirty.borrow_mut().push(cell.clone());
+            self.dirty.borrow_mut().push_back(cell.clone());
             self.counts.set_dirty(self.dirty.borrow().len());
         }
     }
@@ -182,10 +182,14 @@ impl Shard {
 }
 
 impl DirtySource for Shard {
+    fn dirty(&self) -> usize {
+        self.dirty.borrow().len()
+    }
+
     fn take(&self, most: usize) -> Vec<LastHeartbeat> {
         let mut dirty = self.dirty.borrow_mut();
-        let start = dirty.len().saturating_sub(most);
-        let taken = dirty.drain(start..).filter(|cell| {
+        let end = dirty.len().min(most);
+        let taken = dirty.drain(..end).filter(|cell| {
             cell.dirty.set(false);
             !cell.retired.get()
         });

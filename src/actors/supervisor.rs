@@ -216,13 +216,16 @@ impl EngineHandle {
             Some(machine) => Some(self.lock(machine).await),
             None => None,
         };
+        // Its token may have changed while another registration of its machine was waited for.
+        self.ask(id, || Identify { proof }).await??;
         fleet.committer.commit(Change::Deregister(id)).await?;
         // Of two deregistrations at once, one finds the agent gone.
         if !self.ask_shard(id, Retire(id)).await? {
             return Err(EngineError::NotFound);
         }
         if let Some(machine) = machine {
-            fleet.machines.pin().remove(&machine);
+            // Unless the machine is another agent by now.
+            let _ = fleet.machines.pin().remove_if(&machine, |_, agent| *agent == id);
         }
         fleet.places_taken.fetch_sub(1, Relaxed);
         fleet.metrics.deregistrations.increment(1);

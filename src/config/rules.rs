@@ -76,7 +76,10 @@ impl Draft {
         let liveness = &mut config.liveness;
         liveness.grace_ms = self.grace_ms.unwrap_or(liveness.timeout_ms / 2);
         let stale_after = liveness.timeout_ms + liveness.grace_ms;
-        let offline_by_default = OFFLINE_AFTER_DEFAULT_MS.max(2 * stale_after).min(LIVENESS_MAX_MS);
+        let offline_by_default = match OFFLINE_AFTER_DEFAULT_MS {
+            usual if usual > stale_after => usual,
+            _ => (2 * stale_after).min(LIVENESS_MAX_MS),
+        };
         liveness.offline_after_ms = self.offline_after_ms.unwrap_or(offline_by_default);
         liveness.restart_grace_ms = self.restart_grace_ms.unwrap_or(stale_after.min(LIVENESS_MAX_MS));
 

@@ -95,12 +95,12 @@ fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error, rules: &F
     let path = error.path().to_string();
     let field = path.split(['.', '[']).next().unwrap_or_default();
     match rules.iter().find(|(name, _)| *name == field) {
-        // A field given twice is the only other thing that can be wrong with one.
-        Some((name, _)) if error.inner().to_string().starts_with("duplicate") => {
-            ApiError::BadRequest(format!("{name} is given twice"))
-        }
         Some((name, expected)) => ApiError::BadRequest(format!("{name} must be {expected}")),
-        None => ApiError::BadRequest(error.inner().to_string()),
+        // No field is wrong by itself: one is given twice, perhaps once under its other name.
+        None => match error.inner().to_string().split('`').nth(1) {
+            Some(name) => ApiError::BadRequest(format!("{name} is given twice")),
+            None => not_json(error.inner()),
+        },
     }
 }
 

@@ -115,7 +115,7 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Store(error) => {
                 tracing::warn!(%error, "a request was refused because the store cannot be used");
-                Self::Unavailable("The store cannot be written to now; nothing was changed; try again later")
+                Self::Unavailable("The store cannot be written to now; try again later")
             }
             EngineError::Unresponsive => {
                 tracing::error!("an agent's actor or its shard did not answer");

@@ -5,12 +5,12 @@ use std::{
     future::{Ready, ready},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use actix_web::{
     Error, ResponseError,
-    body::{EitherBody, MessageBody},
+    body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{Service, ServiceRequest, ServiceResponse, Transform},
     http::{
         Version,
@@ -20,6 +20,7 @@ use actix_web::{
         },
     },
 };
+use bytes::Bytes;
 use pin_project_lite::pin_project;
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
 {
-    type Response = ServiceResponse<EitherBody<B>>;
+    type Response = ServiceResponse<Answer<B>>;
     type Error = Error;
     type Transform = Guarded<S>;
     type InitError = ();
@@ -73,7 +74,7 @@ impl<S> Guarded<S> {
         match self.gate.lifecycle.phase() {
             Phase::Starting => Some(ApiError::Unavailable("The fleet is being loaded; try again later")),
             Phase::Draining => Some(ApiError::Unavailable("The server is shutting down; try again later")),
-            Phase::Serving if self.in_flight.count() >= self.gate.max_in_flight => {
+            Phase::Serving if self.in_flight.count() > self.gate.max_in_flight => {
                 Some(ApiError::Unavailable("Too many requests at once; try again later"))
             }
             Phase::Serving => None,
@@ -86,7 +87,7 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
 {
-    type Response = ServiceResponse<EitherBody<B>>;
+    type Response = ServiceResponse<Answer<B>>;
     type Error = Error;
     type Future = Answering<S::Future, B>;
 
@@ -97,6 +98,8 @@ where
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let request_id = request_id(request.headers());
         let tls = self.gate.tls;
+        // Counted first: who drains must not find nobody under way and one let in a moment later.
+        let in_flight = Some(self.in_flight.begin());
         if let Some(refusal) = self.refusal(request.path()) {
             let (request, _) = request.into_parts();
             let mut response = refusal.error_response();
@@ -111,13 +114,41 @@ where
                 in_flight: None,
             };
         }
-        let in_flight = Some(self.in_flight.begin());
         Answering {
             inner: Inner::Called { answer: self.service.call(request) },
             request_id: Some(request_id),
             tls,
             in_flight,
         }
+    }
+}
+
+/// The body of an answer: the service's, counted until it has been sent, or that of a refusal.
+type Answer<B> = EitherBody<Counted<B>, BoxBody>;
+
+pin_project! {
+    /// A body that counts as a request under way until it has been sent.
+    pub struct Counted<B> {
+        #[pin]
+        body: B,
+        in_flight: Option<InFlightGuard>,
+    }
+}
+
+impl<B: MessageBody> MessageBody for Counted<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+        self.project().body.poll_next(cx)
+    }
+
+    fn try_into_bytes(self) -> Result<Bytes, Self> {
+        let Self { body, in_flight } = self;
+        body.try_into_bytes().map_err(|body| Self { body, in_flight })
     }
 }
 
@@ -136,7 +167,7 @@ pin_project! {
     #[project = InnerProjection]
     enum Inner<F, B> {
         Called { #[pin] answer: F },
-        Refused { response: Option<ServiceResponse<EitherBody<B>>> },
+        Refused { response: Option<ServiceResponse<Answer<B>>> },
     }
 }
 
@@ -145,12 +176,23 @@ where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
     B: MessageBody,
 {
-    type Output = Result<ServiceResponse<EitherBody<B>>, Error>;
+    type Output = Result<ServiceResponse<Answer<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = match this.inner.project() {
-            InnerProjection::Called { answer } => ready!(answer.poll(cx))?.map_into_left_body(),
+            InnerProjection::Called { answer } => {
+                let in_flight = this.in_flight.take();
+                match answer.poll(cx) {
+                    Poll::Ready(response) => {
+                        response?.map_body(|_, body| EitherBody::left(Counted { body, in_flight }))
+                    }
+                    Poll::Pending => {
+                        *this.in_flight = in_flight;
+                        return Poll::Pending;
+                    }
+                }
+            }
             InnerProjection::Refused { response } => response.take().expect("a future is not polled after its end"),
         };
         let headers = response.headers_mut();
@@ -163,7 +205,6 @@ where
         if *this.tls {
             headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
         }
-        *this.in_flight = None;
         Poll::Ready(Ok(response))
     }
 }

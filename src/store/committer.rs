@@ -20,9 +20,8 @@ pub struct Committer {
     healthy: watch::Receiver<bool>,
 }
 
-/// After a failed transaction the store counts as healthy again with the next good one, or after this time: somebody has
-/// to try.
-const DISTRUST: Duration = Duration::from_secs(1);
+/// After a failed transaction an empty one is tried at this interval, until one succeeds.
+const PROBE: Duration = Duration::from_secs(1);
 
 impl Committer {
     /// Starts the committing task on the current runtime. It ends when the last clone is gone.
@@ -53,10 +52,11 @@ async fn commit_all(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Waiting>,
         let taken = if *health.borrow() {
             next.await
         } else {
-            match tokio::time::timeout(DISTRUST, next).await {
+            match tokio::time::timeout(PROBE, next).await {
                 Ok(taken) => taken,
                 Err(_) => {
-                    health.send_replace(true);
+                    let works = store.commit(Vec::new()).await.is_ok();
+                    health.send_replace(works);
                     continue;
                 }
             }

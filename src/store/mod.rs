@@ -27,7 +27,7 @@ use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
 pub use committer::Committer;
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
-pub use write_behind::{DirtySource, FlushRules, WriteBehind};
+pub use write_behind::{DirtySource, FlushRules, Progress, WriteBehind};
 
 /// A change that must be durable before it is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +74,9 @@ pub enum StoreError {
     /// The store cannot be used now; the same may succeed later.
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
+    /// What is stored cannot be read any more.
+    #[error("{0}")]
+    Damaged(Arc<str>),
     /// Another process uses the store.
     #[error("{0}")]
     Locked(Arc<str>),
@@ -94,7 +97,7 @@ impl StoreError {
 
 /// A place where the fleet survives the process.
 pub trait Store: Send + Sync + Debug {
-    /// Makes the changes durable, all or none, in their order.
+    /// Makes the changes durable, all or none, in their order. Without any, it proves that changes could be made durable.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Keeps the heartbeats (and the clock) so that they survive the end of this process, however it ends.

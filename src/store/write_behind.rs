@@ -1,6 +1,14 @@
 //! Write-behind: last heartbeats reach the store in few large commands, at most a flush interval late.
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{Mutex, Notify},
@@ -17,7 +25,10 @@ use crate::{
 
 /// Whoever knows which agents were heard since the last flush.
 pub trait DirtySource: std::fmt::Debug {
-    /// Takes up to `most` of them out of the dirty set, with their latest state.
+    /// How many there are.
+    fn dirty(&self) -> usize;
+
+    /// Takes the `most` that were marked first out of the dirty set, with their latest state.
     fn take(&self, most: usize) -> Vec<LastHeartbeat>;
 
     /// Puts them back: they were not written. What is written next is their state by then.
@@ -43,6 +54,30 @@ pub struct FlushRules {
     pub shards: usize,
 }
 
+/// Up to which moment of hearing time each shard has written what it heard.
+#[derive(Debug)]
+pub struct Progress {
+    shards: Box<[AtomicI64]>,
+}
+
+impl Progress {
+    /// No shard has written anything since `base`.
+    pub fn new(shards: usize, base: Heard) -> Self {
+        Self { shards: (0..shards).map(|_| AtomicI64::new(base.as_micros())).collect() }
+    }
+
+    fn reached(&self, shard: usize, heard: Heard) {
+        self.shards[shard].fetch_max(heard.as_micros(), Relaxed);
+    }
+
+    /// The moment up to which everything heard is written, once it is not before `from`. A later one must not be saved:
+    /// after a crash, agents whose heartbeats were still on their way to the store would seem to have been silent.
+    fn saveable(&self, from: Heard) -> Option<Heard> {
+        let slowest = self.shards.iter().map(|shard| shard.load(Relaxed)).min()?;
+        (slowest >= from.as_micros()).then_some(Heard::from_micros(slowest))
+    }
+}
+
 /// Writes the dirty set of one shard, on the shard's thread.
 ///
 /// A flush carries hearing time along, so that the next run knows how long each agent has been silent. It is saved only
@@ -55,6 +90,7 @@ pub struct WriteBehind {
     clock: Clock,
     metrics: Arc<Metrics>,
     rules: FlushRules,
+    progress: Arc<Progress>,
     clock_saved: Cell<Instant>,
     /// A sweep of the store under way: the agent it has come to.
     sweeping: Cell<Option<Option<AgentId>>>,
@@ -70,9 +106,20 @@ impl WriteBehind {
         clock: Clock,
         metrics: Arc<Metrics>,
         rules: FlushRules,
+        progress: Arc<Progress>,
     ) -> Self {
         let clock_saved = Cell::new(clock.monotonic());
-        Self { source, store, clock, metrics, rules, clock_saved, sweeping: Cell::new(None), flushing: Mutex::new(()) }
+        Self {
+            source,
+            store,
+            clock,
+            metrics,
+            rules,
+            progress,
+            clock_saved,
+            sweeping: Cell::new(None),
+            flushing: Mutex::new(()),
+        }
     }
 
     /// Flushes at every interval, for ever. A failed flush is repeated at the next interval.
@@ -97,29 +144,39 @@ impl WriteBehind {
         self.flush(true).await
     }
 
+    /// Writes what was dirty when it began; what has become dirty since is the next flush's, or a busy fleet would keep
+    /// this one going for ever.
     async fn flush(&self, with_clock: bool) -> Result<(), StoreError> {
         let _one_at_a_time = self.flushing.lock().await;
         let started = self.clock.monotonic();
-        let clock_is_due = with_clock || started - self.clock_saved.get() >= Duration::from_millis(CLOCK_SAVE_MS);
-        let mut wrote = false;
-        loop {
-            let heartbeats = self.source.take(FLUSH_BATCH_MAX);
-            let heard = self.clock.heard();
-            let batch = HeartbeatBatch { clock: (heard >= self.rules.clock_from).then_some(heard), heartbeats };
-            if batch.heartbeats.is_empty() && (wrote || !clock_is_due || batch.clock.is_none()) {
-                break;
-            }
+        let heard = self.clock.heard();
+        let mut left = self.source.dirty();
+        let wrote = left > 0;
+        while left > 0 {
+            let batch = HeartbeatBatch {
+                heartbeats: self.source.take(left.min(FLUSH_BATCH_MAX)),
+                clock: self.progress.saveable(self.rules.clock_from),
+            };
             if let Err(error) = self.store.save(&batch).await {
                 self.source.put_back(&batch.heartbeats);
                 self.metrics.flush_failures.increment(1);
                 return Err(error);
             }
-            wrote = true;
+            left -= left.min(FLUSH_BATCH_MAX);
             self.metrics.flushed_heartbeats.increment(batch.heartbeats.len() as u64);
         }
+        self.progress.reached(self.rules.shard, heard);
         if wrote {
-            self.clock_saved.set(started);
             self.metrics.flush_seconds.record(self.clock.monotonic() - started);
+            self.clock_saved.set(started);
+        }
+        let is_due = started - self.clock_saved.get() >= Duration::from_millis(CLOCK_SAVE_MS);
+        if with_clock || is_due {
+            let clock = self.progress.saveable(self.rules.clock_from);
+            if clock.is_some() {
+                self.store.save(&HeartbeatBatch { heartbeats: Vec::new(), clock }).await?;
+            }
+            self.clock_saved.set(started);
         }
         Ok(())
     }

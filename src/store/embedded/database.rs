@@ -85,6 +85,16 @@ fn cannot_open(path: &Path, error: &fjall::Error) -> StoreError {
         fjall::Error::Locked => StoreError::Locked(
             format!("{path} is in use by another process; stop that one, or choose another folder").into(),
         ),
-        error => StoreError::unavailable(format_args!("{path} cannot be opened: {error}")),
+        // A file that is there and cannot be read may be readable again tomorrow; what is in it is not lost.
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(error) => {
+            StoreError::unavailable(format_args!("{path} cannot be opened: {error}"))
+        }
+        error => StoreError::Damaged(format!("{path} is damaged: {error}").into()),
     }
+}
+
+/// Whether the error says that a file was read and does not hold what it should.
+fn is_damage(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | UnexpectedEof | NotFound)
 }

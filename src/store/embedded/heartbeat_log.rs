@@ -63,7 +63,7 @@ impl HeartbeatLog {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = match Reopening::open(path, "flushes") {
             Ok(database) => database,
-            Err(StoreError::Unavailable(error)) => {
+            Err(StoreError::Damaged(error)) => {
                 let aside = aside(path);
                 tracing::error!(%error, moved_to = %aside.display(), "the log of last heartbeats is damaged; it is set aside");
                 std::fs::rename(path, &aside).map_err(StoreError::unavailable)?;
@@ -135,6 +135,7 @@ impl HeartbeatLog {
     pub(super) fn swept(&self, shard: usize) -> Result<(), StoreError> {
         let superseded = {
             let mut extent = self.extent();
+            let oldest = extent.oldest;
             let Some(sweep) = &mut extent.sweep else {
                 return Ok(());
             };
@@ -142,17 +143,20 @@ impl HeartbeatLog {
             if !sweep.shards_left.is_empty() {
                 return Ok(());
             }
-            let (from, bytes_before) = (sweep.from, sweep.bytes_before);
-            extent.sweep = None;
-            extent.bytes = extent.bytes.saturating_sub(bytes_before);
-            extent.swept_bytes = extent.bytes;
-            std::mem::replace(&mut extent.oldest, from)..from
+            oldest..sweep.from
         };
         tracing::debug!(flushes = superseded.end - superseded.start, "the log of last heartbeats was swept");
         let tables = self.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
-        superseded.for_each(|flush| batch.remove(&tables.data, flush.to_be_bytes()));
-        batch.commit().map_err(|error| self.database.failed(tables, &error))
+        superseded.clone().for_each(|flush| batch.remove(&tables.data, flush.to_be_bytes()));
+        batch.commit().map_err(|error| self.database.failed(tables, &error))?;
+        let mut extent = self.extent();
+        if let Some(sweep) = extent.sweep.take() {
+            extent.oldest = superseded.end;
+            extent.bytes = extent.bytes.saturating_sub(sweep.bytes_before);
+            extent.swept_bytes = extent.bytes;
+        }
+        Ok(())
     }
 
     fn tables(&self) -> Result<Tables, StoreError> {

@@ -23,7 +23,10 @@ use tokio::sync::mpsc;
 
 use self::{heartbeat_log::HeartbeatLog, registry::Registry};
 use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, record::RecordError};
-use crate::fleet::{AgentId, Heard};
+use crate::{
+    fleet::{AgentId, Heard},
+    private_file,
+};
 
 /// Agents handed over at a time when the fleet is loaded.
 const LOAD_CHUNK: usize = 1_024;
@@ -38,7 +41,7 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     /// Opens the store in the folder `path`, and creates what is missing.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(path)
+        private_file::create_folder(path)
             .map_err(|error| StoreError::unavailable(format_args!("{} cannot be created: {error}", path.display())))?;
         Ok(Self {
             registry: Arc::new(Registry::open(&path.join("agents"))?),
