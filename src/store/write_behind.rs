@@ -203,3 +203,87 @@ impl WriteBehind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::{
+        fleet::{Timestamp, Vitals},
+        store::MemoryStore,
+    };
+
+    /// A source that is marked dirty again whenever something is taken from it: a fleet under load.
+    #[derive(Debug, Default)]
+    struct Busy {
+        dirty: RefCell<Vec<u64>>,
+        taken: Cell<usize>,
+        urgent: Notify,
+    }
+
+    fn last(id: u64) -> LastHeartbeat {
+        LastHeartbeat {
+            id: AgentId::new(id),
+            registration: Timestamp::from_millis(0),
+            at: Timestamp::from_millis(0),
+            heard: Heard::default(),
+            version: "1".into(),
+            vitals: Vitals::default(),
+        }
+    }
+
+    impl DirtySource for Busy {
+        fn dirty(&self) -> usize {
+            self.dirty.borrow().len()
+        }
+
+        fn take(&self, most: usize) -> Vec<LastHeartbeat> {
+            let taken: Vec<u64> = self.dirty.borrow_mut().drain(..most).collect();
+            self.dirty.borrow_mut().extend(&taken);
+            self.taken.set(self.taken.get() + taken.len());
+            taken.into_iter().map(last).collect()
+        }
+
+        fn put_back(&self, _: &[LastHeartbeat]) {}
+
+        fn next_in_order(&self, _: Option<AgentId>, _: usize) -> Vec<LastHeartbeat> {
+            Vec::new()
+        }
+
+        fn urgent(&self) -> &Notify {
+            &self.urgent
+        }
+    }
+
+    fn write_behind(source: Rc<Busy>, store: Arc<MemoryStore>, shard: usize, progress: Arc<Progress>) -> WriteBehind {
+        let clock = Clock::simulated(2, Heard::default(), Duration::from_secs(30), Timestamp::from_millis(0));
+        let rules = FlushRules { interval: Duration::from_millis(100), clock_from: Heard::default(), shard, shards: 2 };
+        WriteBehind::new(source, store, clock, Arc::new(Metrics::new()), rules, progress)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flush_ends_although_agents_beat_on() {
+        let source = Rc::new(Busy::default());
+        let agents = FLUSH_BATCH_MAX + 7;
+        source.dirty.borrow_mut().extend(0..agents as u64);
+        let progress = Arc::new(Progress::new(2, Heard::default()));
+        write_behind(source.clone(), Arc::default(), 0, progress).drain().await.unwrap();
+        assert_eq!(source.taken.get(), agents);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_waits_for_the_slowest_shard() {
+        let (store, progress) = (Arc::<MemoryStore>::default(), Arc::new(Progress::new(2, Heard::default())));
+        let shards = [0, 1].map(|shard| write_behind(Rc::default(), store.clone(), shard, progress.clone()));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        shards[0].drain().await.unwrap();
+        assert_eq!(
+            store.clock().await.unwrap(),
+            Some(Heard::default()),
+            "the other shard may have unwritten heartbeats"
+        );
+        shards[1].drain().await.unwrap();
+        assert_eq!(store.clock().await.unwrap(), Some(Heard::from_micros(10_000_000)));
+    }
+}
