@@ -6,6 +6,7 @@
 mod cli;
 mod contract;
 mod crash;
+mod disk_full;
 mod hostile;
 mod listing;
 mod liveness;
