@@ -20,7 +20,8 @@ impl SmallDisk {
     /// None where the tests may not mount: that takes root, which CI has.
     fn mount() -> Option<Self> {
         let folder = TempDir::new().unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]).arg(folder.path()).output();
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=160m", "tmpfs"]).arg(folder.path()).output();
         if mounted.is_ok_and(|output| output.status.success()) {
             return Some(Self(folder));
         }
@@ -96,7 +97,8 @@ fn a_full_disk_refuses_what_must_be_durable_and_keeps_the_rest_and_room_mends_it
     server.kill9();
     let server = server.restart();
     let listed = server.client().get("/api/agents").data(200);
-    let mut names: Vec<_> = listed.as_array().unwrap().iter().map(|agent| agent["hostname"].as_str().unwrap()).collect();
+    let mut names: Vec<_> =
+        listed.as_array().unwrap().iter().map(|agent| agent["hostname"].as_str().unwrap()).collect();
     names.sort_unstable();
     kept.sort_unstable();
     assert!(!names.contains(&refused.as_str()), "what was refused is not there");

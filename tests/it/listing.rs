@@ -2,13 +2,16 @@
 
 use std::{
     collections::HashSet,
+    io::{Read, Write},
+    net::TcpStream,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
 
-use serde_json::Value;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
-use crate::support::{Client, Launch, Server};
+use crate::support::{Client, Launch, Request, SOON, Server, wait_until};
 
 /// Registers agents over some connections at once; their ids, sorted.
 fn populate(server: &Server, agents: usize, connections: usize) -> Vec<String> {
@@ -119,4 +122,31 @@ fn a_cursor_stays_good_when_its_agent_is_gone() {
     }
     let rest = client.get(&format!("/api/agents?limit=10&cursor={cursor}"));
     assert_eq!(ids(&rest.data(200)), all[5..]);
+}
+
+#[test]
+fn a_list_that_is_being_streamed_is_finished_before_the_process_ends() {
+    let mut server = Launch::plain().start();
+    let (agents, tags): (usize, Vec<_>) = (4_000, (0..32).map(|tag| format!("{tag:064}")).collect());
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            let mut client = server.client();
+            let body = json!({"hostname": "h", "os": "linux", "version": "1", "tags": tags});
+            scope.spawn(move || (0..agents / 8).for_each(|_| drop(client.register(&body))));
+        }
+    });
+    // Ten megabytes: more than the sockets hold while nobody reads.
+    let mut reader = TcpStream::connect(server.api).unwrap();
+    reader.set_read_timeout(Some(SOON)).unwrap();
+    reader.write_all(&Request::new("GET", "/api/agents").encode(Some(&server.token))).unwrap();
+    let mut list = vec![0; 1_000];
+    reader.read_exact(&mut list).unwrap();
+    server.signal(Signal::SIGTERM);
+    let mut operations = server.operations();
+    wait_until(SOON, "it has been told to stop", || operations.get("/readyz").status == 503);
+    assert!(server.is_running());
+    reader.read_to_end(&mut list).unwrap();
+    assert!(list.ends_with(b"]}\r\n0\r\n\r\n"), "to its last chunk");
+    assert_eq!(String::from_utf8(list).unwrap().matches(r#""hostname":"h""#).count(), agents);
+    assert_eq!(server.wait_for_end().code(), Some(0), "{}", server.log());
 }
