@@ -7,7 +7,7 @@ use crate::support::{Launch, Request, keys};
 
 #[test]
 fn an_agent_alone_is_shown_with_what_it_has_not_reported_as_null() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let shown = client.get(&format!("/api/agents/{id}")).data(200);
@@ -42,7 +42,7 @@ fn an_agent_alone_is_shown_with_what_it_has_not_reported_as_null() {
 
 #[test]
 fn an_agent_with_a_tenant_is_shown_with_it() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let body = json!({"hostname": "h", "os": "linux", "version": "1", "org_id": "acme", "tags": ["b", "a"]});
     let id = client.register(&body)["agentId"].as_str().unwrap().to_owned();
@@ -53,7 +53,7 @@ fn an_agent_with_a_tenant_is_shown_with_it() {
 
 #[test]
 fn nobody_is_404() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     for id in [NOBODY, "agent-", "agent-00F3A1B2C3D4E5F6", "x", "%20", "agent-0000000000000000%00", "%ff", "%C3%A4"] {
         let path = format!("/api/agents/{id}");
@@ -64,7 +64,7 @@ fn nobody_is_404() {
 
 #[test]
 fn a_deregistered_agent_is_gone() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, token) = client.enrol("h");
     let (other, _) = client.enrol("other");
@@ -90,7 +90,7 @@ fn a_deregistered_agent_is_gone() {
 
 #[test]
 fn an_agent_may_act_for_itself() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let (id, token) = server.client().enrol("h");
     let mut agent = server.anonymous().with_token(&token);
     agent.beat(&id, json!({"cpu": 5})).data(200);
@@ -101,7 +101,7 @@ fn an_agent_may_act_for_itself() {
 
 #[test]
 fn an_agent_may_do_nothing_else() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (_, token) = client.enrol("h");
     let (other, _) = client.enrol("other");
@@ -125,7 +125,7 @@ fn an_agent_may_do_nothing_else() {
 
 #[test]
 fn health_needs_no_token_and_counts_the_fleet() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let data = server.anonymous().get("/health").data(200);
     assert_eq!(keys(&data), ["agents", "status", "uptime", "version"]);
     assert_eq!(data["status"], "healthy");

@@ -43,7 +43,7 @@ fn requests(id: &str) -> Vec<Request> {
 
 #[test]
 fn without_a_valid_token_everything_under_api_is_401() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let (id, token) = server.client().enrol("h");
     let zeros = "0".repeat(43);
     let forged = format!("gb_{}_{zeros}", id.trim_start_matches("agent-"));
@@ -79,7 +79,7 @@ fn without_a_valid_token_everything_under_api_is_401() {
 
 #[test]
 fn the_scheme_is_bearer_in_any_case() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let token = &server.token;
     let mut client = server.anonymous();
     let mut with = |header: &str| client.send(&Request::new("GET", "/api/agents").header("Authorization", header));
@@ -105,7 +105,7 @@ fn the_scheme_is_bearer_in_any_case() {
 
 #[test]
 fn a_token_is_not_taken_from_anywhere_else() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let token = &server.token;
     is_401(&server.anonymous().get(&format!("/api/agents?token={token}&access_token={token}")));
     let request = Request::new("GET", "/api/agents").header("Cookie", format!("token={token}"));
@@ -114,7 +114,7 @@ fn a_token_is_not_taken_from_anywhere_else() {
 
 #[test]
 fn a_configured_token_is_the_administrators() {
-    let server = Launch::plain().env("MANAGER_AUTH_TOKEN", "a-configured-token").start();
+    let server = Launch::either().env("MANAGER_AUTH_TOKEN", "a-configured-token").start();
     assert!(!server.data().join("admin-token").exists());
     server.client().get("/api/agents").data(200);
     is_401(&server.anonymous().with_token("a-configured-tokeN").get("/api/agents"));
@@ -123,7 +123,7 @@ fn a_configured_token_is_the_administrators() {
 #[test]
 fn a_generated_token_stays_the_same_over_a_restart() {
     use std::os::unix::fs::PermissionsExt;
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let token = server.token.clone();
     let mode = server.data().join("admin-token").metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);

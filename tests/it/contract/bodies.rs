@@ -25,7 +25,7 @@ fn endpoints(server: &Server) -> (Vec<String>, impl Fn() -> serde_json::Value) {
 
 #[test]
 fn what_is_not_a_json_object_is_400() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let (paths, state) = endpoints(&server);
     let before = state();
     let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(1_000), close.repeat(1_000));
@@ -91,7 +91,7 @@ fn what_is_not_a_json_object_is_400() {
 
 #[test]
 fn a_body_of_64_kib_is_the_largest() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let (paths, state) = endpoints(&server);
     let mut client = server.client();
     for path in &paths {
@@ -113,7 +113,7 @@ fn a_body_of_64_kib_is_the_largest() {
 
 #[test]
 fn a_body_announced_as_too_large_is_413_before_it_is_sent() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.anonymous();
     for length in ["65537", "1099511627776"] {
         let head = format!(
@@ -128,7 +128,7 @@ fn a_body_announced_as_too_large_is_413_before_it_is_sent() {
 
 #[test]
 fn a_body_that_is_not_declared_as_json_is_415() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let (paths, state) = endpoints(&server);
     let before = state();
     let mut client = server.client();
@@ -160,14 +160,14 @@ fn a_body_that_is_not_declared_as_json_is_415() {
 
 #[test]
 fn a_json_content_type_without_a_body_on_get_does_no_harm() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     client.send(&Request::new("GET", "/api/agents").header("Content-Type", "application/json")).data(200);
 }
 
 #[test]
 fn a_body_in_pieces_is_one_body() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let bytes = Request::new("POST", REGISTER).json(GOOD).encode(Some(&server.token));
     for piece in bytes.chunks(7) {

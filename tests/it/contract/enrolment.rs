@@ -21,14 +21,14 @@ fn total(server: &Server) -> u64 {
 
 #[test]
 fn enrolment_without_a_token_is_closed_unless_configured() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     assert_eq!(server.anonymous().post(PATH, body()).error(401), "Unauthorized");
     assert_eq!(total(&server), 0);
 }
 
 #[test]
 fn enrolment_without_a_token_is_open_to_named_networks() {
-    let server = Launch::plain().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
+    let server = Launch::either().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
     // As the published client does it.
     let guard = json!({"hostname": "h", "os": "linux", "arch": "x64", "version": "1.0.0"});
     let enrolled = server.anonymous().register(&guard);
@@ -42,7 +42,7 @@ fn enrolment_without_a_token_is_open_to_named_networks() {
 
 #[test]
 fn enrolment_without_a_token_is_closed_to_other_networks() {
-    let server = Launch::plain().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "203.0.113.0/24,2001:db8::/32").start();
+    let server = Launch::either().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "203.0.113.0/24,2001:db8::/32").start();
     assert_eq!(server.anonymous().post(PATH, body()).error(401), "Unauthorized");
     let lie = Request::new("POST", PATH).json(body()).header("X-Forwarded-For", "203.0.113.10");
     assert_eq!(server.anonymous().send(&lie).error(401), "Unauthorized");
@@ -51,10 +51,10 @@ fn enrolment_without_a_token_is_closed_to_other_networks() {
 
 #[test]
 fn a_forwarded_address_is_believed_from_a_trusted_proxy_only() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     assert_eq!(forwarded(&mut server.client(), "203.0.113.10"), "127.0.0.1");
 
-    let server = Launch::plain().env("GUARDBEAT_SERVER__TRUSTED_PROXIES", "127.0.0.1/32,10.0.0.0/8").start();
+    let server = Launch::either().env("GUARDBEAT_SERVER__TRUSTED_PROXIES", "127.0.0.1/32,10.0.0.0/8").start();
     let mut client = server.client();
     for (header, ip) in [
         ("203.0.113.10", "203.0.113.10"),
@@ -77,7 +77,7 @@ fn a_forwarded_address_is_believed_from_a_trusted_proxy_only() {
 
 #[test]
 fn behind_a_trusted_proxy_the_network_is_the_clients() {
-    let server = Launch::plain()
+    let server = Launch::either()
         .env("GUARDBEAT_SERVER__TRUSTED_PROXIES", "127.0.0.1/32")
         .env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.0/8,192.0.2.0/24")
         .start();
@@ -92,7 +92,7 @@ fn behind_a_trusted_proxy_the_network_is_the_clients() {
 
 #[test]
 fn a_full_fleet_is_409_until_somebody_leaves() {
-    let server = Launch::plain().env("MANAGER_MAX_AGENTS", "1").start();
+    let server = Launch::either().env("MANAGER_MAX_AGENTS", "1").start();
     let mut client = server.client();
     let machine = json!({"hostname": "h", "os": "linux", "version": "1", "machine_id": "m"});
     let first = client.register(&machine);

@@ -11,7 +11,7 @@ fn show(client: &mut Client, id: &str) -> Value {
 
 #[test]
 fn a_heartbeat_is_answered_with_the_status_and_the_time() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let data = client.beat(&id, json!({"uptime": 5, "cpu": 1, "memory": 2, "version": "1.0.0"})).data(200);
@@ -25,7 +25,7 @@ fn a_heartbeat_is_answered_with_the_status_and_the_time() {
 
 #[test]
 fn an_empty_object_or_no_body_at_all_is_a_sign_of_life() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let path = format!("/api/agents/{id}/heartbeat");
@@ -49,7 +49,7 @@ fn an_empty_object_or_no_body_at_all_is_a_sign_of_life() {
 
 #[test]
 fn each_field_takes_its_bounds_and_the_error_of_any_other_value_names_it() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let rules = [
@@ -81,7 +81,7 @@ fn each_field_takes_its_bounds_and_the_error_of_any_other_value_names_it() {
 
 #[test]
 fn numbers_that_json_does_not_have_are_refused() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let before = show(&mut client, &id);
@@ -93,7 +93,7 @@ fn numbers_that_json_does_not_have_are_refused() {
 
 #[test]
 fn one_wrong_field_refuses_the_whole_heartbeat() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let before = show(&mut client, &id);
@@ -104,7 +104,7 @@ fn one_wrong_field_refuses_the_whole_heartbeat() {
 
 #[test]
 fn an_upgrade_shows_in_the_list_and_alone() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     client.beat(&id, json!({"version": "2.0.0"})).data(200);
@@ -116,7 +116,7 @@ fn an_upgrade_shows_in_the_list_and_alone() {
 
 #[test]
 fn a_field_left_out_keeps_its_last_value() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     client.beat(&id, json!({"cpu": 10, "memory": 20.5, "uptime": 30, "mode": "learning"})).data(200);
@@ -138,7 +138,7 @@ fn a_field_left_out_keeps_its_last_value() {
 
 #[test]
 fn what_the_published_client_sends_is_kept_and_shown() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let (id, token) = server.client().enrol("h");
     let sent = json!({"eventsProcessed": 120, "threatsDetected": 3, "actionsExecuted": 1, "mode": "protection",
                       "uptime": 3600.5, "memoryUsageMB": 84.25});
@@ -151,7 +151,7 @@ fn what_the_published_client_sends_is_kept_and_shown() {
 
 #[test]
 fn heartbeats_of_nobody_are_404() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     for id in [NOBODY, "agent-ffffffffffffffff", "agent-1", "web-server-1", "agent-000000000000000G", "%00", "..%2f"] {
         assert_eq!(client.beat(id, "{}").error(404), "Agent not found", "{id}");
@@ -163,7 +163,7 @@ fn heartbeats_of_nobody_are_404() {
 
 #[test]
 fn the_last_heartbeat_outlives_a_shutdown() {
-    let mut server = Launch::plain().start();
+    let mut server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     client.beat(&id, json!({"cpu": 12.5, "uptime": 9, "version": "3", "mode": "learning"})).data(200);

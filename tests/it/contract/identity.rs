@@ -14,7 +14,7 @@ fn beats(client: &Client, id: &str, token: &str) -> u16 {
 
 #[test]
 fn a_machine_that_registers_again_gets_its_id_back_and_everything_else_is_new() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let first = client.register(
         &json!({"hostname": "old", "os": "linux", "version": "1", "ip": "192.0.2.1", "org_id": "acme", "tags": ["a"],
@@ -51,7 +51,7 @@ fn a_machine_that_registers_again_gets_its_id_back_and_everything_else_is_new() 
 #[test]
 fn a_silent_machine_that_registers_again_is_online() {
     let server =
-        Launch::plain().env("MANAGER_HEARTBEAT_TIMEOUT_MS", "100").env("GUARDBEAT_LIVENESS__GRACE_MS", "50").start();
+        Launch::either().env("MANAGER_HEARTBEAT_TIMEOUT_MS", "100").env("GUARDBEAT_LIVENESS__GRACE_MS", "50").start();
     let mut client = server.client();
     let enrolled = client.register(&machine(None, "m"));
     let path = format!("/api/agents/{}", enrolled["agentId"].as_str().unwrap());
@@ -68,7 +68,7 @@ fn a_silent_machine_that_registers_again_is_online() {
 
 #[test]
 fn an_identity_belongs_to_one_tenant() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let mut ids: Vec<_> = [None, Some("acme"), Some("globex")]
         .into_iter()
@@ -82,7 +82,7 @@ fn an_identity_belongs_to_one_tenant() {
 
 #[test]
 fn without_an_identity_every_registration_is_a_new_agent() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (first, first_token) = client.enrol("same");
     let (second, second_token) = client.enrol("same");
@@ -93,7 +93,7 @@ fn without_an_identity_every_registration_is_a_new_agent() {
 
 #[test]
 fn an_identity_is_remembered_across_a_restart() {
-    let mut server = Launch::plain().start();
+    let mut server = Launch::either().start();
     let id = server.client().register(&machine(Some("acme"), "m"))["agentId"].clone();
     server.kill9();
     let server = server.restart();
@@ -102,7 +102,7 @@ fn an_identity_is_remembered_across_a_restart() {
 
 #[test]
 fn a_deregistered_identity_is_free_again() {
-    let server = Launch::plain().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
+    let server = Launch::either().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
     let mut anonymous = server.anonymous();
     let first = anonymous.register(&machine(None, "m"));
     server.client().delete(&format!("/api/agents/{}", first["agentId"].as_str().unwrap())).data(200);
@@ -112,7 +112,7 @@ fn a_deregistered_identity_is_free_again() {
 
 #[test]
 fn an_enrolment_without_a_token_never_takes_over_a_machine() {
-    let server = Launch::plain().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
+    let server = Launch::either().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
     let mut client = server.client();
     let enrolled = client.register(&machine(Some("acme"), "m"));
     let (id, token) = (enrolled["agentId"].as_str().unwrap(), enrolled["token"].as_str().unwrap());

@@ -35,7 +35,7 @@ fn pages(client: &mut Client, query: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn an_empty_fleet_is_an_empty_list() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     for query in ["", "?limit=1", "?status=online", "?tag=a&org_id=b"] {
         assert_eq!(client.get(&format!("/api/agents{query}")).json(), json!({"ok": true, "data": []}), "{query}");
@@ -44,7 +44,7 @@ fn an_empty_fleet_is_an_empty_list() {
 
 #[test]
 fn a_row_has_these_fields_and_no_others() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let id = client.enrol("h").0;
     client.beat(&id, json!({"cpu": 1, "mode": "learning"})).data(200);
@@ -66,7 +66,7 @@ fn a_row_has_these_fields_and_no_others() {
 
 #[test]
 fn the_list_is_in_id_order() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let mut registered: Vec<_> = (0..50).map(|n| client.enrol(&format!("h{n}")).0).collect();
     registered.sort();
@@ -76,7 +76,7 @@ fn the_list_is_in_id_order() {
 
 #[test]
 fn filters_narrow_alone_and_together() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     for (hostname, org, tags) in [
         ("a", Some("acme"), json!(["web", "prod"])),
@@ -123,7 +123,7 @@ fn filters_narrow_alone_and_together() {
 
 #[test]
 fn agents_are_found_by_each_status() {
-    let server = Launch::plain()
+    let server = Launch::either()
         .env("MANAGER_HEARTBEAT_TIMEOUT_MS", "200")
         .env("GUARDBEAT_LIVENESS__GRACE_MS", "100")
         .env("GUARDBEAT_LIVENESS__OFFLINE_AFTER_MS", "2000")
@@ -148,7 +148,7 @@ fn agents_are_found_by_each_status() {
 
 #[test]
 fn parameters_that_make_no_sense_are_400() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     for (name, values) in [
@@ -170,7 +170,7 @@ fn parameters_that_make_no_sense_are_400() {
 
 #[test]
 fn pages_are_full_and_the_last_one_has_no_cursor() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let mut all = Vec::new();
     for n in 0..30 {

@@ -90,7 +90,7 @@ fn a_well_formed_request_id_is_kept_and_any_other_replaced() {
 
 #[test]
 fn unknown_paths_are_404() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     for path in ["/", "/index.html", "/api", "/api/", "/api/nothing", "/api/agents/", "/healthz", "//", "/Health"] {
@@ -105,7 +105,7 @@ fn unknown_paths_are_404() {
 
 #[test]
 fn a_path_without_the_method_is_405_and_says_which_it_has() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let agent = format!("/api/agents/{id}");
@@ -136,7 +136,7 @@ fn a_path_without_the_method_is_405_and_says_which_it_has() {
 
 #[test]
 fn head_is_get_without_the_body() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let agent = format!("/api/agents/{id}");
@@ -157,7 +157,7 @@ fn head_is_get_without_the_body() {
 
 #[test]
 fn a_client_of_http_1_0_is_answered() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.anonymous();
     client.write(b"GET /health HTTP/1.0\r\n\r\n").unwrap();
     let reply = client.read_reply(false);
@@ -170,7 +170,7 @@ fn a_client_of_http_1_0_is_answered() {
 
 #[test]
 fn times_are_the_servers_in_utc_with_milliseconds() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let millis = || {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();

@@ -18,7 +18,7 @@ fn minimal_with(name: &str, value: &Value) -> Value {
 
 #[test]
 fn a_registration_is_answered_with_all_that_was_kept() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let reply = server.client().post(
         PATH,
         json!({"hostname": "web-server-1", "os": "linux", "version": "1.2.0", "ip": "203.0.113.10", "org_id": "acme",
@@ -47,7 +47,7 @@ fn a_registration_is_answered_with_all_that_was_kept() {
 
 #[test]
 fn without_the_optional_fields_there_are_no_tags_and_no_org_and_the_address_is_the_connections() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let data = server.client().post(PATH, minimal()).data(201);
     assert_eq!(keys(&data), ["hostname", "id", "ip", "os", "registeredAt", "status", "tags", "version"]);
     assert_eq!(data["tags"], json!([]));
@@ -56,7 +56,7 @@ fn without_the_optional_fields_there_are_no_tags_and_no_org_and_the_address_is_t
 
 #[test]
 fn each_text_takes_its_bounds_and_the_error_of_any_other_value_names_it() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let mut registered = 0;
     for (name, max) in [("hostname", 255), ("os", 128), ("version", 64), ("org_id", 64), ("machine_id", 128)] {
@@ -79,7 +79,7 @@ fn each_text_takes_its_bounds_and_the_error_of_any_other_value_names_it() {
 
 #[test]
 fn aliases_are_the_fields_they_stand_for() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let data = client.post(PATH, minimal_with("organizationId", &json!("acme"))).data(201);
     assert_eq!(data["org_id"], "acme");
@@ -100,7 +100,7 @@ fn aliases_are_the_fields_they_stand_for() {
 
 #[test]
 fn every_missing_field_is_named() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     for (body, error) in [
         (json!({"os": "l", "version": "1"}), "Missing required field: hostname"),
@@ -120,7 +120,7 @@ fn every_missing_field_is_named() {
 
 #[test]
 fn null_is_the_same_as_left_out() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let body = json!({"hostname": "h", "os": "linux", "version": "1", "ip": null, "org_id": null, "tags": null,
                       "machine_id": null});
     let data = server.client().post(PATH, &body).data(201);
@@ -131,7 +131,7 @@ fn null_is_the_same_as_left_out() {
 
 #[test]
 fn tags_keep_their_order_without_duplicates_and_within_their_bounds() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     let many = |n: usize| (0..n).map(|n| json!(format!("tag-{n}"))).collect::<Vec<_>>();
     let accepted = [
@@ -164,7 +164,7 @@ fn tags_keep_their_order_without_duplicates_and_within_their_bounds() {
 
 #[test]
 fn an_address_is_one_of_ipv4_or_ipv6() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let mut client = server.client();
     for ip in ["203.0.113.10", "0.0.0.0", "255.255.255.255", "::1", "2001:db8::1"] {
         assert_eq!(client.post(PATH, minimal_with("ip", &json!(ip))).data(201)["ip"], ip);
@@ -192,7 +192,7 @@ fn an_address_is_one_of_ipv4_or_ipv6() {
 
 #[test]
 fn unknown_fields_are_ignored() {
-    let server = Launch::plain().start();
+    let server = Launch::either().start();
     let body = json!({"hostname": "h", "os": "linux", "version": "1.0.0", "arch": "x64", "id": "agent-1",
                       "status": "offline", "token": {"deep": [1, 2, {"er": null}]}, "": 0});
     let data = server.client().post(PATH, &body).data(201);
@@ -202,7 +202,7 @@ fn unknown_fields_are_ignored() {
 
 #[test]
 fn a_registration_outlives_a_kill() {
-    let mut server = Launch::plain().start();
+    let mut server = Launch::either().start();
     let mut client = server.client();
     let body = json!({"hostname": "h", "os": "plan9", "version": "3", "ip": "2001:db8::7", "org_id": "acme",
                       "tags": ["b", "a"]});

@@ -36,6 +36,12 @@ impl Launch {
         Self::default()
     }
 
+    /// What does not depend on the transport: plain HTTP, or TLS when `GUARDBEAT_TEST_TLS` is set. `make test` runs the
+    /// contract over both.
+    pub fn either() -> Self {
+        Self { tls: std::env::var_os("GUARDBEAT_TEST_TLS").is_some(), ..Self::default() }
+    }
+
     /// TLS with a generated authority.
     pub fn tls() -> Self {
         Self { tls: true, ..Self::default() }
