@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
-use crate::{engine::host_of, store::StoreUrl};
+use crate::{listener::host_of, store::StoreUrl};
 
 /// Where everything is, and how to call it.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::{
         Arc,
@@ -20,14 +20,16 @@ use actix_web::{
 use tokio::sync::mpsc;
 
 use crate::{
-    actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor, token},
+    actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor},
+    admin_token::AdminToken,
     banner,
     clock::Clock,
     config::{Config, LivenessConfig},
-    fleet::{Heard, Thresholds, TokenHash},
+    fleet::{Heard, Thresholds},
     http::{ApiState, AuthRules, Gate, route, route_operations},
     lifecycle::{Lifecycle, Phase},
     limits::{RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
+    listener::listen,
     metrics::Metrics,
     private_file,
     signals::Signals,
@@ -123,22 +125,15 @@ struct Parts {
     progress: Arc<Progress>,
 }
 
-/// The administrator's token, and where it came from.
-struct AdminToken {
-    hash: TokenHash,
-    /// The file it is in, unless it was configured.
-    file: Option<PathBuf>,
-    /// The token itself, if it was made just now: to be shown this once.
-    fresh: Option<String>,
-}
-
 impl Parts {
     async fn build(config: Config) -> Result<Self, ServeError> {
         let data_dir = &config.server.data_dir;
         private_file::create_folder(data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
+        let listen = |key, address| listen(address).map_err(|error| ServeError::Listen { address, key, error });
         let api = listen("server.listen", config.server.listen)?;
         let operations = listen("metrics.listen", config.metrics.listen)?;
-        let admin_token = admin_token(&config)?;
+        let admin_token = AdminToken::find(config.auth.admin_token.as_deref(), data_dir)
+            .map_err(|(path, error)| ServeError::DataDir { path, error })?;
 
         let store = open_store(&config)?;
         let base = store.clock().await?.unwrap_or_default();
@@ -407,40 +402,6 @@ async fn upkeep(metrics: Arc<Metrics>) {
     }
 }
 
-fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    /// Connections that wait to be accepted: a fleet that comes back all at once. The system may allow less.
-    const BACKLOG: i32 = 16_384;
-    let listen = || -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket.into())
-    };
-    listen().map_err(|error| ServeError::Listen { address, key, error })
-}
-
-fn admin_token(config: &Config) -> Result<AdminToken, ServeError> {
-    if let Some(token) = &config.auth.admin_token {
-        return Ok(AdminToken { hash: TokenHash::of(token), file: None, fresh: None });
-    }
-    let data_dir = &config.server.data_dir;
-    let file = data_dir.join("admin-token");
-    let in_data_dir = |error| ServeError::DataDir { path: file.clone(), error };
-    let (text, is_fresh) = match std::fs::read_to_string(&file) {
-        Ok(text) if !text.trim().is_empty() => (text, false),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_data_dir(error)),
-        Ok(_) | Err(_) => {
-            let text = token::random_text();
-            private_file::write(&file, &text).map_err(in_data_dir)?;
-            (text, true)
-        }
-    };
-    Ok(AdminToken { hash: TokenHash::of(text.trim()), file: Some(file), fresh: is_fresh.then_some(text) })
-}
-
 fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
     let default = || config.server.data_dir.join("store");
     Ok(match &config.store.url {
@@ -477,12 +438,4 @@ fn cors(origins: &[String]) -> actix_cors::Cors {
         "*" => cors.allow_any_origin(),
         origin => cors.allowed_origin(origin),
     })
-}
-
-/// Where a listener can be reached from this machine.
-pub(crate) fn host_of(address: SocketAddr) -> String {
-    match address.ip() {
-        ip if ip.is_loopback() || ip.is_unspecified() => format!("localhost:{}", address.port()),
-        IpAddr::V4(_) | IpAddr::V6(_) => address.to_string(),
-    }
 }

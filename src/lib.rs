@@ -15,9 +15,11 @@
 //! | [`fleet`] | the domain: agents, statuses, heartbeats. Pure |
 //! | [`limits`] | every bound, in one place |
 //!
-//! Small helpers beside them: [`banner`], [`lifecycle`], [`private_file`], [`signals`], [`tls`].
+//! Small helpers beside them: [`admin_token`], [`banner`], [`lifecycle`], [`listener`], [`private_file`], [`signals`],
+//! [`tls`].
 
 pub mod actors;
+pub mod admin_token;
 pub mod banner;
 pub mod cli;
 pub mod clock;
@@ -27,6 +29,7 @@ pub mod fleet;
 pub mod http;
 pub mod lifecycle;
 pub mod limits;
+pub mod listener;
 pub mod metrics;
 pub mod private_file;
 pub mod signals;

@@ -29,6 +29,8 @@ mod context;
 mod counts;
 mod listing;
 mod messages;
+mod places;
+mod restoring;
 mod routing;
 mod shard;
 mod supervisor;

@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use actix::{Addr, Handler, Message, dev::ToEnvelope};
@@ -19,9 +16,10 @@ use super::{
     counts::{FleetCounts, ShardCounts},
     listing::{ListChunk, ListQuery},
     messages::{
-        Admit, Beat, BeatAck, Begin, Drain, Identify, List, Proof, Refusal, Reregister, Restore, Retire, Revive,
-        ShardCensus, Show, TakeCensus,
+        Admit, Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Reregister, Retire, Revive, ShardCensus, Show,
+        TakeCensus,
     },
+    places::{Place, Places},
     routing::Routing,
     shard::ShardActor,
     token::Token,
@@ -29,9 +27,8 @@ use super::{
 use crate::{
     clock::Clock,
     fleet::{AgentId, EnrolmentRequest, Heartbeat, MachineKey, Partition, Registration, Text, Timestamp, TokenHash},
-    limits::LIST_SCAN_MAX,
     metrics::Metrics,
-    store::{Change, Chunk, Committer, StoreError},
+    store::{Change, Committer, StoreError},
 };
 
 /// Why the engine did not do what it was asked.
@@ -72,26 +69,24 @@ const MACHINE_LOCKS: usize = 1_024;
 /// The engine, to be shared by all HTTP workers. This is the one seam between HTTP and the actors.
 #[derive(Clone, Debug)]
 pub struct EngineHandle {
-    fleet: Arc<Fleet>,
+    pub(super) fleet: Arc<Fleet>,
 }
 
 #[derive(Debug)]
-struct Fleet {
+pub(super) struct Fleet {
     routing: Arc<Routing>,
-    shards: Box<[ShardSlot]>,
+    pub(super) shards: Box<[ShardSlot]>,
     /// Which agent a machine is.
-    machines: HashMap<MachineKey, AgentId>,
+    pub(super) machines: HashMap<MachineKey, AgentId>,
     machine_locks: Box<[Mutex<()>]>,
-    /// Agents, and registrations under way.
-    places_taken: AtomicU64,
-    max_agents: u64,
+    pub(super) places: Places,
     committer: Committer,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
-struct ShardSlot {
+pub(super) struct ShardSlot {
     address: OnceLock<Addr<ShardActor>>,
     counts: Arc<ShardCounts>,
 }
@@ -105,8 +100,7 @@ impl EngineHandle {
                 shards: (0..shards).map(|_| ShardSlot::default()).collect(),
                 machines: HashMap::new(),
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
-                places_taken: AtomicU64::new(0),
-                max_agents,
+                places: Places::new(max_agents),
                 committer,
                 clock,
                 metrics,
@@ -143,7 +137,7 @@ impl EngineHandle {
         }
         let place = match known {
             Some(_) => None,
-            None => Some(self.take_place()?),
+            None => Some(fleet.places.take().map_err(EngineError::FleetFull)?),
         };
         let id = known.unwrap_or_else(|| self.unused_id());
         let (token, hash) = Token::generate(id);
@@ -227,7 +221,7 @@ impl EngineHandle {
             // Unless the machine is another agent by now.
             let _ = fleet.machines.pin().remove_if(&machine, |_, agent| *agent == id);
         }
-        fleet.places_taken.fetch_sub(1, Relaxed);
+        fleet.places.give_back();
         fleet.metrics.deregistrations.increment(1);
         Ok(())
     }
@@ -312,52 +306,6 @@ impl EngineHandle {
         self.fleet.shards.iter().all(|slot| slot.address.get().is_some())
     }
 
-    /// Hands part of the fleet to the shards it belongs to. Only before the first request.
-    pub(crate) async fn restore(&self, chunk: Chunk) -> Result<(), EngineError> {
-        match chunk {
-            Chunk::Registrations(registrations) => {
-                self.fleet.places_taken.fetch_add(registrations.len() as u64, Relaxed);
-                for registration in &registrations {
-                    if let Some(machine) = registration.machine_key() {
-                        self.fleet.machines.pin().insert(machine, registration.id);
-                    }
-                }
-                self.restore_each(registrations, |registration| registration.id, Chunk::Registrations).await
-            }
-            Chunk::Heartbeats(heartbeats) => self.restore_each(heartbeats, |last| last.id, Chunk::Heartbeats).await,
-        }
-    }
-
-    async fn restore_each<T>(
-        &self,
-        records: Vec<T>,
-        id_of: impl Fn(&T) -> AgentId,
-        chunk_of: impl Fn(Vec<T>) -> Chunk,
-    ) -> Result<(), EngineError> {
-        let count = self.fleet.shards.len();
-        let mut by_shard: Vec<Vec<T>> = (0..count).map(|_| Vec::new()).collect();
-        for record in records {
-            by_shard[id_of(&record).partition().shard(count)].push(record);
-        }
-        let shards = by_shard.into_iter().enumerate().filter(|(_, records)| !records.is_empty());
-        let restored = shards.map(|(shard, records)| self.ask_shard_at(shard, Restore(chunk_of(records))));
-        join_all(restored).await.into_iter().collect()
-    }
-
-    /// Starts the actors of all agents that were restored.
-    pub(crate) async fn begin(&self) -> Result<(), EngineError> {
-        let begin = async |shard| {
-            let mut after = None;
-            loop {
-                after = self.ask_shard_at(shard, Begin { after, most: LIST_SCAN_MAX }).await?;
-                if after.is_none() {
-                    return Ok(());
-                }
-            }
-        };
-        join_all((0..self.fleet.shards.len()).map(begin)).await.into_iter().collect()
-    }
-
     // ---- asking ----
 
     /// Asks the agent's actor; if that has fallen, its successor.
@@ -398,7 +346,7 @@ impl EngineHandle {
         self.ask_shard_at(id.partition().shard(self.fleet.shards.len()), message).await
     }
 
-    async fn ask_shard_at<M>(&self, shard: usize, message: M) -> Result<M::Result, EngineError>
+    pub(super) async fn ask_shard_at<M>(&self, shard: usize, message: M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -412,14 +360,6 @@ impl EngineHandle {
 
     async fn lock(&self, machine: MachineKey) -> tokio::sync::MutexGuard<'_, ()> {
         self.fleet.machine_locks[machine.place(MACHINE_LOCKS)].lock().await
-    }
-
-    fn take_place(&self) -> Result<Place<'_>, EngineError> {
-        let (taken, most) = (&self.fleet.places_taken, self.fleet.max_agents);
-        match taken.fetch_update(Relaxed, Relaxed, |places| (places < most).then_some(places + 1)) {
-            Ok(_) => Ok(Place { taken, kept: false }),
-            Err(_) => Err(EngineError::FleetFull(most)),
-        }
     }
 
     /// Now; but never the time of the agent's earlier registration, since it tells the two apart.
@@ -460,24 +400,4 @@ async fn joined<T>(task: tokio::task::JoinHandle<Result<T, EngineError>>) -> Res
 fn last_id_of(shard: usize, shards: usize) -> AgentId {
     let last = Partition::all().filter(|partition| partition.shard(shards) == shard).last();
     last.expect("every shard has a partition").last_id()
-}
-
-/// A place in the fleet, given back unless kept.
-struct Place<'a> {
-    taken: &'a AtomicU64,
-    kept: bool,
-}
-
-impl Place<'_> {
-    fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if !self.kept {
-            self.taken.fetch_sub(1, Relaxed);
-        }
-    }
 }
