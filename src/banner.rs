@@ -35,6 +35,7 @@ impl fmt::Display for Banner<'_> {
         let store = match self.store {
             StoreUrl::Embedded(None) => "embedded store".to_owned(),
             StoreUrl::Embedded(Some(path)) => format!("embedded store in {}", absolute(path)),
+            StoreUrl::Redis(url) => format!("fleet in {url}"),
             StoreUrl::Memory => "kept in memory only: gone when the server stops".to_owned(),
         };
         writeln!(f, "Guardbeat {} is ready", env!("CARGO_PKG_VERSION"))?;

@@ -36,7 +36,8 @@ struct Settings {
     /// Address of the API [default: 127.0.0.1:8443].
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// Where the fleet is kept: embedded:, embedded:FOLDER or memory: [default: embedded:].
+    /// Where the fleet is kept: embedded:, embedded:FOLDER, memory:, redis://, rediss://, redis-sentinel:// or
+    /// redis+unix:// [default: embedded:]. A URL with a password belongs into REDIS_URL: flags can be seen by others.
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Folder for keys, tokens and the embedded store [default: ./data].

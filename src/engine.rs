@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::{
     actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor},
     admin_token::AdminToken,
-    banner,
+    backend, banner,
     clock::Clock,
     config::{Config, LivenessConfig},
     fleet::{Heard, Thresholds},
@@ -33,10 +33,7 @@ use crate::{
     metrics::Metrics,
     private_file,
     signals::Signals,
-    store::{
-        Chunk, Committer, EmbeddedStore, FlushRules, Loaded, MemoryStore, Progress, Store, StoreError, StoreUrl,
-        WriteBehind,
-    },
+    store::{Chunk, Durability, FlushRules, Loaded, Store, StoreError, WriteBehind},
     tls::{Tls, TlsError},
 };
 
@@ -96,7 +93,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
-    let parts = Parts::build(config).await?;
+    // A Redis may be waited for.
+    let parts = tokio::select! {
+        built = Parts::build(config) => built?,
+        () = signals.next() => return Ok(()),
+    };
     let running = parts.start()?;
     tokio::select! {
         ended = running.run() => return ended,
@@ -117,12 +118,10 @@ struct Parts {
     api: TcpListener,
     operations: TcpListener,
     tls: Option<Tls>,
-    store: Arc<dyn Store>,
     engine: EngineHandle,
     admin_token: AdminToken,
     rules: LivenessRules,
     flush: FlushRules,
-    progress: Arc<Progress>,
 }
 
 impl Parts {
@@ -135,7 +134,7 @@ impl Parts {
         let admin_token = AdminToken::find(config.auth.admin_token.as_deref(), data_dir)
             .map_err(|(path, error)| ServeError::DataDir { path, error })?;
 
-        let store = open_store(&config)?;
+        let store = backend::open(&config.store, data_dir).await?;
         let base = store.clock().await?.unwrap_or_default();
         let rules = liveness_rules(&config.liveness);
         let clock = Clock::new(config.server.workers, base, Duration::from_millis(config.liveness.grace_ms));
@@ -143,7 +142,7 @@ impl Parts {
         let engine = EngineHandle::new(
             config.server.workers,
             config.limits.max_agents,
-            Committer::start(store.clone()),
+            Durability::start(store, config.server.workers, base),
             clock,
             Arc::new(Metrics::new()),
         );
@@ -153,19 +152,7 @@ impl Parts {
             shard: 0,
             shards: config.server.workers,
         };
-        let progress = Progress::new(config.server.workers, base);
-        Ok(Self {
-            config,
-            api,
-            operations,
-            tls,
-            store,
-            engine,
-            admin_token,
-            rules,
-            flush,
-            progress: Arc::new(progress),
-        })
+        Ok(Self { config, api, operations, tls, engine, admin_token, rules, flush })
     }
 
     fn start(self) -> Result<Running, ServeError> {
@@ -189,7 +176,6 @@ impl Parts {
             addresses,
             lifecycle,
             engine: self.engine,
-            store: self.store,
             config: self.config,
             tls: self.tls,
             admin_token: self.admin_token,
@@ -210,14 +196,8 @@ impl Parts {
             always_open: &["/health", "/metrics"],
         };
         let origins = server.cors_allowed_origins.clone();
-        let shards = ShardStarter {
-            next: Arc::default(),
-            engine: self.engine.clone(),
-            store: self.store.clone(),
-            rules: self.rules,
-            flush: self.flush,
-            progress: self.progress.clone(),
-        };
+        let shards =
+            ShardStarter { next: Arc::default(), engine: self.engine.clone(), rules: self.rules, flush: self.flush };
         let http = HttpServer::new(move || {
             // Called once on each worker thread.
             shards.start_next();
@@ -262,10 +242,8 @@ impl Parts {
 struct ShardStarter {
     next: Arc<AtomicUsize>,
     engine: EngineHandle,
-    store: Arc<dyn Store>,
     rules: LivenessRules,
     flush: FlushRules,
-    progress: Arc<Progress>,
 }
 
 impl ShardStarter {
@@ -277,11 +255,10 @@ impl ShardStarter {
             let rules = FlushRules { shard: index, ..self.flush };
             let write_behind = WriteBehind::new(
                 shard.clone(),
-                self.store.clone(),
+                self.engine.durability().clone(),
                 self.engine.clock().clone(),
                 self.engine.metrics().clone(),
                 rules,
-                self.progress.clone(),
             );
             self.engine.attach(index, ShardActor::start(shard, write_behind));
         }
@@ -295,7 +272,6 @@ struct Running {
     addresses: (SocketAddr, SocketAddr),
     lifecycle: Arc<Lifecycle>,
     engine: EngineHandle,
-    store: Arc<dyn Store>,
     config: Config,
     tls: Option<Tls>,
     admin_token: AdminToken,
@@ -317,7 +293,7 @@ impl Running {
         while !self.engine.is_attached() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let loaded = load(&self.engine, &*self.store).await?;
+        let loaded = load(&self.engine, &*self.engine.durability().store).await?;
         let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
         tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
         if loaded.corrupt > 0 {
@@ -370,6 +346,7 @@ impl Running {
                 Err(StoreError::unavailable("the last heartbeats could not be written within the grace period").into())
             }
         };
+        self.engine.durability().store.close().await;
         // Gracefully: an answer may still be on its way into its socket.
         self.api.stop(true).await;
         self.operations.stop(false).await;
@@ -400,14 +377,6 @@ async fn upkeep(metrics: Arc<Metrics>) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         metrics.upkeep();
     }
-}
-
-fn open_store(config: &Config) -> Result<Arc<dyn Store>, StoreError> {
-    let default = || config.server.data_dir.join("store");
-    Ok(match &config.store.url {
-        StoreUrl::Embedded(path) => Arc::new(EmbeddedStore::open(&path.clone().unwrap_or_else(default))?),
-        StoreUrl::Memory => Arc::new(MemoryStore::default()),
-    })
 }
 
 /// How silence is judged under this configuration.

@@ -8,18 +8,19 @@
 //! | [`engine`] | the composition root: build, start, drain |
 //! | [`http`] | requests into questions to the engine, answers into the contract's JSON |
 //! | [`actors`] | one actor per agent, its shard, its timer; [`actors::EngineHandle`] is the seam to HTTP |
-//! | [`store`] | durability: group commit, write-behind, the embedded backend |
+//! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
 //! | [`metrics`] | what Prometheus sees |
 //! | [`config`] | file, environment and flags into one checked configuration |
 //! | [`clock`] | the only source of time; knows when the process could not hear |
 //! | [`fleet`] | the domain: agents, statuses, heartbeats. Pure |
 //! | [`limits`] | every bound, in one place |
 //!
-//! Small helpers beside them: [`admin_token`], [`banner`], [`lifecycle`], [`listener`], [`private_file`], [`signals`],
+//! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`private_file`], [`signals`],
 //! [`tls`].
 
 pub mod actors;
 pub mod admin_token;
+pub mod backend;
 pub mod banner;
 pub mod cli;
 pub mod clock;

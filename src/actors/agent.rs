@@ -9,10 +9,13 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 
 use super::{
     context::AgentContext,
-    messages::{Beat, BeatAck, Identify, Identity, Proof, Refusal, Reregister, Revive, Show, Stop},
+    messages::{Beat, BeatAck, Identify, Identity, Prepare, Proof, Refusal, Reregister, Revive, Settle, Show, Stop},
     shard::Shard,
 };
-use crate::fleet::{Agent, Heard, Status, Transition};
+use crate::{
+    fleet::{Agent, Heard, Status, Transition},
+    store::{Change, DirtySource},
+};
 
 /// The state of one agent, in its shard.
 ///
@@ -25,6 +28,8 @@ pub struct AgentCell {
     pub(super) counted_as: Cell<Status>,
     /// Whether it is in the shard's dirty set.
     pub(super) dirty: Cell<bool>,
+    /// Durable changes of its registration under way: until they are settled, what the store should have is not known here.
+    pub(super) changing: Cell<u8>,
     /// Whether it has been deregistered: messages still on their way find nothing.
     pub(super) retired: Cell<bool>,
 }
@@ -36,8 +41,16 @@ impl AgentCell {
             agent: RefCell::new(agent),
             counted_as: Cell::new(counted_as),
             dirty: Cell::new(false),
+            changing: Cell::new(0),
             retired: Cell::new(false),
         })
+    }
+}
+
+impl AgentCell {
+    /// Its registration, for a store in which it may be lost or wrong.
+    pub(super) fn restated(&self) -> Change {
+        Change::Reregister(Box::new(self.agent.borrow().registration()))
     }
 }
 
@@ -87,6 +100,16 @@ impl AgentActor {
             Proof::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
             Proof::Token(_) => Err(Refusal::WrongToken),
         }
+    }
+
+    fn identity(&self, proof: Proof) -> Result<Identity, Refusal> {
+        self.check(proof)?;
+        let agent = self.cell.agent.borrow();
+        Ok(Identity { machine: agent.machine(), registered_at: agent.registered_at() })
+    }
+
+    fn settled(&self) {
+        self.cell.changing.set(self.cell.changing.get().saturating_sub(1));
     }
 
     /// After a sign of life at `now`: the agent is online, whatever it was before.
@@ -148,10 +171,30 @@ impl Handler<Identify> for AgentActor {
     type Result = MessageResult<Identify>;
 
     fn handle(&mut self, identify: Identify, _: &mut AgentContext) -> Self::Result {
-        MessageResult(self.check(identify.proof).map(|()| {
-            let agent = self.cell.agent.borrow();
-            Identity { machine: agent.machine(), registered_at: agent.registered_at() }
-        }))
+        MessageResult(self.identity(identify.proof))
+    }
+}
+
+impl Handler<Prepare> for AgentActor {
+    type Result = MessageResult<Prepare>;
+
+    fn handle(&mut self, prepare: Prepare, _: &mut AgentContext) -> Self::Result {
+        let identity = self.identity(prepare.proof);
+        if identity.is_ok() {
+            self.cell.changing.set(self.cell.changing.get().saturating_add(1));
+        }
+        MessageResult(identity)
+    }
+}
+
+impl Handler<Settle> for AgentActor {
+    type Result = ();
+
+    fn handle(&mut self, settle: Settle, _: &mut AgentContext) {
+        self.settled();
+        if settle.in_doubt {
+            self.shard.put_in_doubt(&[self.cell.agent.borrow().id()]);
+        }
     }
 }
 
@@ -159,6 +202,7 @@ impl Handler<Reregister> for AgentActor {
     type Result = ();
 
     fn handle(&mut self, Reregister(registration): Reregister, ctx: &mut AgentContext) {
+        self.settled();
         if self.cell.retired.get() {
             return;
         }

@@ -63,7 +63,23 @@ pub struct Identify {
     pub proof: Proof,
 }
 
-/// The answer to [`Identify`].
+/// To an agent: check the sender, and know that a durable change of you begins. [`Settle`] or [`Reregister`] ends it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Identity, Refusal>")]
+pub struct Prepare {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// To an agent: the change that [`Prepare`] told of has not been made; or, in doubt, it may have been.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Settle {
+    /// Whether the store may have made it all the same.
+    pub in_doubt: bool,
+}
+
+/// The answer to [`Identify`] and [`Prepare`].
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The key of its machine, if it registered with an identity.
@@ -86,6 +102,11 @@ pub struct Stop;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Admit(pub Registration);
+
+/// To a shard: this agent was not registered, but the store may have it; see that it has not.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Disown(pub AgentId);
 
 /// To a shard: take in part of its fleet from the store, when the engine starts.
 #[derive(Debug, Message)]

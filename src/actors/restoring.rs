@@ -15,7 +15,7 @@ impl EngineHandle {
             Chunk::Registrations(registrations) => {
                 self.fleet.places.occupy(registrations.len() as u64);
                 for registration in &registrations {
-                    if let Some(machine) = registration.machine_key() {
+                    if let Some(machine) = registration.machine {
                         self.fleet.machines.pin().insert(machine, registration.id);
                     }
                 }

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound::{Excluded, Unbounded},
     rc::Rc,
     sync::Arc,
@@ -16,7 +16,7 @@ use super::{
     agent::{AgentActor, AgentCell},
     context::AgentContext,
     counts::ShardCounts,
-    messages::{Admit, Begin, Drain, List, Restore, Retire, Revive, ShardCensus, TakeCensus},
+    messages::{Admit, Begin, Disown, Drain, List, Restore, Retire, Revive, ShardCensus, TakeCensus},
     routing::Routing,
     supervisor::EngineHandle,
 };
@@ -25,7 +25,7 @@ use crate::{
     fleet::{Agent, AgentId, LastHeartbeat, Registration, SharedTexts, Status, Thresholds, Transition},
     limits::CENSUS_REPORT_MAX,
     metrics::Metrics,
-    store::{Chunk, DirtySource, StoreError, WriteBehind},
+    store::{Change, Chunk, DirtySource, StoreError, WriteBehind},
 };
 
 /// How silence is judged.
@@ -53,6 +53,8 @@ pub struct Shard {
     routing: Arc<Routing>,
     /// Agents whose last heartbeat is not in the store yet; each is in it once.
     dirty: RefCell<VecDeque<Rc<AgentCell>>>,
+    /// Agents of which the store's registration is in doubt: those that are not in `agents` must not be in the store either.
+    in_doubt: RefCell<BTreeSet<AgentId>>,
     /// An agent came back: its heartbeat must not wait for the next flush, or a crash would forget it.
     urgent: Notify,
     address: OnceCell<Addr<ShardActor>>,
@@ -72,6 +74,7 @@ impl Shard {
             counts: engine.counts_of(index).clone(),
             routing: engine.routing().clone(),
             dirty: RefCell::default(),
+            in_doubt: RefCell::default(),
             urgent: Notify::new(),
             address: OnceCell::new(),
         })
@@ -213,6 +216,30 @@ impl DirtySource for Shard {
         next.map(|(_, cell)| cell.agent.borrow().last_heartbeat()).collect()
     }
 
+    fn amends(&self, most: usize) -> Vec<Change> {
+        let agents = self.agents.borrow();
+        let settled = |id: &AgentId| agents.get(id).is_none_or(|cell| cell.changing.get() == 0);
+        let mut in_doubt = self.in_doubt.borrow_mut();
+        let ids: Vec<_> = in_doubt.iter().copied().filter(settled).take(most).collect();
+        let amend = |id: AgentId| {
+            in_doubt.remove(&id);
+            agents.get(&id).map_or(Change::Deregister(id), |cell| cell.restated())
+        };
+        ids.into_iter().map(amend).collect()
+    }
+
+    fn put_in_doubt(&self, agents: &[AgentId]) {
+        self.in_doubt.borrow_mut().extend(agents);
+    }
+
+    fn registrations(&self, heartbeats: &[LastHeartbeat]) -> Vec<Change> {
+        let agents = self.agents.borrow();
+        let cells = heartbeats.iter().filter_map(|last| agents.get(&last.id).map(|cell| (last.id, cell)));
+        let (settled, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
+        self.in_doubt.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
+        settled.into_iter().map(|(_, cell)| cell.restated()).collect()
+    }
+
     fn urgent(&self) -> &Notify {
         &self.urgent
     }
@@ -261,6 +288,14 @@ impl Handler<Admit> for ShardActor {
 
     fn handle(&mut self, Admit(registration): Admit, _: &mut Context<Self>) {
         self.shard.admit(registration);
+    }
+}
+
+impl Handler<Disown> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Disown(id): Disown, _: &mut Context<Self>) {
+        self.shard.put_in_doubt(&[id]);
     }
 }
 

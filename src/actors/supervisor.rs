@@ -16,8 +16,8 @@ use super::{
     counts::{FleetCounts, ShardCounts},
     listing::{ListChunk, ListQuery},
     messages::{
-        Admit, Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Reregister, Retire, Revive, ShardCensus, Show,
-        TakeCensus,
+        Admit, Beat, BeatAck, Disown, Drain, Identify, List, Prepare, Proof, Refusal, Reregister, Retire, Revive,
+        Settle, ShardCensus, Show, TakeCensus,
     },
     places::{Place, Places},
     routing::Routing,
@@ -28,7 +28,7 @@ use crate::{
     clock::Clock,
     fleet::{AgentId, EnrolmentRequest, Heartbeat, MachineKey, Partition, Registration, Text, Timestamp, TokenHash},
     metrics::Metrics,
-    store::{Change, Committer, StoreError},
+    store::{Change, Durability, StoreError},
 };
 
 /// Why the engine did not do what it was asked.
@@ -80,7 +80,7 @@ pub(super) struct Fleet {
     pub(super) machines: HashMap<MachineKey, AgentId>,
     machine_locks: Box<[Mutex<()>]>,
     pub(super) places: Places,
-    committer: Committer,
+    durability: Durability,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -93,7 +93,7 @@ pub(super) struct ShardSlot {
 
 impl EngineHandle {
     /// An engine of `shards` shards, none of which has started yet.
-    pub fn new(shards: usize, max_agents: u64, committer: Committer, clock: Clock, metrics: Arc<Metrics>) -> Self {
+    pub fn new(shards: usize, max_agents: u64, durability: Durability, clock: Clock, metrics: Arc<Metrics>) -> Self {
         Self {
             fleet: Arc::new(Fleet {
                 routing: Arc::default(),
@@ -101,7 +101,7 @@ impl EngineHandle {
                 machines: HashMap::new(),
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
                 places: Places::new(max_agents),
-                committer,
+                durability,
                 clock,
                 metrics,
             }),
@@ -149,17 +149,22 @@ impl EngineHandle {
             ip: request.ip.unwrap_or(from),
             org_id: request.org_id.map(Text::into_inner),
             tags: request.tags.into_iter().map(Text::into_inner).collect(),
-            machine_id: request.machine_id.map(Text::into_inner),
+            machine,
             registered_at: self.registration_time(known).await?,
             heard_at: fleet.clock.heard(),
             token: hash,
         };
         let record = Box::new(registration.clone());
         if known.is_some() {
-            fleet.committer.commit(Change::Reregister(record)).await?;
+            self.change(id, Change::Reregister(record)).await?;
             self.ask(id, || Reregister(registration.clone())).await?;
         } else {
-            fleet.committer.commit(Change::Register(record)).await?;
+            if let Err(error) = self.durability().committer.commit(Change::Register(record)).await {
+                if let StoreError::InDoubt(_) = error {
+                    self.ask_shard(id, Disown(id)).await?;
+                }
+                return Err(error.into());
+            }
             self.ask_shard(id, Admit(registration.clone())).await?;
         }
         if let Some(machine) = machine {
@@ -211,8 +216,8 @@ impl EngineHandle {
             None => None,
         };
         // Its token may have changed while another registration of its machine was waited for.
-        self.ask(id, || Identify { proof }).await??;
-        fleet.committer.commit(Change::Deregister(id)).await?;
+        self.ask(id, || Prepare { proof }).await??;
+        self.change(id, Change::Deregister(id)).await?;
         // Of two deregistrations at once, one finds the agent gone.
         if !self.ask_shard(id, Retire(id)).await? {
             return Err(EngineError::NotFound);
@@ -224,6 +229,16 @@ impl EngineHandle {
         fleet.places.give_back();
         fleet.metrics.deregistrations.increment(1);
         Ok(())
+    }
+
+    /// Makes a change of an agent durable that is prepared for it, and settles it if that fails.
+    async fn change(&self, id: AgentId, change: Change) -> Result<(), EngineError> {
+        let outcome = self.durability().committer.commit(change).await;
+        if let Err(error) = &outcome {
+            let in_doubt = matches!(error, StoreError::InDoubt(_));
+            self.ask(id, || Settle { in_doubt }).await?;
+        }
+        Ok(outcome?)
     }
 
     /// The next agents of a listing, and where to go on; `None` there when the fleet has no more.
@@ -256,9 +271,9 @@ impl EngineHandle {
         join_all(shards.map(|shard| self.ask_shard_at(shard, TakeCensus))).await.into_iter().collect()
     }
 
-    /// Whether the last durable change succeeded.
-    pub fn can_commit(&self) -> bool {
-        self.fleet.committer.is_healthy()
+    /// The store at work.
+    pub fn durability(&self) -> &Durability {
+        &self.fleet.durability
     }
 
     /// Writes everything that is not yet in the store.
@@ -362,13 +377,14 @@ impl EngineHandle {
         self.fleet.machine_locks[machine.place(MACHINE_LOCKS)].lock().await
     }
 
-    /// Now; but never the time of the agent's earlier registration, since it tells the two apart.
+    /// Now; but never the time of the agent's earlier registration, since it tells the two apart. Prepares a known agent
+    /// for the change.
     async fn registration_time(&self, known: Option<AgentId>) -> Result<Timestamp, EngineError> {
         let now = self.fleet.clock.wall();
         let Some(id) = known else {
             return Ok(now);
         };
-        let earlier = self.ask(id, || Identify { proof: Proof::Admin }).await??.registered_at;
+        let earlier = self.ask(id, || Prepare { proof: Proof::Admin }).await??.registered_at;
         Ok(if now == earlier { Timestamp::from_millis(now.as_millis() + 1) } else { now })
     }
 

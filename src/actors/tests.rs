@@ -16,7 +16,7 @@ use crate::{
     engine,
     fleet::{AgentId, EnrolmentRequest, Heard, Heartbeat, HeartbeatBody, Status, Text, Thresholds, Timestamp},
     metrics::Metrics,
-    store::{Committer, FlushRules, MemoryStore, Progress, Store, WriteBehind},
+    store::{Durability, FlushRules, MemoryStore, Store, WriteBehind},
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -44,9 +44,8 @@ async fn start(store: Arc<dyn Store>) -> EngineHandle {
 async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> EngineHandle {
     let base = store.clock().await.unwrap().unwrap_or_default();
     let clock = Clock::simulated(2, base, Duration::from_secs(30), Timestamp::from_millis(1_772_884_800_000));
-    let engine =
-        EngineHandle::new(2, max_agents, Committer::start(store.clone()), clock.clone(), Arc::new(Metrics::new()));
-    let progress = Arc::new(Progress::new(2, base));
+    let durability = Durability::start(store.clone(), 2, base);
+    let engine = EngineHandle::new(2, max_agents, durability.clone(), clock.clone(), Arc::new(Metrics::new()));
     for index in 0..2 {
         let shard = Shard::new(index, &engine, RULES);
         let rules = FlushRules {
@@ -55,14 +54,8 @@ async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> EngineHandle {
             shard: index,
             shards: 2,
         };
-        let write_behind = WriteBehind::new(
-            shard.clone(),
-            store.clone(),
-            clock.clone(),
-            engine.metrics().clone(),
-            rules,
-            progress.clone(),
-        );
+        let write_behind =
+            WriteBehind::new(shard.clone(), durability.clone(), clock.clone(), engine.metrics().clone(), rules);
         engine.attach(index, ShardActor::start(shard, write_behind));
     }
     engine::load(&engine, &*store).await.unwrap();

@@ -9,7 +9,7 @@ use self::KeyDefault::{Derived, Value as Fixed};
 use super::{
     Config, LogFormat, TlsMode,
     rules::{Draft, TlsModeName},
-    texts::{certificate_name, choice, log_level, origin, store_text, store_url, token},
+    texts::{certificate_name, choice, key_prefix, log_level, origin, store_url, token},
     value::{Value, Wrong, quoted},
 };
 use crate::limits::{LIVENESS_MAX_MS, MAX_AGENTS_CEILING, TIMEOUT_MIN_MS};
@@ -244,7 +244,7 @@ pub static KEYS: &[Key] = &[
         Fixed("\"embedded:\""),
         "which store, and where",
         |d, v| put(&mut d.config.store.url, store_url(v)),
-        |c| show(store_text(&c.store.url)),
+        |c| show(quoted(&c.store.url.to_string())),
     )
     .alias("REDIS_URL")
     .may_hold_password(),
@@ -254,6 +254,41 @@ pub static KEYS: &[Key] = &[
         "how often the last heartbeats are written",
         |d, v| put(&mut d.config.store.flush_interval_ms, v.number(MILLISECONDS, 10..=10_000)),
         |c| show(c.store.flush_interval_ms),
+    ),
+    Key::new(
+        "store.key_prefix",
+        Fixed("\"guardbeat:\""),
+        "what the names of all keys in Redis begin with",
+        |d, v| put(&mut d.config.store.key_prefix, key_prefix(v)),
+        |c| show(quoted(&c.store.key_prefix)),
+    ),
+    Key::new(
+        "store.ca_file",
+        Derived("none; the system's roots are trusted"),
+        "the authority that signed the certificate of Redis, in PEM form",
+        |d, v| put(&mut d.config.store.ca_file, v.path().map(Some)),
+        |c| c.store.ca_file.as_ref().map(|file| quoted(&file.to_string_lossy())),
+    ),
+    Key::new(
+        "store.min_replicas",
+        Fixed("0"),
+        "replicas of Redis that must have a durable change before it is answered",
+        |d, v| put(&mut d.config.store.min_replicas, v.number("a whole number of replicas", 0..=100)),
+        |c| show(c.store.min_replicas),
+    ),
+    Key::new(
+        "store.timeout_ms",
+        Fixed("2000"),
+        "the longest that a command to Redis may take",
+        |d, v| put(&mut d.config.store.timeout_ms, v.number(MILLISECONDS, 50..=60_000)),
+        |c| show(c.store.timeout_ms),
+    ),
+    Key::new(
+        "store.connect_timeout_ms",
+        Fixed("10000"),
+        "how long the start waits for a Redis that does not answer",
+        |d, v| put(&mut d.config.store.connect_timeout_ms, v.number(MILLISECONDS, 100..=3_600_000)),
+        |c| show(c.store.connect_timeout_ms),
     ),
     Key::new(
         "tls.mode",

@@ -17,6 +17,8 @@ mod keys;
 mod layers;
 mod rules;
 #[cfg(test)]
+mod store_tests;
+#[cfg(test)]
 mod tests;
 mod texts;
 mod value;
@@ -117,6 +119,18 @@ pub struct StoreConfig {
     pub url: StoreUrl,
     /// How often the last heartbeats are written, and so how many of them a crash may cost: 10 to 10,000.
     pub flush_interval_ms: u64,
+    /// What the names of all keys in Redis begin with, so that several fleets can share it: 1 to 64 characters of
+    /// `A–Z a–z 0–9 : . _ -`.
+    pub key_prefix: String,
+    /// The authority that signed the certificate of Redis, in PEM form; relative to the working directory. Only with a
+    /// URL that says TLS. None: the system's roots are trusted.
+    pub ca_file: Option<PathBuf>,
+    /// Replicas of Redis that must have a durable change before it is answered: 0 to 100.
+    pub min_replicas: u32,
+    /// The longest that a command to Redis may take: 50 to 60,000.
+    pub timeout_ms: u64,
+    /// How long the start waits for a Redis that does not answer: 100 to 3,600,000.
+    pub connect_timeout_ms: u64,
 }
 
 /// `[tls]`
@@ -215,7 +229,8 @@ impl Config {
         if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// The settings as a file that would set exactly these; the administrator's token is left out.
+    /// The settings as a file that would set exactly these, but for secrets: the administrator's token is left out, and
+    /// `***` stands for the password of a URL.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         let mut section = "";
@@ -252,7 +267,15 @@ impl Config {
             },
             auth: AuthConfig { admin_token: None, open_enrollment: Vec::new() },
             liveness: LivenessConfig { timeout_ms: 60_000, grace_ms: 0, offline_after_ms: 0, restart_grace_ms: 0 },
-            store: StoreConfig { url: StoreUrl::Embedded(None), flush_interval_ms: 100 },
+            store: StoreConfig {
+                url: StoreUrl::Embedded(None),
+                flush_interval_ms: 100,
+                key_prefix: rules::KEY_PREFIX_DEFAULT.into(),
+                ca_file: None,
+                min_replicas: 0,
+                timeout_ms: 2_000,
+                connect_timeout_ms: 10_000,
+            },
             tls: TlsConfig { mode: TlsMode::SelfSigned, names: Vec::new() },
             metrics: MetricsConfig { listen: local(9464) },
             limits: LimitsConfig { max_agents: 20_000_000, max_in_flight: 10_000 },

@@ -7,10 +7,13 @@ use std::{
 };
 
 use super::{Config, TlsMode, errors::ConfigError, keys::Key};
-use crate::limits::LIVENESS_MAX_MS;
+use crate::{limits::LIVENESS_MAX_MS, store::StoreUrl};
 
 /// `offline_after_ms` when nobody sets it, unless it would be too little.
 const OFFLINE_AFTER_DEFAULT_MS: u64 = 300_000;
+
+/// `store.key_prefix` when nobody sets it.
+pub(super) const KEY_PREFIX_DEFAULT: &str = "guardbeat:";
 
 /// For each key that somebody set: who, as in "from flag --listen".
 pub(super) type Sources = BTreeMap<&'static str, String>;
@@ -87,6 +90,7 @@ impl Draft {
         let files = check.tls_files(self.tls_mode, self.cert_file, self.key_file);
         check.liveness();
         check.listeners(self.tls_mode);
+        check.redis();
         let contradictions = check.found;
         config.tls.mode = match (self.tls_mode, files) {
             (TlsModeName::Files, Some((cert, key))) => TlsMode::Files { cert, key },
@@ -160,6 +164,37 @@ impl Check<'_> {
             }
         }
         cert.zip(key)
+    }
+
+    /// Settings that promise something only Redis can keep. The timeouts promise nothing: they may stay in a file whose
+    /// store is another for once.
+    fn redis(&mut self) {
+        const URL: &str = "store.url";
+        const CA: &str = "store.ca_file";
+        let store = &self.config.store;
+        let url = self.cite(URL);
+        match &store.url {
+            StoreUrl::Redis(redis) => {
+                if store.ca_file.is_some() && !redis.tls {
+                    let remedy = "begin the URL with rediss:// or rediss-sentinel://, or leave store.ca_file out";
+                    let what = format!("{} is of no use, for {url} is without TLS; {remedy}", self.cite(CA));
+                    self.refuse(&[URL, CA], what);
+                }
+            }
+            StoreUrl::Embedded(_) | StoreUrl::Memory => {
+                for (key, set) in [
+                    ("store.key_prefix", store.key_prefix != KEY_PREFIX_DEFAULT),
+                    (CA, store.ca_file.is_some()),
+                    ("store.min_replicas", store.min_replicas != 0),
+                ] {
+                    if set {
+                        let cited = self.cite(key);
+                        let remedy = format!("give store.url (REDIS_URL) a Redis, or leave {key} out");
+                        self.refuse(&[URL, key], format!("{cited} is for Redis, and {url} is none; {remedy}"));
+                    }
+                }
+            }
+        }
     }
 
     fn listeners(&mut self, tls: TlsModeName) {

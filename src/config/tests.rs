@@ -19,11 +19,11 @@ fn load_with(text: &str, env: &[(&str, &str)], flags: &[(&'static str, &str, &'s
     loaded.map_err(|errors| errors.to_string().replace(&file.path().display().to_string(), "FILE"))
 }
 
-fn from_file(text: &str) -> Result<Config, String> {
+pub(super) fn from_file(text: &str) -> Result<Config, String> {
     load_with(text, &[], &[])
 }
 
-fn from_env(env: &[(&str, &str)]) -> Result<Config, String> {
+pub(super) fn from_env(env: &[(&str, &str)]) -> Result<Config, String> {
     load_with("", env, &[])
 }
 
@@ -76,7 +76,7 @@ fn the_shipped_file_documents_every_key_with_its_default() {
 
 #[test]
 fn setting_every_default_that_is_the_same_everywhere_changes_nothing() {
-    let elsewhere = ["workers =", "admin_token =", "cert_file =", "key_file ="];
+    let elsewhere = ["workers =", "admin_token =", "cert_file =", "key_file =", "ca_file ="];
     let text: String = uncommented(SHIPPED)
         .lines()
         .filter(|line| !elsewhere.iter().any(|key| line.starts_with(key)))
@@ -90,7 +90,7 @@ fn every_key_can_be_set_by_its_variable() {
     for key in KEYS {
         let value = match key.name {
             "auth.admin_token" => "correct-horse".to_owned(),
-            "tls.cert_file" | "tls.key_file" => continue,
+            "tls.cert_file" | "tls.key_file" | "store.ca_file" => continue,
             _ => {
                 let (_, section) = text.split_once(&format!("[{}]\n", key.section())).unwrap();
                 let (_, rest) = section.split_once(&format!("{} = ", key.field())).unwrap();
@@ -197,7 +197,7 @@ fn a_wrong_value_is_told_with_what_would_be_right() {
         ("[server.listen]\nport = 1", "server.listen is a section; it must be an IP address and a port"),
         ("tls.mode = \"on\"", "tls.mode is \"on\"; it must be \"self-signed\" or \"files\" or \"off\""),
         ("tls.names = [\"300.1.1.1\"]", "has \"300.1.1.1\"; each must be a DNS name or an IP address"),
-        ("store.url = \"redis://:hunter2@h\"", "store.url is \"redis:…\"; it must be `embedded:`"),
+        ("store.url = \"redi://:hunter2@h\"", "store.url is \"redi:…\"; it must be `embedded:`"),
         ("log.level = \"inof\"", "log.level is \"inof\"; it must be error, warn"),
         ("log.level = \"a=b=c\"", "log.level is \"a=b=c\"; it must be error, warn"),
         ("log.level = \" A®=\"", "log.level is \" A®=\"; it must be error, warn"),

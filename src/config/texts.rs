@@ -7,10 +7,11 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::value::{Value, Wrong, quoted};
+use super::value::{Value, Wrong};
 use crate::store::StoreUrl;
 
 const TOKEN_CHARS: RangeInclusive<usize> = 8..=256;
+const KEY_PREFIX_CHARS: RangeInclusive<usize> = 1..=64;
 
 /// One of a few words.
 pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Wrong> {
@@ -29,15 +30,17 @@ pub(super) fn token(value: &Value) -> Result<String, Wrong> {
 }
 
 pub(super) fn store_url(value: &Value) -> Result<StoreUrl, Wrong> {
-    value.text("a string such as `embedded:`")?.parse().map_err(Wrong::must_be)
+    value.text("a string such as `embedded:` or `redis://host:6379`")?.parse().map_err(Wrong::breaks)
 }
 
-pub(super) fn store_text(url: &StoreUrl) -> String {
-    quoted(&match url {
-        StoreUrl::Embedded(None) => "embedded:".into(),
-        StoreUrl::Embedded(Some(path)) => format!("embedded:{}", path.display()),
-        StoreUrl::Memory => "memory:".into(),
-    })
+/// A beginning for the names of keys. No braces: Redis Cluster would place all keys by what stands between them. No
+/// characters with a meaning in the patterns of `redis-cli --scan` and of access rules.
+pub(super) fn key_prefix(value: &Value) -> Result<String, Wrong> {
+    let (least, most) = (KEY_PREFIX_CHARS.start(), KEY_PREFIX_CHARS.end());
+    let right = format!("{least} to {most} letters (a-z, A-Z), digits, colons, dots, underscores and hyphens");
+    let text = value.text(&right)?;
+    let usable = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-".contains(&byte));
+    if usable && KEY_PREFIX_CHARS.contains(&text.len()) { Ok(text.into()) } else { Err(Wrong::must_be(right)) }
 }
 
 /// An origin as browsers send it, so that comparing it is enough: lower case, without the scheme's own port.

@@ -37,7 +37,7 @@ pub(super) enum Value {
 pub(super) struct Wrong {
     /// The element of a list that is to blame.
     item: Option<Value>,
-    /// What would be right: `it must be …`.
+    /// What would be right, as a sentence: `it must be …`.
     rule: String,
 }
 
@@ -45,6 +45,11 @@ impl Wrong {
     /// The whole value is wrong: it must be `right`.
     pub(super) fn must_be(right: impl Display) -> Self {
         Self { item: None, rule: format!("it must be {right}") }
+    }
+
+    /// The whole value breaks this rule, a sentence.
+    pub(super) fn breaks(rule: String) -> Self {
+        Self { item: None, rule }
     }
 
     /// The error for people.
@@ -170,15 +175,19 @@ impl Value {
     fn echo_scheme(&self) -> String {
         match self {
             Self::Plain(text) | Self::String(text) => match text.split_once(':') {
-                Some((scheme, _)) if !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphabetic()) => {
-                    format!("\"{}:…\"", shortened(scheme))
-                }
+                Some((scheme, _)) if is_scheme(scheme) => format!("\"{}:…\"", shortened(scheme)),
                 Some(_) | None => "a string without a known beginning".into(),
             },
             Self::Integer(..) => "a number".into(),
             Self::Boolean(_) | Self::List(_) | Self::Other(_) => self.echo(),
         }
     }
+}
+
+/// Whether it looks like the beginning of a URL. Digits are left out: passwords have them, our schemes have not.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphabetic() || b"+-".contains(&byte))
 }
 
 fn shortened(text: &str) -> String {

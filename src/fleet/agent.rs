@@ -69,7 +69,7 @@ impl Agent {
         let tags = registration.tags.join("\n");
         Self {
             id: registration.id,
-            machine: registration.machine_key(),
+            machine: registration.machine,
             os: texts.os.acquire(&registration.os),
             version: texts.version.acquire(&registration.version),
             org_id: registration.org_id.as_deref().map(|org| texts.org.acquire(org)),
@@ -153,6 +153,23 @@ impl Agent {
         }
     }
 
+    /// Its registration, as the store should have it now.
+    pub fn registration(&self) -> Registration {
+        Registration {
+            id: self.id,
+            hostname: self.hostname.clone(),
+            os: (*self.os).into(),
+            version: (*self.version).into(),
+            ip: self.ip,
+            org_id: self.org_id().map(Into::into),
+            tags: self.tags().map(Into::into).collect(),
+            machine: self.machine,
+            registered_at: self.registered_at,
+            heard_at: self.liveness.last_heard,
+            token: self.token,
+        }
+    }
+
     /// What the store must know of its last heartbeat.
     pub fn last_heartbeat(&self) -> LastHeartbeat {
         LastHeartbeat {
@@ -213,7 +230,7 @@ mod tests {
             ip: "203.0.113.10".parse().unwrap(),
             org_id: Some("acme".into()),
             tags: vec!["production".into(), "web".into()],
-            machine_id: None,
+            machine: None,
             registered_at: Timestamp::from_millis(1_000),
             heard_at: Heard::from_micros(5),
             token: TokenHash::of("secret"),
@@ -240,6 +257,16 @@ mod tests {
         let shown = serde_json::to_value(untagged.row(Status::Stale)).unwrap();
         assert_eq!(shown["tags"], serde_json::json!([]));
         assert!(shown.get("org_id").is_none());
+    }
+
+    #[test]
+    fn an_agent_tells_the_registration_it_was_made_from() {
+        let mut texts = SharedTexts::default();
+        for tags in [vec![], vec!["production".into(), "web".into()]] {
+            let machine = Some(MachineKey::new(None, "m"));
+            let registration = Registration { tags, machine, ..registration() };
+            assert_eq!(Agent::new(registration.clone(), &mut texts).registration(), registration);
+        }
     }
 
     #[test]

@@ -159,6 +159,16 @@ impl MachineKey {
         Self(key)
     }
 
+    /// The key with these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes of the key.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     /// A small number that spreads keys evenly over `n` places.
     pub fn place(self, n: usize) -> usize {
         usize::from(u16::from_le_bytes([self.0[0], self.0[1]])) % n
@@ -182,8 +192,8 @@ pub struct Registration {
     pub org_id: Option<Box<str>>,
     /// Tags without duplicates.
     pub tags: Vec<Box<str>>,
-    /// Identity of its machine.
-    pub machine_id: Option<Box<str>>,
+    /// The key of its machine, if it told an identity.
+    pub machine: Option<MachineKey>,
     /// When it registered (again). Distinguishes the registrations of one agent, so that a heartbeat of an earlier one
     /// is never taken for one of a later.
     pub registered_at: Timestamp,
@@ -191,13 +201,6 @@ pub struct Registration {
     pub heard_at: Heard,
     /// Hash of the token it was given.
     pub token: TokenHash,
-}
-
-impl Registration {
-    /// The key of its machine, if it told an identity.
-    pub fn machine_key(&self) -> Option<MachineKey> {
-        self.machine_id.as_deref().map(|machine| MachineKey::new(self.org_id.as_deref(), machine))
-    }
 }
 
 #[cfg(test)]

@@ -114,7 +114,8 @@ impl From<EngineError> for ApiError {
                 Self::Unavailable("Too many changes are waiting to be stored; try again later")
             }
             EngineError::Store(error) => {
-                tracing::warn!(%error, "a request was refused because the store cannot be used");
+                // The store's own log says so once; this is for who looks at single requests.
+                tracing::debug!(%error, "a request was refused because the store cannot be used");
                 Self::Unavailable("The store cannot be written to now; try again later")
             }
             EngineError::Unresponsive => {

@@ -46,7 +46,7 @@ pub struct ApiState {
 impl ApiState {
     /// Whether requests about the fleet can be answered, and durable ones kept.
     fn is_ready(&self) -> bool {
-        self.lifecycle.phase() == Phase::Serving && self.engine.can_commit()
+        self.lifecycle.phase() == Phase::Serving && self.engine.durability().is_up()
     }
 
     fn uptime(&self) -> Duration {

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Change, Store, StoreError};
 use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX};
 
-type Waiting = (Change, oneshot::Sender<Result<(), StoreError>>);
+type Waiting = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
 
 /// Hands durable changes to the store's one committing task. Clones share it.
 ///
@@ -32,10 +32,15 @@ impl Committer {
         Self { queue, healthy }
     }
 
-    /// Makes the change durable. When this fails with [`StoreError::Overloaded`] nothing was attempted.
+    /// Makes the change durable. What fails with another error than [`StoreError::InDoubt`] has not been done.
     pub async fn commit(&self, change: Change) -> Result<(), StoreError> {
+        self.commit_all(vec![change]).await
+    }
+
+    /// Makes the changes durable, all or none. Changes take effect in the order in which these calls begin.
+    pub async fn commit_all(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         let (done, outcome) = oneshot::channel();
-        self.queue.try_send((change, done)).map_err(|_| StoreError::Overloaded)?;
+        self.queue.try_send((changes, done)).map_err(|_| StoreError::Overloaded)?;
         outcome.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store has been closed")))
     }
 
@@ -48,31 +53,125 @@ impl Committer {
 async fn commit_all(store: Arc<dyn Store>, mut changes: mpsc::Receiver<Waiting>, health: watch::Sender<bool>) {
     let mut batch = Vec::new();
     loop {
-        let next = changes.recv_many(&mut batch, COMMIT_BATCH_MAX);
-        let taken = if *health.borrow() {
-            next.await
-        } else {
-            match tokio::time::timeout(PROBE, next).await {
-                Ok(taken) => taken,
-                Err(_) => {
-                    let works = store.commit(Vec::new()).await.is_ok();
-                    health.send_replace(works);
-                    continue;
-                }
-            }
-        };
-        if taken == 0 {
+        if changes.recv_many(&mut batch, COMMIT_BATCH_MAX).await == 0 {
             return;
         }
-        let (changes, waiting): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
-        let outcome = store.commit(changes).await;
+        let (changes_of_all, waiting): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let outcome = store.commit(changes_of_all.into_iter().flatten().collect()).await;
         if let Err(error) = &outcome {
-            tracing::error!(%error, changes = waiting.len(), "durable changes were refused");
+            tracing::error!(%error, "durable changes are refused until the store works again");
         }
         health.send_replace(outcome.is_ok());
-        for done in waiting {
-            // A requester that has gone away needs no answer; the change stands.
-            let _ = done.send(outcome.clone());
+        answer(waiting, &outcome);
+        if let Err(error) = outcome {
+            if refuse_until_it_works(&*store, &mut changes, error).await.is_none() {
+                return;
+            }
+            tracing::info!("durable changes are accepted again");
+            health.send_replace(true);
         }
+    }
+}
+
+/// Refuses all changes until the store takes an empty transaction. None if there is nobody left to refuse.
+///
+/// Nothing else is tried meanwhile: each attempt could be one more change that the store made and did not confirm.
+async fn refuse_until_it_works(
+    store: &dyn Store,
+    changes: &mut mpsc::Receiver<Waiting>,
+    mut error: StoreError,
+) -> Option<()> {
+    let mut refused = Vec::new();
+    loop {
+        let probe = tokio::time::sleep(PROBE);
+        tokio::pin!(probe);
+        loop {
+            tokio::select! {
+                () = &mut probe => break,
+                taken = changes.recv_many(&mut refused, COMMIT_BATCH_MAX) => {
+                    if taken == 0 {
+                        return None;
+                    }
+                    let waiting = refused.drain(..).map(|(_, done)| done);
+                    answer(waiting, &Err(StoreError::unavailable(&error)));
+                }
+            }
+        }
+        match store.commit(Vec::new()).await {
+            Ok(()) => return Some(()),
+            Err(still) => error = still,
+        }
+    }
+}
+
+fn answer(
+    waiting: impl IntoIterator<Item = oneshot::Sender<Result<(), StoreError>>>,
+    outcome: &Result<(), StoreError>,
+) {
+    for done in waiting {
+        // A requester that has gone away needs no answer; the change stands.
+        let _ = done.send(outcome.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    };
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::{
+        fleet::{AgentId, Heard},
+        store::{Chunk, HeartbeatBatch, Loaded, StoreReader},
+    };
+
+    /// Takes changes, or leaves them in doubt.
+    #[derive(Debug, Default)]
+    struct Moody {
+        silent: AtomicBool,
+        tried: Mutex<Vec<Change>>,
+    }
+
+    impl Store for Moody {
+        fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+            self.tried.lock().unwrap().extend(changes);
+            let silent = self.silent.load(Relaxed);
+            Box::pin(async move { if silent { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) } })
+        }
+
+        fn save<'a>(&'a self, _: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
+            unreachable!("nothing is saved here")
+        }
+    }
+
+    impl StoreReader for Moody {
+        fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+            unreachable!("nobody asks for the time")
+        }
+
+        fn load(&self, _: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+            unreachable!("nothing is loaded")
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_change_in_doubt_nothing_is_tried_until_the_store_works_again() {
+        let store = Arc::new(Moody::default());
+        let committer = Committer::start(store.clone());
+        let change = |id| Change::Deregister(AgentId::new(id));
+        committer.commit(change(1)).await.unwrap();
+        store.silent.store(true, Relaxed);
+        assert!(matches!(committer.commit(change(2)).await, Err(StoreError::InDoubt(_))));
+        assert!(!committer.is_healthy());
+        assert!(matches!(committer.commit(change(3)).await, Err(StoreError::Unavailable(_))));
+        store.silent.store(false, Relaxed);
+        tokio::time::sleep(PROBE + PROBE / 2).await;
+        assert!(committer.is_healthy());
+        committer.commit(change(4)).await.unwrap();
+        assert_eq!(*store.tried.lock().unwrap(), [change(1), change(2), change(4)]);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError};
+use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader};
 use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
 
 /// Keeps the records in maps.
@@ -27,6 +27,31 @@ struct Records {
 impl MemoryStore {
     fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl StoreReader for MemoryStore {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        let clock = self.records().clock;
+        async move { Ok(clock) }.boxed()
+    }
+
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+        let (registrations, heartbeats) = {
+            let records = self.records();
+            let registrations: Vec<_> = records.registrations.values().cloned().collect();
+            (registrations, records.heartbeats.values().cloned().collect::<Vec<_>>())
+        };
+        async move {
+            let loaded =
+                Loaded { agents: registrations.len() as u64, heartbeats: heartbeats.len() as u64, ..Loaded::default() };
+            for chunk in [Chunk::Registrations(registrations), Chunk::Heartbeats(heartbeats)] {
+                // A closed receiver wants no more.
+                let _ = out.send(chunk).await;
+            }
+            Ok(loaded)
+        }
+        .boxed()
     }
 }
 
@@ -52,27 +77,5 @@ impl Store for MemoryStore {
         records.heartbeats.extend(batch.heartbeats.iter().map(|last| (last.id, last.clone())));
         records.clock = batch.clock.or(records.clock);
         async { Ok(()) }.boxed()
-    }
-
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
-        let clock = self.records().clock;
-        async move { Ok(clock) }.boxed()
-    }
-
-    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        let (registrations, heartbeats) = {
-            let records = self.records();
-            let registrations: Vec<_> = records.registrations.values().cloned().collect();
-            (registrations, records.heartbeats.values().cloned().collect())
-        };
-        async move {
-            let loaded = Loaded { agents: registrations.len() as u64, corrupt: 0 };
-            for chunk in [Chunk::Registrations(registrations), Chunk::Heartbeats(heartbeats)] {
-                // A closed receiver wants no more.
-                let _ = out.send(chunk).await;
-            }
-            Ok(loaded)
-        }
-        .boxed()
     }
 }

@@ -6,28 +6,34 @@
 //! - a **last heartbeat** changes all the time and is written behind: [`WriteBehind`] hands the latest state of every
 //!   agent heard since the last flush to the store, a few large commands at a time.
 //!
-//! A backend implements [`Store`] and passes the conformance suite (`tests/it/store.rs`). It gets domain values and
+//! A backend implements [`Store`] and passes the conformance suite (`conformance.rs`). It gets domain values and
 //! knows nothing of actors or HTTP.
 
 mod committer;
 #[cfg(test)]
 mod conformance;
+mod durability;
 mod embedded;
 mod memory;
 pub mod record;
+mod redis;
+mod url;
 mod write_behind;
 
-use std::{fmt::Debug, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt::Debug, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
 
+pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;
+pub use durability::{Durability, Progress};
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
-pub use write_behind::{DirtySource, FlushRules, Progress, WriteBehind};
+pub use url::StoreUrl;
+pub use write_behind::{DirtySource, FlushRules, WriteBehind};
 
 /// A change that must be durable before it is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +44,16 @@ pub enum Change {
     Reregister(Box<Registration>),
     /// The agent was deregistered: neither of its records may come back.
     Deregister(AgentId),
+}
+
+impl Change {
+    /// The agent that is changed.
+    pub fn id(&self) -> AgentId {
+        match self {
+            Self::Register(registration) | Self::Reregister(registration) => registration.id,
+            Self::Deregister(id) => *id,
+        }
+    }
 }
 
 /// What a flush writes.
@@ -64,8 +80,21 @@ pub enum Chunk {
 pub struct Loaded {
     /// Agents handed over.
     pub agents: u64,
-    /// Records that could not be read; each was reported and left where it is.
+    /// Last heartbeats handed over; a log may hold several of one agent.
+    pub heartbeats: u64,
+    /// Heartbeats of agents that are not in the fleet, where the store can tell; they were left out.
+    pub orphans: u64,
+    /// Records that could not be read; each was reported, and left out but kept.
     pub corrupt: u64,
+}
+
+/// A wish of a store to be told of its agents once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// Tells this sweep from earlier ones.
+    pub number: u64,
+    /// Whether their registrations are wanted too, besides their last heartbeats.
+    pub registrations: bool,
 }
 
 /// Why the store did not do what it was asked. Nothing was half done: a change is there or it is not.
@@ -74,6 +103,10 @@ pub enum StoreError {
     /// The store cannot be used now; the same may succeed later.
     #[error("the store is unavailable: {0}")]
     Unavailable(Arc<str>),
+    /// The store was asked and did not answer: a change may be there or not. Whoever asked must see to it that it is made
+    /// or undone once the store answers again.
+    #[error("the store did not answer: {0}")]
+    InDoubt(Arc<str>),
     /// What is stored cannot be read any more.
     #[error("{0}")]
     Damaged(Arc<str>),
@@ -95,53 +128,41 @@ impl StoreError {
     }
 }
 
+/// A fleet that can be read.
+pub trait StoreReader: Send + Sync + Debug {
+    /// Hearing time as it was saved last; none in a new store.
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>>;
+
+    /// Hands the whole fleet to `out`, in chunks of bounded size. Ends early if `out` is closed.
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>>;
+}
+
 /// A place where the fleet survives the process.
-pub trait Store: Send + Sync + Debug {
+pub trait Store: StoreReader {
     /// Makes the changes durable, all or none, in their order. Without any, it proves that changes could be made durable.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Keeps the heartbeats (and the clock) so that they survive the end of this process, however it ends.
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Hearing time as it was saved last; none in a new store.
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>>;
-
-    /// Hands the whole fleet to `out`, in chunks of bounded size. Ends early if `out` is closed.
-    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>>;
-
-    /// Whether `shard`, one of `shards`, should save the last heartbeats of all its agents once more, so that the store
-    /// can drop what it has of them in older places. Only a log-structured store ever says yes.
-    fn wants_sweep(&self, _shard: usize, _shards: usize) -> bool {
-        false
+    /// Whether the store can be reached, as far as it knows without trying.
+    fn is_reachable(&self) -> bool {
+        true
     }
 
-    /// The shard has saved all its agents since [`Store::wants_sweep`] said yes to it.
-    fn swept(&self, _shard: usize) -> BoxFuture<'_, Result<(), StoreError>> {
+    /// Whether `shard`, one of `shards`, should tell the store of all its agents once more: a log-structured store can then
+    /// drop what it has of them in older places, and a store that has lost data has it again.
+    fn wants_sweep(&self, _shard: usize, _shards: usize) -> Option<Sweep> {
+        None
+    }
+
+    /// The shard has told of all its agents since [`Store::wants_sweep`] asked for this sweep.
+    fn swept(&self, _shard: usize, _sweep: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
-}
 
-/// Where the store is, as `store.url` says it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreUrl {
-    /// In a folder; in the data folder if none is given.
-    Embedded(Option<PathBuf>),
-    /// Nowhere: for tests. Everything is gone with the process.
-    Memory,
-}
-
-impl FromStr for StoreUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            Some(("embedded", "")) => Ok(Self::Embedded(None)),
-            Some(("embedded", path)) => Ok(Self::Embedded(Some(path.into()))),
-            Some(("memory", "")) => Ok(Self::Memory),
-            Some(("redis" | "rediss", _)) => {
-                Err("`embedded:`, `embedded:FOLDER` or `memory:`; this version has no Redis store".into())
-            }
-            Some(_) | None => Err("`embedded:`, `embedded:FOLDER` or `memory:`".into()),
-        }
+    /// Gives the fleet up for whoever opens the store next. Nothing may be written after.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
     }
 }

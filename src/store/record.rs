@@ -1,16 +1,16 @@
-//! How the two kinds of record are written: JSON, compact, versioned, the same in every backend.
+//! How the two kinds of record are written: JSON arrays, compact, versioned, the same in every backend.
 //!
-//! A registration is an object, so that it explains itself:
+//! A registration: format version, hostname, operating system, version, address, tenant (or null), tags, key of the
+//! machine (or null), time of the registration (ms since 1970) and the same in hearing time (µs), SHA-256 of the token.
+//! Key and hash are base64url without padding.
 //!
 //! ```json
-//! {"v":1,"hostname":"web-1","os":"linux","version":"1.2.0","ip":"203.0.113.10","org_id":"acme","tags":["web"],
-//!  "machine_id":"m-1","registered_at":1772884800000,"heard_at":81000000,"token":"9f86d0…"}
+//! [1,"web-1","linux","1.2.0","203.0.113.10","acme",["web"],"GFYAbF1ISIu1lnoNo5gO6A",1772884800000,81000000,"n4bQgY…"]
 //! ```
 //!
-//! A last heartbeat is an array, because there is one for every heartbeat of every agent: format version, time of the
-//! registration it belongs to, time it was heard (both in ms since 1970), hearing time (µs), version, uptime, cpu,
-//! memory; then, when the published Guard client sent them, an array of mode, events processed, threats detected,
-//! actions executed and memory use in MB.
+//! A last heartbeat: format version, time of the registration it belongs to, time it was heard (both in ms since 1970),
+//! hearing time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, an array of mode,
+//! events processed, threats detected, actions executed and memory use in MB.
 //!
 //! ```json
 //! [1,1772884800000,1772885100000,381000000,"1.2.0",86400.0,12.5,48.2]
@@ -18,9 +18,12 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::{AgentId, GuardReport, Heard, LastHeartbeat, Registration, Timestamp, TokenHash, Vitals};
+use crate::fleet::{
+    AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash, Vitals,
+};
 
 /// Version of both formats.
 const FORMAT: u8 = 1;
@@ -34,72 +37,68 @@ pub enum RecordError {
     /// It was written by another version.
     #[error("format version {0} is unknown")]
     Version(u8),
-    /// The token's hash is not 64 hexadecimal digits.
-    #[error("the token's hash is malformed")]
-    TokenHash,
+    /// A hash is not base64url of as many bytes as it has.
+    #[error("a hash in it is malformed")]
+    Hash,
 }
 
+/// Written as an array, like every tuple struct.
 #[derive(Serialize, Deserialize)]
-struct RegistrationRecord<'a> {
-    v: u8,
-    #[serde(borrow)]
-    hostname: Cow<'a, str>,
-    #[serde(borrow)]
-    os: Cow<'a, str>,
-    #[serde(borrow)]
-    version: Cow<'a, str>,
-    ip: IpAddr,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    org_id: Option<Box<str>>,
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
-    tags: Vec<Box<str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    machine_id: Option<Box<str>>,
-    registered_at: i64,
-    heard_at: i64,
-    token: Cow<'a, str>,
-}
+struct RegistrationRecord<'a>(
+    u8,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    #[serde(borrow)] Cow<'a, str>,
+    IpAddr,
+    Option<Cow<'a, str>>,
+    Cow<'a, [Box<str>]>,
+    Option<Cow<'a, str>>,
+    i64,
+    i64,
+    Cow<'a, str>,
+);
 
 /// Encodes a registration, all but its id: that is its key.
 pub fn encode_registration(registration: &Registration) -> Vec<u8> {
-    let record = RegistrationRecord {
-        v: FORMAT,
-        hostname: Cow::Borrowed(&registration.hostname),
-        os: Cow::Borrowed(&registration.os),
-        version: Cow::Borrowed(&registration.version),
-        ip: registration.ip,
-        org_id: registration.org_id.clone(),
-        tags: registration.tags.clone(),
-        machine_id: registration.machine_id.clone(),
-        registered_at: registration.registered_at.as_millis(),
-        heard_at: registration.heard_at.as_micros(),
-        token: Cow::Owned(hex(registration.token.as_bytes())),
-    };
+    let record = RegistrationRecord(
+        FORMAT,
+        Cow::Borrowed(&registration.hostname),
+        Cow::Borrowed(&registration.os),
+        Cow::Borrowed(&registration.version),
+        registration.ip,
+        registration.org_id.as_deref().map(Cow::Borrowed),
+        Cow::Borrowed(&registration.tags),
+        registration.machine.map(|machine| Cow::Owned(base64(machine.as_bytes()))),
+        registration.registered_at.as_millis(),
+        registration.heard_at.as_micros(),
+        Cow::Owned(base64(registration.token.as_bytes())),
+    );
     serde_json::to_vec(&record).expect("a record has only string keys")
 }
 
 /// Decodes the registration of `id`.
 pub fn decode_registration(id: AgentId, bytes: &[u8]) -> Result<Registration, RecordError> {
-    let record: RegistrationRecord<'_> = serde_json::from_slice(bytes)?;
-    if record.v != FORMAT {
-        return Err(RecordError::Version(record.v));
+    let RegistrationRecord(format, hostname, os, version, ip, org_id, tags, machine, registered_at, heard_at, token) =
+        serde_json::from_slice(bytes)?;
+    if format != FORMAT {
+        return Err(RecordError::Version(format));
     }
     Ok(Registration {
         id,
-        hostname: record.hostname.into(),
-        os: record.os.into(),
-        version: record.version.into(),
-        ip: record.ip,
-        org_id: record.org_id,
-        tags: record.tags,
-        machine_id: record.machine_id,
-        registered_at: Timestamp::from_millis(record.registered_at),
-        heard_at: Heard::from_micros(record.heard_at),
-        token: TokenHash::from_bytes(unhex(&record.token).ok_or(RecordError::TokenHash)?),
+        hostname: hostname.into(),
+        os: os.into(),
+        version: version.into(),
+        ip,
+        org_id: org_id.map(Into::into),
+        tags: tags.into_owned(),
+        machine: machine.map(|key| unbase64(&key)).transpose()?.map(MachineKey::from_bytes),
+        registered_at: Timestamp::from_millis(registered_at),
+        heard_at: Heard::from_micros(heard_at),
+        token: TokenHash::from_bytes(unbase64(&token)?),
     })
 }
 
-/// Written as an array: serde writes a tuple struct so, and reads missing trailing fields as their defaults.
+/// Written as an array; serde reads missing trailing fields as their defaults.
 #[derive(Serialize, Deserialize)]
 struct HeartbeatRecord<'a>(
     u8,
@@ -167,21 +166,13 @@ pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, Reco
     })
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+fn base64(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 2 * bytes.len() || !text.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-        *byte = value(digits[0])? << 4 | value(digits[1])?;
-    }
-    Some(bytes)
+fn unbase64<const N: usize>(text: &str) -> Result<[u8; N], RecordError> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| RecordError::Hash)?;
+    bytes.try_into().map_err(|_| RecordError::Hash)
 }
 
 #[cfg(test)]
@@ -230,7 +221,7 @@ mod tests {
         fn a_registration_survives_its_encoding(
             hostname in ".{1,255}", os in ".{1,9}", version in ".{1,9}", v6: bool, ip: [u8; 16],
             org_id in option::of(".{1,64}"), tags in proptest::collection::vec(".{1,9}", 0..4),
-            machine_id in option::of(".{1,128}"), registered_at: i64, heard_at: i64, token: [u8; 32],
+            machine in option::of(any::<[u8; 16]>()), registered_at: i64, heard_at: i64, token: [u8; 32],
         ) {
             let registration = Registration {
                 id: ID,
@@ -240,7 +231,7 @@ mod tests {
                 ip: if v6 { IpAddr::from(ip) } else { IpAddr::from([ip[0], ip[1], ip[2], ip[3]]) },
                 org_id: org_id.map(Into::into),
                 tags: tags.into_iter().map(Into::into).collect(),
-                machine_id: machine_id.map(Into::into),
+                machine: machine.map(MachineKey::from_bytes),
                 registered_at: Timestamp::from_millis(registered_at),
                 heard_at: Heard::from_micros(heard_at),
                 token: TokenHash::from_bytes(token),
@@ -260,6 +251,27 @@ mod tests {
     fn a_newer_format_is_named() {
         let refused = decode_heartbeat(ID, br#"[2,0,0,0,"1",null,null,null]"#).unwrap_err();
         assert_eq!(refused.to_string(), "format version 2 is unknown");
+    }
+
+    #[test]
+    fn registrations_are_written_as_documented() {
+        let registration = Registration {
+            id: ID,
+            hostname: "web-1".into(),
+            os: "linux".into(),
+            version: "1.2.0".into(),
+            ip: IpAddr::from([203, 0, 113, 10]),
+            org_id: None,
+            tags: vec!["web".into()],
+            machine: Some(MachineKey::from_bytes([0; 16])),
+            registered_at: Timestamp::from_millis(1),
+            heard_at: Heard::from_micros(2),
+            token: TokenHash::from_bytes([255; 32]),
+        };
+        assert_eq!(
+            String::from_utf8(encode_registration(&registration)).unwrap(),
+            r#"[1,"web-1","linux","1.2.0","203.0.113.10",null,["web"],"AAAAAAAAAAAAAAAAAAAAAA",1,2,"__________________________________________8"]"#
+        );
     }
 
     #[test]

@@ -1,25 +1,17 @@
 //! Write-behind: last heartbeats reach the store in few large commands, at most a flush interval late.
 
-use std::{
-    cell::Cell,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, Notify},
     time::Instant,
 };
 
-use super::{HeartbeatBatch, Store, StoreError};
+use super::{Change, Durability, HeartbeatBatch, StoreError};
 use crate::{
     clock::Clock,
     fleet::{AgentId, Heard, LastHeartbeat},
-    limits::{CLOCK_SAVE_MS, FLUSH_BATCH_MAX, SWEEP_STEP_MAX},
+    limits::{AMEND_BATCH_MAX, CLOCK_SAVE_MS, FLUSH_BATCH_MAX, SWEEP_STEP_MAX},
     metrics::Metrics,
 };
 
@@ -36,6 +28,16 @@ pub trait DirtySource: std::fmt::Debug {
 
     /// The state of up to `most` agents that come after `after` in id order, dirty or not; empty at the end.
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat>;
+
+    /// Takes up to `most` agents of which the store's registration is in doubt, and says what the store must be told of
+    /// them: their registration, or that they are not of the fleet. Those with a change under way are left for later.
+    fn amends(&self, most: usize) -> Vec<Change>;
+
+    /// The store's registration of these agents is in doubt.
+    fn put_in_doubt(&self, agents: &[AgentId]);
+
+    /// The registrations of these agents. Of those with a change under way there is none: they are put in doubt.
+    fn registrations(&self, agents: &[LastHeartbeat]) -> Vec<Change>;
 
     /// Told when something must not wait for the next flush.
     fn urgent(&self) -> &Notify;
@@ -54,30 +56,6 @@ pub struct FlushRules {
     pub shards: usize,
 }
 
-/// Up to which moment of hearing time each shard has written what it heard.
-#[derive(Debug)]
-pub struct Progress {
-    shards: Box<[AtomicI64]>,
-}
-
-impl Progress {
-    /// No shard has written anything since `base`.
-    pub fn new(shards: usize, base: Heard) -> Self {
-        Self { shards: (0..shards).map(|_| AtomicI64::new(base.as_micros())).collect() }
-    }
-
-    fn reached(&self, shard: usize, heard: Heard) {
-        self.shards[shard].fetch_max(heard.as_micros(), Relaxed);
-    }
-
-    /// The moment up to which everything heard is written, once it is not before `from`. A later one must not be saved:
-    /// after a crash, agents whose heartbeats were still on their way to the store would seem to have been silent.
-    fn saveable(&self, from: Heard) -> Option<Heard> {
-        let slowest = self.shards.iter().map(|shard| shard.load(Relaxed)).min()?;
-        (slowest >= from.as_micros()).then_some(Heard::from_micros(slowest))
-    }
-}
-
 /// Writes the dirty set of one shard, on the shard's thread.
 ///
 /// A flush carries hearing time along, so that the next run knows how long each agent has been silent. It is saved only
@@ -86,36 +64,33 @@ impl Progress {
 #[derive(Debug)]
 pub struct WriteBehind {
     source: Rc<dyn DirtySource>,
-    store: Arc<dyn Store>,
+    durability: Durability,
     clock: Clock,
     metrics: Arc<Metrics>,
     rules: FlushRules,
-    progress: Arc<Progress>,
     clock_saved: Cell<Instant>,
-    /// A sweep of the store under way: the agent it has come to.
-    sweeping: Cell<Option<Option<AgentId>>>,
+    /// The number of the sweep under way, and the agent it has come to.
+    sweeping: Cell<Option<(u64, AgentId)>>,
     /// One flush at a time: of two states of an agent the older must not be written last.
     flushing: Mutex<()>,
 }
 
 impl WriteBehind {
-    /// Write-behind of `source` into `store`.
+    /// Write-behind of `source` into the store of `durability`.
     pub fn new(
         source: Rc<dyn DirtySource>,
-        store: Arc<dyn Store>,
+        durability: Durability,
         clock: Clock,
         metrics: Arc<Metrics>,
         rules: FlushRules,
-        progress: Arc<Progress>,
     ) -> Self {
         let clock_saved = Cell::new(clock.monotonic());
         Self {
             source,
-            store,
+            durability,
             clock,
             metrics,
             rules,
-            progress,
             clock_saved,
             sweeping: Cell::new(None),
             flushing: Mutex::new(()),
@@ -124,18 +99,27 @@ impl WriteBehind {
 
     /// Flushes at every interval, for ever. A failed flush is repeated at the next interval.
     pub async fn run(&self) {
+        let mut more = false;
         loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.rules.interval) => {}
-                () = self.source.urgent().notified() => {}
+            if !more {
+                tokio::select! {
+                    () = tokio::time::sleep(self.rules.interval) => {}
+                    () = self.source.urgent().notified() => {}
+                }
             }
             let outcome = match self.flush(false).await {
                 Ok(()) => self.sweep().await,
-                failed => failed,
+                Err(error) => Err(error),
             };
-            if let Err(error) = outcome {
-                tracing::error!(%error, "last heartbeats could not be written; they are kept and written later");
+            let changed = self.durability.progress.flushed(self.rules.shard, outcome.is_ok());
+            match &outcome {
+                Err(error) if changed => {
+                    tracing::error!(%error, "last heartbeats cannot be written; they are kept and written later");
+                }
+                Ok(_) if changed => tracing::info!("last heartbeats are written again"),
+                _ => {}
             }
+            more = outcome.unwrap_or(false);
         }
     }
 
@@ -148,16 +132,18 @@ impl WriteBehind {
     /// this one going for ever.
     async fn flush(&self, with_clock: bool) -> Result<(), StoreError> {
         let _one_at_a_time = self.flushing.lock().await;
+        let Durability { store, progress, .. } = &self.durability;
         let started = self.clock.monotonic();
         let heard = self.clock.heard();
+        self.amend().await?;
         let mut left = self.source.dirty();
         let wrote = left > 0;
         while left > 0 {
             let batch = HeartbeatBatch {
                 heartbeats: self.source.take(left.min(FLUSH_BATCH_MAX)),
-                clock: self.progress.saveable(self.rules.clock_from),
+                clock: progress.saveable(self.rules.clock_from),
             };
-            if let Err(error) = self.store.save(&batch).await {
+            if let Err(error) = store.save(&batch).await {
                 self.source.put_back(&batch.heartbeats);
                 self.metrics.flush_failures.increment(1);
                 return Err(error);
@@ -165,42 +151,59 @@ impl WriteBehind {
             left -= left.min(FLUSH_BATCH_MAX);
             self.metrics.flushed_heartbeats.increment(batch.heartbeats.len() as u64);
         }
-        self.progress.reached(self.rules.shard, heard);
+        progress.reached(self.rules.shard, heard);
         if wrote {
             self.metrics.flush_seconds.record(self.clock.monotonic() - started);
             self.clock_saved.set(started);
         }
         let is_due = started - self.clock_saved.get() >= Duration::from_millis(CLOCK_SAVE_MS);
         if with_clock || is_due {
-            let clock = self.progress.saveable(self.rules.clock_from);
+            let clock = progress.saveable(self.rules.clock_from);
             if clock.is_some() {
-                self.store.save(&HeartbeatBatch { heartbeats: Vec::new(), clock }).await?;
+                store.save(&HeartbeatBatch { heartbeats: Vec::new(), clock }).await?;
             }
             self.clock_saved.set(started);
         }
         Ok(())
     }
 
-    /// Takes one step of a sweep, if the store wants one.
-    async fn sweep(&self) -> Result<(), StoreError> {
-        let come_to = match self.sweeping.get() {
-            Some(come_to) => come_to,
-            None if self.store.wants_sweep(self.rules.shard, self.rules.shards) => None,
-            None => return Ok(()),
+    /// Tells the store the truth of agents whose last change it may have made or not.
+    async fn amend(&self) -> Result<(), StoreError> {
+        let amends = self.source.amends(AMEND_BATCH_MAX);
+        if amends.is_empty() {
+            return Ok(());
+        }
+        let agents: Vec<_> = amends.iter().map(Change::id).collect();
+        let outcome = self.durability.committer.commit_all(amends).await;
+        if outcome.is_err() {
+            self.source.put_in_doubt(&agents);
+        }
+        outcome
+    }
+
+    /// Takes one step of a sweep, if the store wants one. Answers whether the next step should follow at once.
+    async fn sweep(&self) -> Result<bool, StoreError> {
+        let Durability { store, committer, .. } = &self.durability;
+        let Some(sweep) = store.wants_sweep(self.rules.shard, self.rules.shards) else {
+            return Ok(false);
         };
+        let come_to = self.sweeping.get().filter(|(number, _)| *number == sweep.number).map(|(_, agent)| agent);
         let _one_at_a_time = self.flushing.lock().await;
         let batch = HeartbeatBatch { heartbeats: self.source.next_in_order(come_to, SWEEP_STEP_MAX), clock: None };
-        match batch.heartbeats.last() {
-            Some(last) => {
-                self.store.save(&batch).await?;
-                self.sweeping.set(Some(Some(last.id)));
-                Ok(())
-            }
-            None => {
-                self.sweeping.set(None);
-                self.store.swept(self.rules.shard).await
-            }
+        let Some(last) = batch.heartbeats.last() else {
+            self.sweeping.set(None);
+            store.swept(self.rules.shard, sweep).await?;
+            return Ok(false);
+        };
+        if sweep.registrations {
+            // Before anything is awaited: a change that begins later is queued later, and has the last word.
+            let told = committer.commit_all(self.source.registrations(&batch.heartbeats));
+            told.await?;
         }
+        store.save(&batch).await?;
+        self.sweeping.set(Some((sweep.number, last.id)));
+        // A store that has lost data should not be without it for long.
+        Ok(sweep.registrations)
     }
 }
 
@@ -251,15 +254,29 @@ mod tests {
             Vec::new()
         }
 
+        fn amends(&self, _: usize) -> Vec<Change> {
+            Vec::new()
+        }
+
+        fn put_in_doubt(&self, _: &[AgentId]) {}
+
+        fn registrations(&self, _: &[LastHeartbeat]) -> Vec<Change> {
+            Vec::new()
+        }
+
         fn urgent(&self) -> &Notify {
             &self.urgent
         }
     }
 
-    fn write_behind(source: Rc<Busy>, store: Arc<MemoryStore>, shard: usize, progress: Arc<Progress>) -> WriteBehind {
+    fn write_behind(source: Rc<Busy>, durability: Durability, shard: usize) -> WriteBehind {
         let clock = Clock::simulated(2, Heard::default(), Duration::from_secs(30), Timestamp::from_millis(0));
         let rules = FlushRules { interval: Duration::from_millis(100), clock_from: Heard::default(), shard, shards: 2 };
-        WriteBehind::new(source, store, clock, Arc::new(Metrics::new()), rules, progress)
+        WriteBehind::new(source, durability, clock, Arc::new(Metrics::new()), rules)
+    }
+
+    fn durability() -> Durability {
+        Durability::start(Arc::<MemoryStore>::default(), 2, Heard::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -267,15 +284,15 @@ mod tests {
         let source = Rc::new(Busy::default());
         let agents = FLUSH_BATCH_MAX + 7;
         source.dirty.borrow_mut().extend(0..agents as u64);
-        let progress = Arc::new(Progress::new(2, Heard::default()));
-        write_behind(source.clone(), Arc::default(), 0, progress).drain().await.unwrap();
+        write_behind(source.clone(), durability(), 0).drain().await.unwrap();
         assert_eq!(source.taken.get(), agents);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_clock_waits_for_the_slowest_shard() {
-        let (store, progress) = (Arc::<MemoryStore>::default(), Arc::new(Progress::new(2, Heard::default())));
-        let shards = [0, 1].map(|shard| write_behind(Rc::default(), store.clone(), shard, progress.clone()));
+        let durability = durability();
+        let store = durability.store.clone();
+        let shards = [0, 1].map(|shard| write_behind(Rc::default(), durability.clone(), shard));
         tokio::time::advance(Duration::from_secs(10)).await;
         shards[0].drain().await.unwrap();
         assert_eq!(

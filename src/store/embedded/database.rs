@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -46,8 +46,8 @@ impl Reopening {
         Ok(Self { path: path.into(), data, tables: RwLock::new(Some(tables)) })
     }
 
-    /// The open database. `recover` is called with it when it had to be opened again.
-    pub(super) fn tables(&self, recover: impl FnOnce(&Tables) -> Result<(), StoreError>) -> Result<Tables, StoreError> {
+    /// The open database, which may have to be opened again.
+    pub(super) fn tables(&self) -> Result<Tables, StoreError> {
         if let Some(tables) = &*self.tables.read().unwrap_or_else(PoisonError::into_inner) {
             return Ok(tables.clone());
         }
@@ -56,17 +56,16 @@ impl Reopening {
             return Ok(tables.clone());
         }
         let tables = open(&self.path, self.data).map_err(|error| cannot_open(&self.path, &error))?;
-        recover(&tables)?;
         tracing::info!(path = %self.path.display(), "the embedded store has been opened again after a failed write");
         Ok(slot.insert(tables).clone())
     }
 
-    /// Notes that a write failed. `tables` must be given up: a database is locked while anybody holds it.
-    pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> StoreError {
+    /// Notes that a write failed, and says so. `tables` must be given up: a database is locked while anybody holds it.
+    pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> Arc<str> {
         drop(tables);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = None;
         let path = self.path.display();
-        StoreError::unavailable(format_args!("writing to {path} failed ({error}); is the disk full?"))
+        format!("writing to {path} failed ({error}); is the disk full?").into()
     }
 }
 

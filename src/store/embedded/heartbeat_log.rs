@@ -14,15 +14,11 @@ use std::{
 
 use fjall::PersistMode;
 
-use super::{
-    Loading,
-    database::{Reopening, Tables},
-    number,
-};
+use super::{Loading, database::Reopening, number};
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat},
     store::{
-        Chunk, Loaded, StoreError,
+        Chunk, Loaded, StoreError, Sweep,
         record::{decode_heartbeat, encode_heartbeat},
     },
 };
@@ -46,11 +42,11 @@ struct Extent {
     bytes: u64,
     /// Size that the last sweep left.
     swept_bytes: u64,
-    sweep: Option<Sweep>,
+    sweep: Option<LogSweep>,
 }
 
 #[derive(Debug)]
-struct Sweep {
+struct LogSweep {
     /// Flushes before this one are superseded when the sweep is done.
     from: u64,
     bytes_before: u64,
@@ -71,7 +67,7 @@ impl HeartbeatLog {
             }
             Err(error) => return Err(error),
         };
-        let tables = database.tables(|_| Ok(()))?;
+        let tables = database.tables()?;
         let key = |guard: Option<fjall::Guard>| guard.map(|guard| guard.key().map(|key| number(&key))).transpose();
         let oldest = key(tables.data.first_key_value()).map_err(StoreError::unavailable)?;
         let newest = key(tables.data.last_key_value()).map_err(StoreError::unavailable)?;
@@ -82,7 +78,7 @@ impl HeartbeatLog {
 
     /// Appends a flush, and saves the clock with it.
     pub(super) fn append(&self, flush: Vec<u8>, clock: Option<Heard>) -> Result<(), StoreError> {
-        let tables = self.tables()?;
+        let tables = self.database.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
         let bytes = flush.len() as u64;
         if bytes > 0 {
@@ -91,13 +87,13 @@ impl HeartbeatLog {
         if let Some(clock) = clock {
             batch.insert(&tables.meta, "clock", clock.as_micros().to_string());
         }
-        batch.commit().map_err(|error| self.database.failed(tables, &error))?;
+        batch.commit().map_err(|error| StoreError::Unavailable(self.database.failed(tables, &error)))?;
         self.extent().bytes += bytes;
         Ok(())
     }
 
     pub(super) fn clock(&self) -> Result<Option<Heard>, StoreError> {
-        let digits = self.tables()?.meta.get("clock").map_err(StoreError::unavailable)?;
+        let digits = self.database.tables()?.meta.get("clock").map_err(StoreError::unavailable)?;
         let micros = digits.as_deref().map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         match micros {
             None => Ok(None),
@@ -108,7 +104,7 @@ impl HeartbeatLog {
 
     /// In the order of the flushes: of one agent's heartbeats the last one handed over is the latest.
     pub(super) fn load(&self, loading: &mut Loading<'_>) -> Result<Loaded, StoreError> {
-        for entry in self.tables()?.data.iter() {
+        for entry in self.database.tables()?.data.iter() {
             let flush = entry.value().map_err(StoreError::unavailable)?;
             let mut heartbeats = Vec::new();
             for (id, record) in records_of(&flush) {
@@ -122,13 +118,14 @@ impl HeartbeatLog {
         Ok(loading.loaded)
     }
 
-    pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> bool {
+    pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
         let mut extent = self.extent();
         if extent.sweep.is_none() && extent.bytes > SWEEP_MIN_BYTES.max(SWEEP_FACTOR * extent.swept_bytes) {
             let from = self.next_flush.load(Relaxed);
-            extent.sweep = Some(Sweep { from, bytes_before: extent.bytes, shards_left: (0..shards).collect() });
+            extent.sweep = Some(LogSweep { from, bytes_before: extent.bytes, shards_left: (0..shards).collect() });
         }
-        extent.sweep.as_ref().is_some_and(|sweep| sweep.shards_left.contains(&shard))
+        let sweep = extent.sweep.as_ref().filter(|sweep| sweep.shards_left.contains(&shard))?;
+        Some(Sweep { number: sweep.from, registrations: false })
     }
 
     /// The last shard to say so ends the sweep: what it superseded is deleted.
@@ -146,10 +143,10 @@ impl HeartbeatLog {
             oldest..sweep.from
         };
         tracing::debug!(flushes = superseded.end - superseded.start, "the log of last heartbeats was swept");
-        let tables = self.tables()?;
+        let tables = self.database.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
         superseded.clone().for_each(|flush| batch.remove(&tables.data, flush.to_be_bytes()));
-        batch.commit().map_err(|error| self.database.failed(tables, &error))?;
+        batch.commit().map_err(|error| StoreError::Unavailable(self.database.failed(tables, &error)))?;
         let mut extent = self.extent();
         if let Some(sweep) = extent.sweep.take() {
             extent.oldest = superseded.end;
@@ -157,10 +154,6 @@ impl HeartbeatLog {
             extent.swept_bytes = extent.bytes;
         }
         Ok(())
-    }
-
-    fn tables(&self) -> Result<Tables, StoreError> {
-        self.database.tables(|_| Ok(()))
     }
 
     fn extent(&self) -> MutexGuard<'_, Extent> {
@@ -230,21 +223,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let log = HeartbeatLog::open(&folder.path().join("heartbeats")).unwrap();
         let keys = || {
-            let keys = log.tables().unwrap().data.iter().map(|entry| number(&entry.key().unwrap()));
+            let keys = log.database.tables().unwrap().data.iter().map(|entry| number(&entry.key().unwrap()));
             keys.collect::<Vec<_>>()
         };
         log.append(encode(&[heartbeat(1)]), None).unwrap();
-        assert!(!log.wants_sweep(0, 2), "the log is small");
+        assert!(log.wants_sweep(0, 2).is_none(), "the log is small");
         log.extent().bytes = SWEEP_MIN_BYTES + 1;
-        assert!(log.wants_sweep(0, 2));
+        assert!(log.wants_sweep(0, 2).is_some());
         log.append(encode(&[heartbeat(1)]), None).unwrap();
         log.swept(0).unwrap();
-        assert!(!log.wants_sweep(0, 2), "shard 0 has done its part");
+        assert!(log.wants_sweep(0, 2).is_none(), "shard 0 has done its part");
         assert_eq!(keys(), [0, 1]);
-        assert!(log.wants_sweep(1, 2));
+        assert!(log.wants_sweep(1, 2).is_some());
         log.swept(1).unwrap();
         assert_eq!(keys(), [1]);
-        assert!(!log.wants_sweep(1, 2));
+        assert!(log.wants_sweep(1, 2).is_none());
     }
 
     #[test]

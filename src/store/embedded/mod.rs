@@ -23,7 +23,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use self::{heartbeat_log::HeartbeatLog, registry::Registry};
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, record::RecordError};
+use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, Sweep, record::RecordError};
 use crate::{
     fleet::{AgentId, Heard},
     private_file,
@@ -68,16 +68,7 @@ where
     .boxed()
 }
 
-impl Store for EmbeddedStore {
-    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
-        blocking(&self.registry, move |registry| registry.commit(&changes))
-    }
-
-    fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
-        let (flush, clock) = (heartbeat_log::encode(&batch.heartbeats), batch.clock);
-        blocking(&self.heartbeats, move |log| log.append(flush, clock))
-    }
-
+impl StoreReader for EmbeddedStore {
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
         blocking(&self.heartbeats, HeartbeatLog::clock)
     }
@@ -88,16 +79,32 @@ impl Store for EmbeddedStore {
             let agents =
                 blocking(&self.registry, move |registry| registry.load(&mut Loading::new(&registrations))).await?;
             let heartbeats = blocking(&self.heartbeats, move |log| log.load(&mut Loading::new(&out))).await?;
-            Ok(Loaded { agents: agents.agents, corrupt: agents.corrupt + heartbeats.corrupt })
+            Ok(Loaded {
+                agents: agents.agents,
+                heartbeats: heartbeats.heartbeats,
+                corrupt: agents.corrupt + heartbeats.corrupt,
+                ..Loaded::default()
+            })
         }
         .boxed()
     }
+}
 
-    fn wants_sweep(&self, shard: usize, shards: usize) -> bool {
+impl Store for EmbeddedStore {
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        blocking(&self.registry, move |registry| registry.commit(&changes))
+    }
+
+    fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (flush, clock) = (heartbeat_log::encode(&batch.heartbeats), batch.clock);
+        blocking(&self.heartbeats, move |log| log.append(flush, clock))
+    }
+
+    fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
         self.heartbeats.wants_sweep(shard, shards)
     }
 
-    fn swept(&self, shard: usize) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn swept(&self, shard: usize, _: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
         blocking(&self.heartbeats, move |log| log.swept(shard))
     }
 }
@@ -115,8 +122,9 @@ impl<'a> Loading<'a> {
     }
 
     fn hand_over(&mut self, chunk: Chunk) {
-        if let Chunk::Registrations(registrations) = &chunk {
-            self.loaded.agents += registrations.len() as u64;
+        match &chunk {
+            Chunk::Registrations(registrations) => self.loaded.agents += registrations.len() as u64,
+            Chunk::Heartbeats(heartbeats) => self.loaded.heartbeats += heartbeats.len() as u64,
         }
         self.wanted = self.out.blocking_send(chunk).is_ok();
     }

@@ -1,9 +1,6 @@
 //! The registrations of the embedded store.
 
-use std::{
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::path::Path;
 
 use fjall::PersistMode;
 
@@ -21,7 +18,7 @@ use crate::{
 };
 
 /// Version of the embedded store's layout.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// More than any registration takes.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -29,19 +26,17 @@ const PROBE_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Registry {
     database: Reopening,
-    /// New agents whose commit failed: they were refused, and yet may stand in the journal.
-    doubtful: Mutex<Vec<AgentId>>,
 }
 
 impl Registry {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let registry = Self { database: Reopening::open(path, "agents")?, doubtful: Mutex::default() };
-        check_format(path, &registry.tables()?)?;
+        let registry = Self { database: Reopening::open(path, "agents")? };
+        check_format(path, &registry.database.tables()?)?;
         Ok(registry)
     }
 
     pub(super) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let tables = self.tables()?;
+        let tables = self.database.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::SyncAll));
         if changes.is_empty() {
             // fjall would skip an empty transaction, and a small one may fit where the next registration does not.
@@ -55,19 +50,13 @@ impl Registry {
                 Change::Deregister(id) => batch.remove(&tables.data, id.get().to_be_bytes()),
             }
         }
-        batch.commit().map_err(|error| {
-            let new = changes.iter().filter_map(|change| match change {
-                Change::Register(registration) => Some(registration.id),
-                Change::Reregister(_) | Change::Deregister(_) => None,
-            });
-            self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(new);
-            self.database.failed(tables, &error)
-        })
+        // It may stand in the journal and come back when the database is opened again.
+        batch.commit().map_err(|error| StoreError::InDoubt(self.database.failed(tables, &error)))
     }
 
     pub(super) fn load(&self, loading: &mut Loading<'_>) -> Result<Loaded, StoreError> {
         let mut registrations = Vec::with_capacity(LOAD_CHUNK);
-        for entry in self.tables()?.data.iter() {
+        for entry in self.database.tables()?.data.iter() {
             let (key, value) = entry.into_inner().map_err(StoreError::unavailable)?;
             let id = AgentId::new(number(&key));
             registrations.extend(loading.read("registration", id, decode_registration(id, &value)));
@@ -81,17 +70,6 @@ impl Registry {
         }
         loading.hand_over(Chunk::Registrations(registrations));
         Ok(loading.loaded)
-    }
-
-    fn tables(&self) -> Result<Tables, StoreError> {
-        self.database.tables(|tables| {
-            let mut doubtful = self.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut batch = tables.database.batch().durability(Some(PersistMode::SyncAll));
-            doubtful.iter().for_each(|id| batch.remove(&tables.data, id.get().to_be_bytes()));
-            batch.commit().map_err(StoreError::unavailable)?;
-            doubtful.clear();
-            Ok(())
-        })
     }
 }
 

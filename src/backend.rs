@@ -1,0 +1,39 @@
+//! The store that a configuration asks for.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use crate::{
+    config::StoreConfig,
+    store::{
+        EmbeddedStore, MemoryStore, RedisReader, RedisSettings, RedisStore, RedisUrl, Store, StoreError, StoreReader,
+        StoreUrl,
+    },
+};
+
+/// Opens the store, and owns what is in it.
+pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match &config.url {
+        StoreUrl::Embedded(path) => Arc::new(EmbeddedStore::open(path.as_deref().unwrap_or(&data_dir.join("store")))?),
+        StoreUrl::Redis(url) => Arc::new(RedisStore::open(&settings(config, url)).await?),
+        StoreUrl::Memory => Arc::new(MemoryStore::default()),
+    })
+}
+
+/// Opens the store to look at it. A Redis may be in use meanwhile; a folder may not.
+pub async fn open_to_read(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn StoreReader>, StoreError> {
+    Ok(match &config.url {
+        StoreUrl::Redis(url) => Arc::new(RedisReader::open(&settings(config, url)).await?),
+        StoreUrl::Embedded(_) | StoreUrl::Memory => open(config, data_dir).await?,
+    })
+}
+
+fn settings(config: &StoreConfig, url: &RedisUrl) -> RedisSettings {
+    RedisSettings {
+        url: url.clone(),
+        key_prefix: config.key_prefix.clone(),
+        ca_file: config.ca_file.clone(),
+        min_replicas: config.min_replicas,
+        timeout: Duration::from_millis(config.timeout_ms),
+        connect_timeout: Duration::from_millis(config.connect_timeout_ms),
+    }
+}

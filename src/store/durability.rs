@@ -1,0 +1,86 @@
+//! The two ways into a store together, and how they fare.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use super::{Committer, Store};
+use crate::fleet::Heard;
+
+/// A store at work: what writes into it, and whether it can. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Durability {
+    /// The store itself.
+    pub store: Arc<dyn Store>,
+    /// Where durable changes go.
+    pub committer: Committer,
+    /// How far write-behind has come.
+    pub progress: Arc<Progress>,
+}
+
+impl Durability {
+    /// Puts a store to work for `shards` shards, on the current runtime; hearing time is `base` now.
+    pub fn start(store: Arc<dyn Store>, shards: usize, base: Heard) -> Self {
+        let committer = Committer::start(store.clone());
+        Self { store, committer, progress: Arc::new(Progress::new(shards, base)) }
+    }
+
+    /// Whether the store takes what it is given, as far as is known.
+    pub fn is_up(&self) -> bool {
+        self.store.is_reachable() && self.committer.is_healthy() && !self.progress.is_failing()
+    }
+}
+
+/// Up to which moment of hearing time each shard has written what it heard.
+#[derive(Debug)]
+pub struct Progress {
+    shards: Box<[ShardProgress]>,
+}
+
+#[derive(Debug)]
+struct ShardProgress {
+    reached: AtomicI64,
+    failing: AtomicBool,
+}
+
+impl Progress {
+    /// No shard has written anything since `base`.
+    pub fn new(shards: usize, base: Heard) -> Self {
+        let at_base = || ShardProgress { reached: AtomicI64::new(base.as_micros()), failing: AtomicBool::new(false) };
+        Self { shards: (0..shards).map(|_| at_base()).collect() }
+    }
+
+    /// The shard has written all that it had heard by then.
+    pub(super) fn reached(&self, shard: usize, heard: Heard) {
+        self.shards[shard].reached.fetch_max(heard.as_micros(), Relaxed);
+    }
+
+    /// Notes how the shard's last flush went. Answers whether the one before went otherwise.
+    pub(super) fn flushed(&self, shard: usize, good: bool) -> bool {
+        self.shards[shard].failing.swap(!good, Relaxed) == good
+    }
+
+    fn is_failing(&self) -> bool {
+        self.shards.iter().any(|shard| shard.failing.load(Relaxed))
+    }
+
+    /// How long ago, at `now`, everything that had been heard was written.
+    pub fn behind(&self, now: Heard) -> Duration {
+        now.since(Heard::from_micros(self.slowest()))
+    }
+
+    /// The moment up to which everything heard is written, once it is not before `from`. A later one must not be saved:
+    /// after a crash, agents whose heartbeats were still on their way to the store would seem to have been silent.
+    pub(super) fn saveable(&self, from: Heard) -> Option<Heard> {
+        let slowest = self.slowest();
+        (slowest >= from.as_micros()).then_some(Heard::from_micros(slowest))
+    }
+
+    fn slowest(&self) -> i64 {
+        self.shards.iter().map(|shard| shard.reached.load(Relaxed)).min().unwrap_or_default()
+    }
+}

@@ -1,0 +1,86 @@
+//! Names in Redis. What stands behind each is told in `docs/redis.md`.
+
+use crate::fleet::{AgentId, Partition};
+
+/// The names of one fleet's keys. Those of a partition share a hash tag, and so a slot of a Redis Cluster.
+#[derive(Debug)]
+pub(super) struct Keys {
+    prefix: Box<str>,
+}
+
+impl Keys {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// Registrations of a partition.
+    pub(super) fn agents(&self, partition: Partition) -> String {
+        self.of(partition, "agents")
+    }
+
+    /// Last heartbeats of a partition.
+    pub(super) fn heartbeats(&self, partition: Partition) -> String {
+        self.of(partition, "heartbeats")
+    }
+
+    /// Records of a partition that could not be read.
+    pub(super) fn corrupt(&self, partition: Partition) -> String {
+        self.of(partition, "corrupt")
+    }
+
+    /// Facts about the fleet as a whole.
+    pub(super) fn meta(&self) -> String {
+        format!("{}meta", self.prefix)
+    }
+
+    /// Which process owns the fleet.
+    pub(super) fn lease(&self) -> String {
+        format!("{}lease", self.prefix)
+    }
+
+    /// What the names of the connections of this fleet's processes begin with.
+    pub(super) fn connections(&self) -> String {
+        format!("guardbeat/{}/", self.prefix)
+    }
+
+    fn of(&self, partition: Partition, kind: &str) -> String {
+        format!("{}{{p{:04}}}:{kind}", self.prefix, partition.get())
+    }
+}
+
+/// The field of an agent in the hashes of its partition: the 16 digits of its id.
+pub(super) fn field(id: AgentId) -> [u8; 16] {
+    let mut digits = [0; 16];
+    digits.copy_from_slice(&id.printed()[AgentId::PRINTED_LEN - 16..]);
+    digits
+}
+
+/// The agent of a field in a hash of this partition.
+pub(super) fn agent_of(field: &[u8], partition: Partition) -> Option<AgentId> {
+    let printed = format!("agent-{}", std::str::from_utf8(field).ok()?);
+    printed.parse().ok().filter(|id: &AgentId| id.partition() == partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_named_as_documented() {
+        let keys = Keys::new("guardbeat:");
+        let id = AgentId::new(0x00f3_a1b2_c3d4_e5f6);
+        assert_eq!(keys.agents(id.partition()), "guardbeat:{p0003}:agents");
+        assert_eq!(keys.heartbeats(id.partition()), "guardbeat:{p0003}:heartbeats");
+        assert_eq!(keys.meta(), "guardbeat:meta");
+        assert_eq!(&field(id), b"00f3a1b2c3d4e5f6");
+        assert_eq!(agent_of(b"00f3a1b2c3d4e5f6", id.partition()), Some(id));
+    }
+
+    #[test]
+    fn a_field_that_is_no_agent_of_the_partition_is_told_apart() {
+        let partition = AgentId::new(0).partition();
+        for field in [&b"00f3a1b2c3d4e5f6"[..], b"", b"0", b"000000000000000G", b"\xff", b"agent-0000000000000000"] {
+            assert_eq!(agent_of(field, partition), None);
+        }
+    }
+}

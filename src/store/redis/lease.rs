@@ -1,0 +1,170 @@
+//! One process owns a fleet: two that wrote the same one would undo each other's work.
+//!
+//! The owner's name is in a key that expires unless it is renewed. Whoever finds the owner's connections gone (its
+//! process has ended, however that came) takes the fleet over at once; from an owner that is there, or of which nothing
+//! is known, only when the lease has run out. The new owner then has the connections of the old one closed, so that
+//! nothing of it that is still on its way can take effect; to connect again the old one needs the lease.
+
+use std::{fmt, time::Duration};
+
+use redis::{RedisResult, aio::MultiplexedConnection};
+
+use super::{keys::Keys, server::clients, trouble::Trouble};
+use crate::store::StoreError;
+
+/// How long an owner that does not renew it keeps the fleet.
+pub(super) const LEASE: Duration = Duration::from_secs(10);
+/// Between two looks at a lease that is waited for.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Who wants to own the fleet.
+#[derive(Debug)]
+pub(super) struct Owner {
+    /// Names this run of the process.
+    pub(super) run: String,
+    /// For people: which machine and process it is.
+    place: String,
+}
+
+impl Owner {
+    /// This process, in a run of a new name.
+    pub(super) fn this_process() -> Self {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
+        Self {
+            run: uuid::Uuid::new_v4().simple().to_string(),
+            place: format!("process {} on {host}", std::process::id()),
+        }
+    }
+
+    /// What stands in the lease.
+    fn entry(&self) -> String {
+        format!("{} {}", self.run, self.place)
+    }
+}
+
+/// What a lease says.
+struct Held {
+    run: String,
+    place: String,
+    left_ms: i64,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)
+    }
+}
+
+/// A connection through which the lease is taken, renewed and given back.
+pub(super) struct Lease<'a> {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) keys: &'a Keys,
+    pub(super) owner: &'a Owner,
+    pub(super) database: i64,
+}
+
+impl Lease<'_> {
+    /// Takes the lease when the process starts; waits for one that nobody renews.
+    pub(super) async fn acquire(&mut self) -> Result<(), Trouble> {
+        let mut left_ms = i64::MAX;
+        loop {
+            if self.take_if_free().await? {
+                return Ok(());
+            }
+            let Some(held) = self.held().await? else { continue };
+            if held.left_ms > left_ms {
+                return Err(in_use(&held));
+            }
+            if left_ms == i64::MAX {
+                tracing::info!(owner = %held, "another process owns the fleet in this Redis; is it still there?");
+            }
+            left_ms = held.left_ms;
+            if !self.has_connections(&held.run).await? && self.take_from(&held).await? {
+                tracing::info!(owner = %held, "the fleet is taken over from a process that is gone");
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Makes sure that the lease is (still, or again) ours.
+    pub(super) async fn renew(&mut self) -> Result<(), Trouble> {
+        if self.take_if_free().await? {
+            return Ok(());
+        }
+        match self.held().await? {
+            Some(held) if held.run == self.owner.run => Ok(redis::cmd("PEXPIRE")
+                .arg(self.keys.lease())
+                .arg(LEASE.as_millis() as u64)
+                .query_async::<()>(&mut self.connection)
+                .await?),
+            Some(held) => Err(in_use(&held)),
+            None => Err(Trouble::Passing("the lease has just run out".into())),
+        }
+    }
+
+    /// Gives the lease back, if it is ours.
+    pub(super) async fn release(&mut self) -> Result<(), Trouble> {
+        if self.held().await?.is_some_and(|held| held.run == self.owner.run) {
+            redis::cmd("DEL").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes every connection of this fleet's processes but `kept`: what is still on its way through them is lost.
+    pub(super) async fn close_others(&mut self, kept: &str) -> RedisResult<()> {
+        for client in clients(&mut self.connection, &self.keys.connections(), self.database).await? {
+            if client.name != kept {
+                let mut kill = redis::cmd("CLIENT");
+                kill.arg("KILL").arg("ID").arg(client.id);
+                kill.query_async::<()>(&mut self.connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take_if_free(&mut self) -> RedisResult<bool> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("NX").arg("PX").arg(LEASE.as_millis() as u64);
+        Ok(set.query_async::<Option<String>>(&mut self.connection).await?.is_some())
+    }
+
+    /// Takes the lease, unless it is another's by now than the one that was seen.
+    async fn take_from(&mut self, seen: &Held) -> RedisResult<bool> {
+        redis::cmd("WATCH").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
+        if self.held().await?.is_none_or(|held| held.run != seen.run) {
+            redis::cmd("UNWATCH").query_async::<()>(&mut self.connection).await?;
+            return Ok(false);
+        }
+        let mut set = redis::pipe();
+        set.atomic().cmd("SET").arg(self.keys.lease()).arg(self.owner.entry());
+        set.arg("PX").arg(LEASE.as_millis() as u64).ignore();
+        Ok(set.query_async::<Option<()>>(&mut self.connection).await?.is_some())
+    }
+
+    async fn held(&mut self) -> RedisResult<Option<Held>> {
+        let mut ask = redis::pipe();
+        ask.cmd("GET").arg(self.keys.lease()).cmd("PTTL").arg(self.keys.lease());
+        let (entry, left_ms): (Option<String>, i64) = ask.query_async(&mut self.connection).await?;
+        Ok(entry.map(|entry| {
+            let (run, place) = entry.split_once(' ').unwrap_or((&entry, "another process"));
+            Held { run: run.to_owned(), place: place.to_owned(), left_ms }
+        }))
+    }
+
+    async fn has_connections(&mut self, run: &str) -> RedisResult<bool> {
+        let prefix = format!("{}{run}/", self.keys.connections());
+        Ok(!clients(&mut self.connection, &prefix, self.database).await?.is_empty())
+    }
+}
+
+fn in_use(held: &Held) -> Trouble {
+    Trouble::Lasting(StoreError::Locked(
+        format!(
+            "the fleet in this Redis is in use by another process ({held}); stop that one, or choose another \
+             store.key_prefix"
+        )
+        .into(),
+    ))
+}

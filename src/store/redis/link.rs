@@ -1,0 +1,269 @@
+//! The link to Redis: up, or being brought up again.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    persistence::Persistence,
+    rewrite::Rewrite,
+    session::{Beginning, Identity, Lost, Session, Writes},
+    trouble::Trouble,
+    url::RedisUrl,
+};
+use crate::{fleet::AgentId, store::StoreError};
+
+/// The lease is renewed, and the link tried, at this interval.
+const RENEWAL: Duration = Duration::from_secs(1);
+/// The shortest wait before Redis is tried again; it doubles …
+const BACKOFF_MIN: Duration = Duration::from_millis(50);
+/// … up to this.
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Deregistered agents that are remembered, should Redis come back with data from before.
+const GONE_MAX: usize = 1 << 20;
+
+/// Whether Redis can be used.
+#[derive(Clone, Debug)]
+enum State {
+    Up(Arc<Session>),
+    Down(Arc<str>),
+    /// Never again in this process.
+    Over(StoreError),
+}
+
+/// What all users of a store's connection share.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) identity: Identity,
+    min_replicas: u32,
+    sessions: AtomicU64,
+    state: watch::Sender<State>,
+    commits: AtomicI64,
+    saves: AtomicI64,
+    gone: Mutex<VecDeque<AgentId>>,
+    pub(super) rewrite: Rewrite,
+}
+
+impl Link {
+    /// Opens the first session. Waits for a Redis that cannot be reached until `deadline`; for one that is loading its
+    /// data, as long as that takes.
+    pub(super) async fn open(
+        identity: Identity,
+        min_replicas: u32,
+        deadline: Instant,
+    ) -> Result<Arc<Self>, StoreError> {
+        let sessions = AtomicU64::new(0);
+        let begin = || identity.begin(sessions.fetch_add(1, Relaxed), Beginning::First);
+        let first = wait_for_redis(deadline, identity.connector.url(), begin).await?;
+        warn_of(&first.persistence, min_replicas);
+        Ok(Arc::new(Self {
+            identity,
+            min_replicas,
+            sessions,
+            commits: AtomicI64::new(first.writes.commits),
+            saves: AtomicI64::new(first.writes.saves),
+            state: watch::Sender::new(State::Up(Arc::new(first))),
+            gone: Mutex::default(),
+            rewrite: Rewrite::default(),
+        }))
+    }
+
+    /// The session to write through, if the link is up.
+    pub(super) fn session(&self) -> Result<Arc<Session>, StoreError> {
+        match &*self.state.borrow() {
+            State::Up(session) => Ok(session.clone()),
+            State::Down(reason) => Err(StoreError::Unavailable(reason.clone())),
+            State::Over(error) => Err(error.clone()),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(&*self.state.borrow(), State::Up(_))
+    }
+
+    /// Redis has confirmed a write, the `commits`th or `saves`th.
+    pub(super) fn confirmed(&self, writes: Writes) {
+        self.commits.fetch_max(writes.commits, Relaxed);
+        self.saves.fetch_max(writes.saves, Relaxed);
+    }
+
+    /// Remembers agents that have been deregistered.
+    pub(super) fn remember_gone(&self, agents: impl IntoIterator<Item = AgentId>) {
+        let mut gone = self.gone();
+        gone.extend(agents);
+        let surplus = gone.len().saturating_sub(GONE_MAX);
+        gone.drain(..surplus);
+    }
+
+    /// Gives the session up; the link is down until there is a new one.
+    pub(super) fn fail(&self, session: &Session, reason: &str) {
+        self.state.send_if_modified(|state| {
+            let is_current = matches!(state, State::Up(current) if current.number == session.number);
+            if is_current {
+                tracing::error!(reason, "the link to Redis is down; heartbeats are kept, durable changes refused");
+                *state = State::Down(reason.into());
+            }
+            is_current
+        });
+    }
+
+    /// Ends the link and gives the fleet up.
+    pub(super) async fn close(&self) {
+        let last = self.state.send_replace(State::Over(StoreError::unavailable("the store has been closed")));
+        if let State::Up(session) = last
+            && let Err(trouble) = self.identity.lease(session.connection.clone()).release().await
+        {
+            tracing::warn!(%trouble, "the lease of the fleet could not be given back; it runs out by itself");
+        }
+    }
+
+    /// Keeps the link up, until the process ends or the fleet is another's.
+    pub(super) async fn keep(self: Arc<Self>) {
+        loop {
+            let state = self.state.borrow().clone();
+            match state {
+                State::Up(session) => self.keep_session(&session).await,
+                State::Down(_) => self.bring_up().await,
+                State::Over(_) => return,
+            }
+        }
+    }
+
+    /// Renews the lease until the session has failed.
+    async fn keep_session(&self, session: &Session) {
+        let mut changes = self.state.subscribe();
+        let is_other = |state: &State| !matches!(state, State::Up(current) if current.number == session.number);
+        // Ends with an error only if the sender is gone, which is ours.
+        while timeout(RENEWAL, changes.wait_for(is_other)).await.is_err() {
+            let still_ours = async {
+                let mut connection = session.connection.clone();
+                self.identity.lease(connection.clone()).renew().await?;
+                let run: Option<String> =
+                    redis::cmd("HGET").arg(self.identity.keys.meta()).arg("run").query_async(&mut connection).await?;
+                self.must_be_ours(run.as_deref())
+            };
+            if let Err(trouble) = still_ours.await {
+                self.fail(session, &trouble.to_string());
+            }
+        }
+    }
+
+    /// Whether the run that Redis names is this one. It names none when it has been emptied.
+    pub(super) fn must_be_ours(&self, run: Option<&str>) -> Result<(), Trouble> {
+        match run {
+            Some(run) if run == self.identity.owner.run => Ok(()),
+            Some(_) => {
+                Err(Trouble::Passing("another process has written to the fleet, or Redis has older data".into()))
+            }
+            None => Err(Trouble::Passing("Redis has been emptied".into())),
+        }
+    }
+
+    async fn bring_up(&self) {
+        let (since, mut backoff) = (Instant::now(), BACKOFF_MIN);
+        loop {
+            sleep(jittered(backoff)).await;
+            let gone: Vec<_> = self.gone().iter().copied().collect();
+            let confirmed = Writes { commits: self.commits.load(Relaxed), saves: self.saves.load(Relaxed) };
+            // A new number each time: what an attempt that failed has left on its way is stopped by the next.
+            let number = self.sessions.fetch_add(1, Relaxed);
+            let reason = match self.identity.begin(number, Beginning::Again(confirmed, &gone)).await {
+                Ok(session) => return self.is_up_again(session, since.elapsed()),
+                Err(Trouble::Lasting(error @ (StoreError::Locked(_) | StoreError::Format(_)))) => {
+                    tracing::error!(%error, "this process has lost the fleet; it must be started again");
+                    self.state.send_replace(State::Over(error));
+                    return;
+                }
+                Err(trouble) => trouble.to_string(),
+            };
+            // Closed meanwhile.
+            let State::Down(known) = self.state.borrow().clone() else { return };
+            if *known != *reason {
+                tracing::warn!(reason, "the link to Redis is still down");
+                self.state.send_replace(State::Down(reason.into()));
+            }
+            backoff = (2 * backoff).min(BACKOFF_MAX);
+        }
+    }
+
+    fn is_up_again(&self, session: Session, outage: Duration) {
+        tracing::info!(outage_ms = outage.as_millis() as u64, "the link to Redis is up again");
+        warn_of(&session.persistence, self.min_replicas);
+        self.confirmed(session.writes);
+        match session.lost {
+            Some(Lost::Everything) => tracing::error!(
+                "Redis has lost registrations that it had confirmed: it has been emptied, or is back with older data. The \
+                 whole fleet is written back from memory"
+            ),
+            Some(Lost::Heartbeats) => {
+                tracing::warn!(
+                    "Redis has lost last heartbeats that it had confirmed; they are written back from memory"
+                );
+            }
+            None => {}
+        }
+        if let Some(lost) = session.lost {
+            self.rewrite.begin(lost == Lost::Everything);
+        }
+        self.state.send_if_modified(|state| {
+            let is_down = matches!(state, State::Down(_));
+            if is_down {
+                *state = State::Up(Arc::new(session));
+            }
+            is_down
+        });
+    }
+
+    fn gone(&self) -> MutexGuard<'_, VecDeque<AgentId>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tries until Redis can be used, or until `deadline`; while Redis loads its data, as long as that takes.
+pub(super) async fn wait_for_redis<T>(
+    deadline: Instant,
+    url: &RedisUrl,
+    attempt: impl AsyncFn() -> Result<T, Trouble>,
+) -> Result<T, StoreError> {
+    let (mut backoff, mut told) = (BACKOFF_MIN, false);
+    loop {
+        let trouble = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(Trouble::Lasting(error)) => return Err(error),
+            Err(trouble) => trouble,
+        };
+        let is_late = Instant::now() + backoff >= deadline;
+        match &trouble {
+            Trouble::Passing(reason) if is_late => {
+                return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
+            }
+            _ if !told => tracing::warn!(%url, reason = %trouble, "waiting for Redis"),
+            _ => {}
+        }
+        told = true;
+        sleep(jittered(backoff)).await;
+        backoff = (2 * backoff).min(BACKOFF_MAX);
+    }
+}
+
+/// Between half of `wait` and all of it, so that many processes do not come at once.
+fn jittered(wait: Duration) -> Duration {
+    let dice = getrandom::u32().expect("the operating system has random numbers");
+    wait / 2 + (wait / 2).mul_f64(f64::from(dice) / f64::from(u32::MAX))
+}
+
+fn warn_of(persistence: &Persistence, min_replicas: u32) {
+    for warning in persistence.warnings(min_replicas) {
+        tracing::warn!("{warning}");
+    }
+}

@@ -1,0 +1,239 @@
+//! The fleet in a Redis. The layout, and what is lost when: `docs/redis.md`.
+//!
+//! ```text
+//! commit, save ──▶ Link ──▶ Session (one connection: what is sent first takes effect first)
+//!                   │ keeps it up: lease, backoff, what Redis has lost meanwhile (Rewrite)
+//!                   ▼
+//!                Identity ──▶ Connector ──▶ Redis: URL, sentinels, TLS
+//! ```
+
+mod connector;
+mod keys;
+mod lease;
+mod link;
+mod loading;
+mod persistence;
+mod rewrite;
+mod server;
+mod session;
+mod trouble;
+mod url;
+mod writing;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use redis::{Pipeline, RedisError, aio::MultiplexedConnection};
+use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
+
+use self::{
+    connector::Connector,
+    keys::Keys,
+    lease::Owner,
+    link::{Link, wait_for_redis},
+    loading::Tidy,
+    session::{Identity, Session},
+    trouble::{explained, is_refusal, keeps_connection},
+    writing::Receipt,
+};
+use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, Sweep};
+use crate::fleet::Heard;
+
+pub use url::{RedisUrl, RedisUrlError};
+
+/// How to use a Redis.
+#[derive(Clone, Debug)]
+pub struct RedisSettings {
+    /// Where it is, and who we are to it.
+    pub url: RedisUrl,
+    /// What the names of all keys begin with.
+    pub key_prefix: String,
+    /// The authority that signed its certificate, in PEM form; the system's roots without one.
+    pub ca_file: Option<PathBuf>,
+    /// Replicas that must have a durable change before it is answered.
+    pub min_replicas: u32,
+    /// The longest that a command may take.
+    pub timeout: Duration,
+    /// How long to wait at first for a Redis that cannot be used.
+    pub connect_timeout: Duration,
+}
+
+impl RedisSettings {
+    fn identity(&self) -> Result<Identity, StoreError> {
+        Ok(Identity {
+            connector: Connector::new(self)?,
+            keys: Keys::new(&self.key_prefix),
+            owner: Owner::this_process(),
+        })
+    }
+}
+
+/// A fleet in a Redis, owned by this process.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Arc<Link>,
+    keeper: AbortHandle,
+    min_replicas: u32,
+    timeout: Duration,
+}
+
+impl Drop for RedisStore {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+impl RedisStore {
+    /// Takes the fleet over, and keeps the link to Redis up on the current runtime.
+    pub async fn open(settings: &RedisSettings) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + settings.connect_timeout;
+        let link = Link::open(settings.identity()?, settings.min_replicas, deadline).await?;
+        let keeper = tokio::spawn(link.clone().keep()).abort_handle();
+        Ok(Self { link, keeper, min_replicas: settings.min_replicas, timeout: settings.timeout })
+    }
+
+    /// Writes a transaction. Answers how many of its kind there have been.
+    async fn write(&self, session: &Session, transaction: &Pipeline) -> Result<i64, StoreError> {
+        let mut connection = session.connection.clone();
+        let (count, run): Receipt =
+            transaction.query_async(&mut connection).await.map_err(|error| self.failed(session, &error))?;
+        if let Err(trouble) = self.link.must_be_ours(run.as_deref()) {
+            // What was written is there. What else is, the next session finds out.
+            self.link.fail(session, &trouble.to_string());
+        }
+        Ok(count)
+    }
+
+    /// Waits until enough replicas have all that this session has written.
+    async fn wait_for_replicas(&self, session: &Session) -> Result<(), StoreError> {
+        if self.min_replicas == 0 {
+            return Ok(());
+        }
+        // Less than the time limit of commands: a replica that is away is no reason to give the connection up.
+        let patience = self.timeout / 2;
+        let mut wait = redis::cmd("WAIT");
+        wait.arg(self.min_replicas).arg(patience.as_millis() as u64);
+        let replicas: u32 =
+            wait.query_async(&mut session.connection.clone()).await.map_err(|error| self.failed(session, &error))?;
+        if replicas < self.min_replicas {
+            return Err(StoreError::InDoubt(
+                format!(
+                    "{replicas} of the {} replicas that store.min_replicas asks for had the change within {} ms",
+                    self.min_replicas,
+                    patience.as_millis()
+                )
+                .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// What a failed command means for the change, and for the session.
+    fn failed(&self, session: &Session, error: &RedisError) -> StoreError {
+        let reason = explained(error);
+        if !keeps_connection(error) {
+            self.link.fail(session, &reason);
+        }
+        if is_refusal(error) { StoreError::Unavailable(reason.into()) } else { StoreError::InDoubt(reason.into()) }
+    }
+}
+
+impl StoreReader for RedisStore {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        async move {
+            let session = self.link.session()?;
+            clock(&self.link.identity.keys, session.connection.clone()).await
+        }
+        .boxed()
+    }
+
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+        async move {
+            let session = self.link.session()?;
+            loading::load(&session.connection, &self.link.identity.keys, out, Tidy::Yes).await
+        }
+        .boxed()
+    }
+}
+
+impl Store for RedisStore {
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let session = self.link.session()?;
+            let transaction = writing::commit(&self.link.identity.keys, &changes);
+            let count = self.write(&session, &transaction).await?;
+            self.wait_for_replicas(&session).await?;
+            self.link.confirmed(writing::commits(count));
+            self.link.remember_gone(changes.iter().filter_map(|change| match change {
+                Change::Deregister(id) => Some(*id),
+                Change::Register(_) | Change::Reregister(_) => None,
+            }));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
+        async move {
+            let session = self.link.session()?;
+            let transaction = writing::save(&self.link.identity.keys, &batch.heartbeats, batch.clock);
+            let count = self.write(&session, &transaction).await?;
+            self.link.confirmed(writing::saves(count));
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn is_reachable(&self) -> bool {
+        self.link.is_up()
+    }
+
+    fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
+        if self.link.is_up() { self.link.rewrite.wanted(shard, shards) } else { None }
+    }
+
+    fn swept(&self, shard: usize, sweep: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.link.rewrite.done(shard, sweep);
+        async { Ok(()) }.boxed()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.link.close().boxed()
+    }
+}
+
+/// A fleet in a Redis, looked at without owning it; it may be in use meanwhile.
+#[derive(Debug)]
+pub struct RedisReader {
+    identity: Identity,
+    connection: MultiplexedConnection,
+}
+
+impl RedisReader {
+    /// Connects. Nothing is written.
+    pub async fn open(settings: &RedisSettings) -> Result<Self, StoreError> {
+        let identity = settings.identity()?;
+        let deadline = Instant::now() + settings.connect_timeout;
+        let connection = wait_for_redis(deadline, identity.connector.url(), async || identity.look().await).await?;
+        Ok(Self { identity, connection })
+    }
+}
+
+impl StoreReader for RedisReader {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        clock(&self.identity.keys, self.connection.clone()).boxed()
+    }
+
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+        loading::load(&self.connection, &self.identity.keys, out, Tidy::No).boxed()
+    }
+}
+
+async fn clock(keys: &Keys, mut connection: MultiplexedConnection) -> Result<Option<Heard>, StoreError> {
+    let mut ask = redis::cmd("HGET");
+    ask.arg(keys.meta()).arg("clock");
+    let digits: Option<String> =
+        ask.query_async(&mut connection).await.map_err(|error| StoreError::unavailable(explained(&error)))?;
+    let micros = digits.map(|digits| digits.parse().map(Heard::from_micros)).transpose();
+    micros.map_err(|_| StoreError::Format("the clock in Redis (field clock of the key meta) is not a number".into()))
+}

@@ -1,0 +1,187 @@
+//! A connection that may write: everything that must be known and done before the first record goes through it.
+
+use std::sync::Arc;
+
+use redis::aio::MultiplexedConnection;
+
+use super::{
+    connector::Connector,
+    keys::{Keys, field},
+    lease::{Lease, Owner},
+    persistence::Persistence,
+    server::ServerInfo,
+    trouble::Trouble,
+};
+use crate::{fleet::AgentId, limits::FLUSH_BATCH_MAX, store::StoreError};
+
+/// Version of the layout in Redis.
+const FORMAT: &str = "1";
+
+/// Writes that Redis has confirmed, by kind. Redis counts them with the writes themselves: a lower count there tells that
+/// it has lost some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Writes {
+    pub(super) commits: i64,
+    pub(super) saves: i64,
+}
+
+/// What Redis does not have any more of what it had confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// Last heartbeats.
+    Heartbeats,
+    /// Registrations and deregistrations too, or everything.
+    Everything,
+}
+
+/// How a session begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Beginning<'a> {
+    /// The first of this process: what is in Redis is what there is.
+    First,
+    /// A later one. Redis had confirmed so much by then, and these agents were deregistered lately.
+    Again(Writes, &'a [AgentId]),
+}
+
+/// A connection with the primary of a fleet that is ours.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) number: u64,
+    pub(super) connection: MultiplexedConnection,
+    pub(super) persistence: Persistence,
+    pub(super) writes: Writes,
+    pub(super) lost: Option<Lost>,
+}
+
+/// What sessions are opened with.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) connector: Connector,
+    pub(super) keys: Keys,
+    pub(super) owner: Owner,
+}
+
+impl Identity {
+    /// A connection to look at the fleet without owning it.
+    pub(super) async fn look(&self) -> Result<MultiplexedConnection, Trouble> {
+        let mut connection = self.connector.connect().await?;
+        ServerInfo::of(&mut connection).await?.must_be_usable()?;
+        self.meta(&mut connection).await?.must_be_readable(self)?;
+        Ok(connection)
+    }
+
+    /// A session, the `number`th of this process.
+    pub(super) async fn begin(&self, number: u64, beginning: Beginning<'_>) -> Result<Session, Trouble> {
+        let mut connection = self.connector.connect().await?;
+        let info = ServerInfo::of(&mut connection).await?;
+        info.must_be_usable()?;
+        let name = format!("{}{}/{number}", self.keys.connections(), self.owner.run);
+        redis::cmd("CLIENT").arg("SETNAME").arg(&name).query_async::<()>(&mut connection).await?;
+        // Before anything is written: a newer format is not ours to touch, not even with a lease.
+        self.meta(&mut connection).await?.must_be_readable(self)?;
+        let mut lease = self.lease(connection.clone());
+        match beginning {
+            Beginning::First => lease.acquire().await?,
+            Beginning::Again(..) => lease.renew().await?,
+        }
+        lease.close_others(&name).await?;
+        let meta = self.meta(&mut connection).await?;
+        let lost = match beginning {
+            Beginning::First => None,
+            Beginning::Again(confirmed, _) => self.lost(&meta, confirmed)?,
+        };
+        let (writes, gone) = match beginning {
+            Beginning::Again(confirmed, gone) if lost.is_some() => (
+                Writes {
+                    commits: meta.writes.commits.max(confirmed.commits),
+                    saves: meta.writes.saves.max(confirmed.saves),
+                },
+                gone,
+            ),
+            Beginning::Again(..) => (meta.writes, &[][..]),
+            // One more, so that a process that has lost the fleet finds that another has had it.
+            Beginning::First => (Writes { commits: meta.writes.commits + 1, ..meta.writes }, &[][..]),
+        };
+        self.claim(&mut connection, writes).await?;
+        self.remove(&mut connection, gone).await?;
+        let persistence = Persistence::of(&mut connection, &info).await;
+        Ok(Session { number, connection, persistence, writes, lost })
+    }
+
+    pub(super) fn lease(&self, connection: MultiplexedConnection) -> Lease<'_> {
+        Lease { connection, keys: &self.keys, owner: &self.owner, database: self.connector.url().database }
+    }
+
+    /// What Redis has lost since it confirmed so much.
+    fn lost(&self, meta: &Meta, confirmed: Writes) -> Result<Option<Lost>, Trouble> {
+        match meta.run.as_deref() {
+            Some(run) if run == self.owner.run => {
+                let everything = meta.writes.commits < confirmed.commits;
+                let heartbeats = meta.writes.saves < confirmed.saves;
+                Ok(everything.then_some(Lost::Everything).or(heartbeats.then_some(Lost::Heartbeats)))
+            }
+            // Every run begins with a higher count than the one before.
+            Some(_) if meta.writes.commits > confirmed.commits => Err(Trouble::Lasting(StoreError::Locked(
+                "another process has written to the fleet in this Redis while it was out of reach; start again, or choose \
+                 another store.key_prefix"
+                    .into(),
+            ))),
+            // Emptied, or back with data from before this run.
+            Some(_) | None => Ok(Some(Lost::Everything)),
+        }
+    }
+
+    /// Writes down that the fleet is ours.
+    async fn claim(&self, connection: &mut MultiplexedConnection, writes: Writes) -> Result<(), Trouble> {
+        let mut claim = redis::cmd("HSET");
+        claim.arg(self.keys.meta()).arg("format").arg(FORMAT).arg("run").arg(&self.owner.run);
+        claim.arg("commits").arg(writes.commits).arg("saves").arg(writes.saves);
+        Ok(claim.query_async::<()>(connection).await?)
+    }
+
+    /// Removes agents that are deregistered and may have come back with older data.
+    async fn remove(&self, connection: &mut MultiplexedConnection, gone: &[AgentId]) -> Result<(), Trouble> {
+        for some in gone.chunks(FLUSH_BATCH_MAX) {
+            let mut remove = redis::pipe();
+            for id in some {
+                let (partition, field) = (id.partition(), field(*id));
+                remove.cmd("HDEL").arg(self.keys.agents(partition)).arg(&field).ignore();
+                remove.cmd("HDEL").arg(self.keys.heartbeats(partition)).arg(&field).ignore();
+            }
+            remove.query_async::<()>(connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn meta(&self, connection: &mut MultiplexedConnection) -> Result<Meta, Trouble> {
+        let mut ask = redis::cmd("HMGET");
+        ask.arg(self.keys.meta()).arg("format").arg("run").arg("commits").arg("saves");
+        let (format, run, commits, saves): (Option<String>, Option<String>, Option<i64>, Option<i64>) =
+            ask.query_async(connection).await?;
+        let writes = Writes { commits: commits.unwrap_or_default(), saves: saves.unwrap_or_default() };
+        Ok(Meta { format, run, writes })
+    }
+}
+
+struct Meta {
+    format: Option<String>,
+    run: Option<String>,
+    writes: Writes,
+}
+
+impl Meta {
+    fn must_be_readable(&self, identity: &Identity) -> Result<(), Trouble> {
+        match &self.format {
+            Some(format) if format != FORMAT => {
+                let reason: Arc<str> = format!(
+                    "the fleet in {} has format {format}, this version reads format {FORMAT}: use the version that wrote \
+                     it, or choose another store.key_prefix",
+                    identity.connector.url()
+                )
+                .into();
+                Err(Trouble::Lasting(StoreError::Format(reason)))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What Redis' errors mean to us, in words that say what to do.
+
+use redis::RedisError;
+
+use crate::store::StoreError;
+
+/// Why Redis cannot be used.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It may be better in a moment.
+    Passing(String),
+    /// Redis is reading its own data; it answers when it is done.
+    Loading,
+    /// It stays so until somebody changes something.
+    Lasting(StoreError),
+}
+
+impl From<RedisError> for Trouble {
+    fn from(error: RedisError) -> Self {
+        match code(&error) {
+            Some("LOADING") => Self::Loading,
+            Some("WRONGPASS" | "NOAUTH" | "NOPERM") => Self::Lasting(StoreError::unavailable(explained(&error))),
+            _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
+                Self::Lasting(StoreError::unavailable(explained(&error)))
+            }
+            _ => Self::Passing(explained(&error)),
+        }
+    }
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Passing(reason) => f.write_str(reason),
+            Self::Loading => f.write_str("Redis is loading its data from disk"),
+            Self::Lasting(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Whether Redis refused the whole transaction, so that nothing of it was done.
+pub(super) fn is_refusal(error: &RedisError) -> bool {
+    error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ExecAbort)
+}
+
+/// Whether the connection is still good for the next command: Redis refused, and will not refuse for ever.
+pub(super) fn keeps_connection(error: &RedisError) -> bool {
+    is_refusal(error) && matches!(code(error), Some("OOM" | "MISCONF" | "NOREPLICAS"))
+}
+
+/// The error's code. That of a transaction is what the first refused command was refused with.
+fn code(error: &RedisError) -> Option<&'static str> {
+    const CODES: &[&str] = &[
+        "LOADING",
+        "WRONGPASS",
+        "NOAUTH",
+        "NOPERM",
+        "OOM",
+        "READONLY",
+        "MISCONF",
+        "NOREPLICAS",
+        "MASTERDOWN",
+        "CROSSSLOT",
+        "MOVED",
+        "CLUSTERDOWN",
+    ];
+    if let Some(code) = CODES.iter().find(|code| error.code() == Some(**code)) {
+        return Some(code);
+    }
+    // The reasons of an aborted transaction are only in its text.
+    let text = error.to_string();
+    CODES.iter().find(|code| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == **code)).copied()
+}
+
+/// The error, and what to do about it.
+pub(super) fn explained(error: &RedisError) -> String {
+    let advice = match code(error) {
+        Some("OOM") => "Redis has used up its maxmemory; raise it, or give the fleet a Redis of its own",
+        Some("READONLY") => "this Redis is a read-only replica; store.url must lead to the primary",
+        Some("MISCONF") => "Redis cannot write its snapshot; see its log, most often its disk is full",
+        Some("NOREPLICAS") => "Redis wants more replicas than are connected (its min-replicas-to-write)",
+        Some("MASTERDOWN") => "this Redis is a replica that has lost its primary; store.url must lead to the primary",
+        Some("WRONGPASS") => "the user or the password in store.url is wrong",
+        Some("NOAUTH") => "Redis wants a password; put it into store.url: redis://user:password@host",
+        Some("NOPERM") => "the user in store.url may not do what is needed; docs/redis.md lists the commands to allow",
+        Some("CROSSSLOT" | "MOVED" | "CLUSTERDOWN") => "this is a node of a Redis Cluster, which is not supported",
+        Some("LOADING") => "Redis is loading its data from disk",
+        _ if error.is_timeout() => return "no answer in time (store.timeout_ms)".into(),
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "the user or the password in store.url is wrong",
+        _ => return error.to_string(),
+    };
+    format!("{advice} ({error})")
+}

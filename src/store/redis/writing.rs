@@ -1,0 +1,105 @@
+//! Changes and last heartbeats into transactions of few large commands.
+
+use std::collections::BTreeMap;
+
+use redis::Pipeline;
+
+use super::{
+    keys::{Keys, field},
+    session::Writes,
+};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, Partition},
+    store::{
+        Change,
+        record::{encode_heartbeat, encode_registration},
+    },
+};
+
+/// What Redis answers to a transaction: how many of its kind there have been, and which run the fleet belongs to.
+pub(super) type Receipt = (i64, Option<String>);
+
+/// The transaction that makes these changes. Without any, it is one that Redis refuses when it would refuse a change.
+pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
+    // Of several changes of one agent the last one counts.
+    let last: BTreeMap<AgentId, &Change> = changes.iter().map(|change| (change.id(), change)).collect();
+    let (mut set, mut removed) = (Hashes::default(), Hashes::default());
+    for (id, change) in last {
+        match change {
+            Change::Register(registration) | Change::Reregister(registration) => {
+                set.put(id, encode_registration(registration));
+            }
+            Change::Deregister(_) => removed.put(id, Vec::new()),
+        }
+    }
+    let mut transaction = redis::pipe();
+    transaction.atomic();
+    set.hset(&mut transaction, |partition| keys.agents(partition));
+    removed.hdel(&mut transaction, |partition| keys.agents(partition));
+    removed.hdel(&mut transaction, |partition| keys.heartbeats(partition));
+    finish(&mut transaction, keys, "commits");
+    transaction
+}
+
+/// The transaction that writes these heartbeats, and the clock.
+pub(super) fn save(keys: &Keys, heartbeats: &[LastHeartbeat], clock: Option<Heard>) -> Pipeline {
+    let mut set = Hashes::default();
+    for last in heartbeats {
+        let mut record = Vec::with_capacity(96);
+        encode_heartbeat(last, &mut record);
+        set.put(last.id, record);
+    }
+    let mut transaction = redis::pipe();
+    transaction.atomic();
+    set.hset(&mut transaction, |partition| keys.heartbeats(partition));
+    if let Some(clock) = clock {
+        transaction.cmd("HSET").arg(keys.meta()).arg("clock").arg(clock.as_micros()).ignore();
+    }
+    finish(&mut transaction, keys, "saves");
+    transaction
+}
+
+/// How many transactions of this kind Redis has confirmed with this receipt.
+pub(super) fn commits(count: i64) -> Writes {
+    Writes { commits: count, saves: 0 }
+}
+
+/// As [`commits`].
+pub(super) fn saves(count: i64) -> Writes {
+    Writes { commits: 0, saves: count }
+}
+
+fn finish(transaction: &mut Pipeline, keys: &Keys, counter: &str) {
+    transaction.cmd("HINCRBY").arg(keys.meta()).arg(counter).arg(1);
+    transaction.cmd("HGET").arg(keys.meta()).arg("run");
+}
+
+/// Fields and values for the hashes of partitions.
+#[derive(Default)]
+struct Hashes(BTreeMap<Partition, Vec<([u8; 16], Vec<u8>)>>);
+
+impl Hashes {
+    fn put(&mut self, id: AgentId, value: Vec<u8>) {
+        self.0.entry(id.partition()).or_default().push((field(id), value));
+    }
+
+    fn hset(&self, transaction: &mut Pipeline, key: impl Fn(Partition) -> String) {
+        for (partition, entries) in &self.0 {
+            transaction.cmd("HSET").arg(key(*partition));
+            for (field, value) in entries {
+                transaction.arg(field).arg(value.as_slice());
+            }
+            transaction.ignore();
+        }
+    }
+
+    fn hdel(&self, transaction: &mut Pipeline, key: impl Fn(Partition) -> String) {
+        for (partition, entries) in &self.0 {
+            transaction.cmd("HDEL").arg(key(*partition));
+            for (field, _) in entries {
+                transaction.arg(field);
+            }
+            transaction.ignore();
+        }
+    }
+}
