@@ -19,8 +19,7 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
 use crate::{
-    actors::{FleetCounts, LabelCounts, ShardCensus},
-    clock::Clock,
+    actors::{EngineHandle, LabelCounts, ShardCensus},
     fleet::{Status, Transition},
     limits::LABEL_VALUES_MAX,
 };
@@ -160,12 +159,15 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub fn render(&self, fleet: FleetCounts, censuses: &[ShardCensus], clock: &Clock, uptime: Duration) -> String {
+    pub fn render(&self, engine: &EngineHandle, censuses: &[ShardCensus], uptime: Duration) -> String {
+        let (fleet, clock, durability) = (engine.counts(), engine.clock(), engine.durability());
         metrics::with_local_recorder(&*self.recorder, || {
             for status in Status::ALL {
                 gauge!("guardbeat_agents", "status" => status.name()).set(fleet.with(status) as f64);
             }
             gauge!("guardbeat_store_dirty_agents").set(fleet.dirty as f64);
+            gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
+            gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
             gauge!("guardbeat_deaf_seconds").set(clock.lost().as_secs_f64());
             gauge!("guardbeat_uptime_seconds").set(uptime.as_secs_f64());
             gauge!("guardbeat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -246,6 +248,12 @@ fn describe() {
         "Records of the store that could not be read at the start."
     );
     describe_gauge!("guardbeat_store_dirty_agents", "Agents whose last heartbeat is not in the store yet.");
+    describe_gauge!("guardbeat_store_up", "Whether the store takes what it is given: 1 or 0.");
+    describe_gauge!(
+        "guardbeat_store_flush_age_seconds",
+        Unit::Seconds,
+        "Time since everything that had been heard was in the store: since the last good flush."
+    );
     describe_gauge!("guardbeat_deaf_seconds", Unit::Seconds, "Time in which the process could not hear, all told.");
     describe_gauge!("guardbeat_uptime_seconds", Unit::Seconds, "Time since the start.");
     describe_gauge!("guardbeat_build_info", "The running version.");
@@ -255,6 +263,11 @@ fn describe() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        clock::Clock,
+        fleet::Heard,
+        store::{Durability, MemoryStore},
+    };
 
     fn census(os: &[(&str, u64)], rest: u64) -> ShardCensus {
         ShardCensus {
@@ -263,9 +276,21 @@ mod tests {
         }
     }
 
-    fn lines(metrics: &Metrics, censuses: &[ShardCensus], start: &str) -> Vec<String> {
-        let clock = Clock::new(1, crate::fleet::Heard::default(), Duration::from_secs(1));
-        let text = metrics.render(FleetCounts::default(), censuses, &clock, Duration::ZERO);
+    /// What an engine without agents shows.
+    fn render(metrics: Metrics, censuses: &[&[ShardCensus]]) -> String {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let clock = Clock::new(1, Heard::default(), Duration::from_secs(1));
+            let durability = Durability::start(Arc::<MemoryStore>::default(), 1, Heard::default());
+            let engine = EngineHandle::new(1, 1, durability, clock, Arc::new(metrics));
+            let texts = censuses.iter().map(|censuses| engine.metrics().render(&engine, censuses, Duration::ZERO));
+            texts.last().unwrap()
+        })
+    }
+
+    /// The lines that begin so after these censuses, one after the other.
+    fn lines(censuses: &[&[ShardCensus]], start: &str) -> Vec<String> {
+        let text = render(Metrics::new(), censuses);
         let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect();
         lines.sort();
         lines
@@ -273,10 +298,9 @@ mod tests {
 
     #[test]
     fn label_values_are_summed_over_shards_and_bounded() {
-        let metrics = Metrics::new();
         let many: Vec<_> = (0..30).map(|n| (format!("os-{n:02}"), 100 - n)).collect();
         let many: Vec<_> = many.iter().map(|(os, agents)| (os.as_str(), *agents)).collect();
-        let shown = lines(&metrics, &[census(&many, 7), census(&[("os-29", 1_000)], 0)], "guardbeat_agents_by_os");
+        let shown = lines(&[&[census(&many, 7), census(&[("os-29", 1_000)], 0)]], "guardbeat_agents_by_os");
         assert_eq!(shown.len(), LABEL_VALUES_MAX + 1);
         assert!(shown.contains(&r#"guardbeat_agents_by_os{os="os-29"} 1071"#.to_owned()), "{shown:?}");
         let rest: u64 = (19..29).map(|n| 100 - n).sum::<u64>() + 7;
@@ -285,21 +309,14 @@ mod tests {
 
     #[test]
     fn a_value_that_left_the_most_frequent_is_no_longer_counted() {
-        let metrics = Metrics::new();
-        lines(&metrics, &[census(&[("linux", 3)], 0)], "guardbeat");
-        let shown = lines(&metrics, &[census(&[("darwin", 3)], 0)], r#"guardbeat_agents_by_os{os="linux"}"#);
+        let (linux, darwin) = (census(&[("linux", 3)], 0), census(&[("darwin", 3)], 0));
+        let shown = lines(&[&[linux], &[darwin]], r#"guardbeat_agents_by_os{os="linux"}"#);
         assert_eq!(shown, [r#"guardbeat_agents_by_os{os="linux"} 0"#]);
     }
 
     #[test]
     fn every_metric_of_ours_is_described() {
-        let metrics = Metrics::new();
-        let text = metrics.render(
-            FleetCounts::default(),
-            &[],
-            &Clock::new(1, Default::default(), Duration::ZERO),
-            Duration::ZERO,
-        );
+        let text = render(Metrics::new(), &[&[]]);
         let names =
             text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
         for name in names.filter(|name| name.starts_with("guardbeat")) {

@@ -35,6 +35,8 @@ mod routing;
 mod shard;
 mod supervisor;
 #[cfg(test)]
+mod doubt_tests;
+#[cfg(test)]
 mod tests;
 pub mod token;
 

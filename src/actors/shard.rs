@@ -223,7 +223,10 @@ impl DirtySource for Shard {
         let ids: Vec<_> = in_doubt.iter().copied().filter(settled).take(most).collect();
         let amend = |id: AgentId| {
             in_doubt.remove(&id);
-            agents.get(&id).map_or(Change::Deregister(id), |cell| cell.restated())
+            let Some(cell) = agents.get(&id) else { return Change::Deregister(id) };
+            // With its registration its last heartbeat may have gone.
+            self.mark_dirty(cell);
+            cell.restated()
         };
         ids.into_iter().map(amend).collect()
     }

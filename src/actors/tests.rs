@@ -31,17 +31,17 @@ const RULES: LivenessRules = LivenessRules {
 const DETECTION: Duration = Duration::from_millis(100);
 
 /// Runs a test on one thread, as a worker does, with the clock standing still until somebody sleeps.
-fn on_a_worker<T>(test: impl Future<Output = T>) -> T {
+pub(super) fn on_a_worker<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     LocalSet::new().block_on(&runtime, test)
 }
 
 /// An engine of two shards over `store`, both on this thread.
-async fn start(store: Arc<dyn Store>) -> EngineHandle {
+pub(super) async fn start(store: Arc<dyn Store>) -> EngineHandle {
     start_with(store, 1_000).await
 }
 
-async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> EngineHandle {
+pub(super) async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> EngineHandle {
     let base = store.clock().await.unwrap().unwrap_or_default();
     let clock = Clock::simulated(2, base, Duration::from_secs(30), Timestamp::from_millis(1_772_884_800_000));
     let durability = Durability::start(store.clone(), 2, base);
@@ -62,7 +62,7 @@ async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> EngineHandle {
     engine
 }
 
-fn request(hostname: &str, machine: Option<&str>) -> EnrolmentRequest {
+pub(super) fn request(hostname: &str, machine: Option<&str>) -> EnrolmentRequest {
     EnrolmentRequest {
         hostname: Text::new("hostname", hostname).unwrap(),
         os: Text::new("os", "linux").unwrap(),
@@ -74,17 +74,17 @@ fn request(hostname: &str, machine: Option<&str>) -> EnrolmentRequest {
     }
 }
 
-const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+pub(super) const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-async fn register(engine: &EngineHandle) -> AgentId {
+pub(super) async fn register(engine: &EngineHandle) -> AgentId {
     registered(engine, None).await.registration.id
 }
 
-async fn registered(engine: &EngineHandle, machine: Option<&str>) -> Registered {
+pub(super) async fn registered(engine: &EngineHandle, machine: Option<&str>) -> Registered {
     engine.register(request("web-1", machine), FROM, true).await.unwrap()
 }
 
-async fn beat(engine: &EngineHandle, id: AgentId) {
+pub(super) async fn beat(engine: &EngineHandle, id: AgentId) {
     let ack = engine.beat(id, Proof::Admin, Heartbeat::default()).await.unwrap();
     assert_eq!(ack.status, Status::Online);
 }
@@ -194,7 +194,7 @@ fn an_actor_that_panics_comes_back_with_its_state_and_others_never_notice() {
         assert_eq!(shown(&engine, falls).await, before);
         beat(&engine, falls).await;
         beat(&engine, other).await;
-        let text = engine.metrics().render(engine.counts(), &[], engine.clock(), Duration::ZERO);
+        let text = engine.metrics().render(&engine, &[], Duration::ZERO);
         assert!(text.contains("guardbeat_actor_respawns_total 1"), "{text}");
         assert_eq!(engine.counts().total(), 2);
     });

@@ -47,7 +47,7 @@ async fn render(state: &ApiState) -> Result<HttpResponse, ApiError> {
     // Before the shards run there is nothing to ask them.
     let censuses = state.engine.census().await.unwrap_or_default();
     let engine = &state.engine;
-    let text = engine.metrics().render(engine.counts(), &censuses, engine.clock(), state.uptime());
+    let text = engine.metrics().render(engine, &censuses, state.uptime());
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 

@@ -51,6 +51,8 @@ pub(super) struct Link {
     commits: AtomicI64,
     saves: AtomicI64,
     gone: Mutex<VecDeque<AgentId>>,
+    /// The settings of Redis that were last looked at.
+    warned_of: Mutex<Option<Persistence>>,
     pub(super) rewrite: Rewrite,
 }
 
@@ -65,8 +67,8 @@ impl Link {
         let sessions = AtomicU64::new(0);
         let begin = || identity.begin(sessions.fetch_add(1, Relaxed), Beginning::First);
         let first = wait_for_redis(deadline, identity.connector.url(), begin).await?;
-        warn_of(&first.persistence, min_replicas);
-        Ok(Arc::new(Self {
+        let persistence = first.persistence.clone();
+        let link = Self {
             identity,
             min_replicas,
             sessions,
@@ -74,8 +76,11 @@ impl Link {
             saves: AtomicI64::new(first.writes.saves),
             state: watch::Sender::new(State::Up(Arc::new(first))),
             gone: Mutex::default(),
+            warned_of: Mutex::default(),
             rewrite: Rewrite::default(),
-        }))
+        };
+        link.warn_of(&persistence);
+        Ok(Arc::new(link))
     }
 
     /// The session to write through, if the link is up.
@@ -198,7 +203,7 @@ impl Link {
 
     fn is_up_again(&self, session: Session, outage: Duration) {
         tracing::info!(outage_ms = outage.as_millis() as u64, "the link to Redis is up again");
-        warn_of(&session.persistence, self.min_replicas);
+        self.warn_of(&session.persistence);
         self.confirmed(session.writes);
         match session.lost {
             Some(Lost::Everything) => tracing::error!(
@@ -222,6 +227,15 @@ impl Link {
             }
             is_down
         });
+    }
+
+    /// Says what may go wrong with these settings, unless they are those of the last time.
+    fn warn_of(&self, persistence: &Persistence) {
+        let mut warned_of = self.warned_of.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned_of.as_ref() != Some(persistence) {
+            persistence.warnings(self.min_replicas).iter().for_each(|warning| tracing::warn!("{warning}"));
+            *warned_of = Some(persistence.clone());
+        }
     }
 
     fn gone(&self) -> MutexGuard<'_, VecDeque<AgentId>> {
@@ -260,10 +274,4 @@ pub(super) async fn wait_for_redis<T>(
 fn jittered(wait: Duration) -> Duration {
     let dice = getrandom::u32().expect("the operating system has random numbers");
     wait / 2 + (wait / 2).mul_f64(f64::from(dice) / f64::from(u32::MAX))
-}
-
-fn warn_of(persistence: &Persistence, min_replicas: u32) {
-    for warning in persistence.warnings(min_replicas) {
-        tracing::warn!("{warning}");
-    }
 }

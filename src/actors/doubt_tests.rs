@@ -1,0 +1,204 @@
+//! Changes of which nobody knows whether the store has made them, and stores that have lost what they had.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::{sync::mpsc, time::sleep};
+
+use super::{
+    EngineError, Proof,
+    tests::{FROM, beat, on_a_worker, register, registered, request, start, start_with},
+};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    store::{Change, Chunk, HeartbeatBatch, Loaded, MemoryStore, Store, StoreError, StoreReader, Sweep},
+};
+
+/// Makes every change, and says so only while it is not silent.
+#[derive(Debug, Default)]
+struct Silent {
+    store: MemoryStore,
+    silent: AtomicBool,
+    /// Takes its time for each change.
+    slow: AtomicBool,
+    /// Wants to be told of everything once more.
+    has_lost: AtomicBool,
+}
+
+impl StoreReader for Silent {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        self.store.clock()
+    }
+
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+        self.store.load(out)
+    }
+}
+
+impl Store for Silent {
+    fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            if self.slow.load(Relaxed) {
+                sleep(Duration::from_secs(1)).await;
+            }
+            self.store.commit(changes).await?;
+            if self.silent.load(Relaxed) { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) }
+        }
+        .boxed()
+    }
+
+    fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.save(batch)
+    }
+
+    fn wants_sweep(&self, shard: usize, _: usize) -> Option<Sweep> {
+        // The other shard has no agents in these tests.
+        (shard == 0 && self.has_lost.load(Relaxed)).then_some(Sweep { number: 1, registrations: true })
+    }
+
+    fn swept(&self, _: usize, _: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.has_lost.store(false, Relaxed);
+        async { Ok(()) }.boxed()
+    }
+}
+
+async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) {
+    let (out, mut chunks) = mpsc::channel(2);
+    store.load(out).await.unwrap();
+    let (mut registrations, mut heartbeats) = (Vec::new(), Vec::new());
+    while let Some(chunk) = chunks.recv().await {
+        match chunk {
+            Chunk::Registrations(some) => registrations.extend(some),
+            Chunk::Heartbeats(some) => heartbeats.extend(some),
+        }
+    }
+    (registrations, heartbeats)
+}
+
+/// Long enough for the store to be found working again, and for a flush after that.
+const SETTLED: Duration = Duration::from_secs(3);
+
+async fn is_silent_during<T>(store: &Silent, change: impl Future<Output = T>) -> T {
+    store.silent.store(true, Relaxed);
+    let outcome = change.await;
+    store.silent.store(false, Relaxed);
+    outcome
+}
+
+fn is_refused<T>(outcome: &Result<T, EngineError>) -> bool {
+    matches!(outcome, Err(EngineError::Store(StoreError::InDoubt(_))))
+}
+
+#[test]
+fn a_registration_that_was_refused_in_doubt_is_not_in_the_store() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let known = register(&engine).await;
+        let refused = is_silent_during(&store, engine.register(request("ghost", None), FROM, true)).await;
+        assert!(is_refused(&refused));
+        assert_eq!(contents(&*store).await.0.len(), 2, "the store has made the change");
+        sleep(SETTLED).await;
+        let (registrations, _) = contents(&*store).await;
+        assert_eq!(registrations.iter().map(|one| one.id).collect::<Vec<_>>(), [known]);
+    });
+}
+
+#[test]
+fn an_agent_whose_deregistration_was_refused_in_doubt_stays_in_the_store_with_its_last_heartbeat() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let id = register(&engine).await;
+        beat(&engine, id).await;
+        sleep(SETTLED).await;
+        let before = contents(&*store).await;
+        assert_eq!((before.0.len(), before.1.len()), (1, 1));
+        assert!(is_refused(&is_silent_during(&store, engine.deregister(id, Proof::Admin)).await));
+        assert_eq!(contents(&*store).await, (vec![], vec![]), "the store has made the change");
+        sleep(SETTLED).await;
+        let after = contents(&*store).await;
+        assert_eq!(after.1, before.1);
+        // Until a heartbeat, the registration counts as the last sign of life; told once more, its last one does.
+        assert_eq!(after.0, [Registration { heard_at: before.1[0].heard, ..before.0[0].clone() }]);
+        engine.deregister(id, Proof::Admin).await.unwrap();
+        sleep(SETTLED).await;
+        assert_eq!(contents(&*store).await, (vec![], vec![]));
+    });
+}
+
+#[test]
+fn an_agent_whose_new_registration_was_refused_in_doubt_keeps_its_token() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let first = registered(&engine, Some("m")).await.registration;
+        let again = engine.register(request("renamed", Some("m")), FROM, true);
+        assert!(is_refused(&is_silent_during(&store, again).await));
+        assert_eq!(&*contents(&*store).await.0[0].hostname, "renamed", "the store has made the change");
+        sleep(SETTLED).await;
+        assert_eq!(contents(&*store).await.0, [first.clone()]);
+        assert!(engine.is_token_of(first.id, first.token).await.unwrap());
+    });
+}
+
+#[test]
+fn a_store_that_has_lost_everything_is_told_everything_and_nothing_that_is_gone() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start_with(store.clone(), 10_000).await;
+        let mut ids = Vec::new();
+        // More than a step of the sweep takes, in the first shard.
+        while ids.len() < 3_000 {
+            let id = register(&engine).await;
+            if id.partition().shard(2) == 0 { ids.push(id) } else { engine.deregister(id, Proof::Admin).await.unwrap() }
+        }
+        let gone = ids.pop().unwrap();
+        engine.deregister(gone, Proof::Admin).await.unwrap();
+        beat(&engine, ids[0]).await;
+        sleep(SETTLED).await;
+        let ids: std::collections::BTreeSet<AgentId> = ids.into_iter().collect();
+        store.store.commit(ids.iter().copied().map(Change::Deregister).collect()).await.unwrap();
+        store.has_lost.store(true, Relaxed);
+        sleep(SETTLED).await;
+        let (registrations, heartbeats) = contents(&*store).await;
+        assert!(registrations.iter().map(|one| one.id).eq(ids.iter().copied()));
+        assert!(heartbeats.iter().map(|one| one.id).eq(ids.iter().copied()));
+        assert!(!store.has_lost.load(Relaxed), "the sweep is over");
+    });
+}
+
+#[test]
+fn a_store_that_is_told_everything_is_not_told_what_a_change_under_way_replaces() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let mut first = registered(&engine, Some("0")).await.registration;
+        let mut machine = 0.to_string();
+        for n in 1.. {
+            if first.id.partition().shard(2) == 0 {
+                break;
+            }
+            machine = n.to_string();
+            first = registered(&engine, Some(&machine)).await.registration;
+        }
+        store.slow.store(true, Relaxed);
+        let again = engine.register(request("renamed", Some(&machine)), FROM, true);
+        let lose = async {
+            sleep(Duration::from_millis(500)).await;
+            store.has_lost.store(true, Relaxed);
+        };
+        let (again, ()) = tokio::join!(again, lose);
+        sleep(2 * SETTLED).await;
+        assert!(!store.has_lost.load(Relaxed), "the sweep is over");
+        let (registrations, _) = contents(&*store).await;
+        let stored = registrations.iter().find(|one| one.id == first.id).unwrap();
+        assert_eq!((&*stored.hostname, stored.token), ("renamed", again.unwrap().registration.token));
+    });
+}
