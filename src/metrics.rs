@@ -283,8 +283,8 @@ mod tests {
             let clock = Clock::new(1, Heard::default(), Duration::from_secs(1));
             let durability = Durability::start(Arc::<MemoryStore>::default(), 1, Heard::default());
             let engine = EngineHandle::new(1, 1, durability, clock, Arc::new(metrics));
-            let texts = censuses.iter().map(|censuses| engine.metrics().render(&engine, censuses, Duration::ZERO));
-            texts.last().unwrap()
+            let render = |censuses| engine.metrics().render(&engine, censuses, Duration::ZERO);
+            censuses.iter().copied().map(render).collect::<Vec<_>>().pop().unwrap()
         })
     }
 

@@ -1,11 +1,12 @@
 //! From a URL to a connection with the primary.
 
-use std::time::Duration;
+use std::{fmt::Display, path::Path, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates,
     aio::MultiplexedConnection, io::tcp::TcpSettings,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{
     RedisSettings,
@@ -30,12 +31,8 @@ impl std::fmt::Debug for Connector {
 
 impl Connector {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let authority = settings.ca_file.as_ref().map(|path| {
-            std::fs::read(path).map_err(|error| {
-                StoreError::unavailable(format_args!("store.ca_file {} cannot be read: {error}", path.display()))
-            })
-        });
-        Ok(Self { url: settings.url.clone(), authority: authority.transpose()?, timeout: settings.timeout })
+        let authority = settings.ca_file.as_deref().map(read_authority).transpose()?;
+        Ok(Self { url: settings.url.clone(), authority, timeout: settings.timeout })
     }
 
     pub(super) fn url(&self) -> &RedisUrl {
@@ -107,5 +104,17 @@ impl Connector {
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
         Ok(client.get_multiplexed_async_connection_with_config(&config).await?)
+    }
+}
+
+fn read_authority(path: &Path) -> Result<Vec<u8>, StoreError> {
+    let wrong = |reason: &dyn Display| {
+        StoreError::unavailable(format_args!("store.ca_file {} cannot be used: {reason}", path.display()))
+    };
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    match CertificateDer::pem_slice_iter(&pem).next() {
+        Some(Ok(_)) => Ok(pem),
+        Some(Err(error)) => Err(wrong(&error)),
+        None => Err(wrong(&"there is no certificate in PEM form in it")),
     }
 }

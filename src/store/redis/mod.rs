@@ -104,28 +104,31 @@ impl RedisStore {
         Ok(count)
     }
 
-    /// Waits until enough replicas have all that this session has written.
-    async fn wait_for_replicas(&self, session: &Session) -> Result<(), StoreError> {
+    /// Waits until enough replicas have all that this session has written; answers how many have not.
+    async fn replicas_missing(&self, session: &Session) -> Result<u32, StoreError> {
         if self.min_replicas == 0 {
-            return Ok(());
+            return Ok(0);
         }
-        // Less than the time limit of commands: a replica that is away is no reason to give the connection up.
-        let patience = self.timeout / 2;
         let mut wait = redis::cmd("WAIT");
-        wait.arg(self.min_replicas).arg(patience.as_millis() as u64);
+        wait.arg(self.min_replicas).arg(self.replica_patience().as_millis() as u64);
         let replicas: u32 =
             wait.query_async(&mut session.connection.clone()).await.map_err(|error| self.failed(session, &error))?;
-        if replicas < self.min_replicas {
-            return Err(StoreError::InDoubt(
-                format!(
-                    "{replicas} of the {} replicas that store.min_replicas asks for had the change within {} ms",
-                    self.min_replicas,
-                    patience.as_millis()
-                )
-                .into(),
-            ));
-        }
-        Ok(())
+        Ok(self.min_replicas.saturating_sub(replicas))
+    }
+
+    /// Less than the time limit of commands: a replica that is away is no reason to give the connection up.
+    fn replica_patience(&self) -> Duration {
+        self.timeout / 2
+    }
+
+    fn too_few_replicas(&self, missing: u32) -> Arc<str> {
+        format!(
+            "{} of the {} replicas that store.min_replicas asks for had everything within {} ms",
+            self.min_replicas - missing,
+            self.min_replicas,
+            self.replica_patience().as_millis()
+        )
+        .into()
     }
 
     /// What a failed command means for the change, and for the session.
@@ -160,9 +163,17 @@ impl Store for RedisStore {
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let session = self.link.session()?;
+            // Nothing is written that would have to be undone because the replicas are known to be away.
+            match self.replicas_missing(&session).await? {
+                0 => {}
+                missing => return Err(StoreError::Unavailable(self.too_few_replicas(missing))),
+            }
             let transaction = writing::commit(&self.link.identity.keys, &changes);
             let count = self.write(&session, &transaction).await?;
-            self.wait_for_replicas(&session).await?;
+            match self.replicas_missing(&session).await? {
+                0 => {}
+                missing => return Err(StoreError::InDoubt(self.too_few_replicas(missing))),
+            }
             self.link.confirmed(writing::commits(count));
             self.link.remember_gone(changes.iter().filter_map(|change| match change {
                 Change::Deregister(id) => Some(*id),

@@ -74,9 +74,12 @@ fn finish(transaction: &mut Pipeline, keys: &Keys, counter: &str) {
     transaction.cmd("HGET").arg(keys.meta()).arg("run");
 }
 
+/// The field of an agent, and its record.
+type Entry = ([u8; 16], Vec<u8>);
+
 /// Fields and values for the hashes of partitions.
 #[derive(Default)]
-struct Hashes(BTreeMap<Partition, Vec<([u8; 16], Vec<u8>)>>);
+struct Hashes(BTreeMap<Partition, Vec<Entry>>);
 
 impl Hashes {
     fn put(&mut self, id: AgentId, value: Vec<u8>) {
