@@ -59,7 +59,7 @@ impl Store for Silent {
 
     fn wants_sweep(&self, shard: usize, _: usize) -> Option<Sweep> {
         // The other shard has no agents in these tests.
-        (shard == 0 && self.has_lost.load(Relaxed)).then_some(Sweep { number: 1, registrations: true })
+        (shard == 0 && self.has_lost.load(Relaxed)).then_some(Sweep { number: 1, registrations: true, urgent: true })
     }
 
     fn swept(&self, _: usize, _: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {

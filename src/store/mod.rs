@@ -95,6 +95,8 @@ pub struct Sweep {
     pub number: u64,
     /// Whether their registrations are wanted too, besides their last heartbeats.
     pub registrations: bool,
+    /// Whether the store lacks them now: one step then follows the other at once, not one after each flush.
+    pub urgent: bool,
 }
 
 /// Why the store did not do what it was asked. Nothing was half done: a change is there or it is not.

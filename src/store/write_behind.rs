@@ -202,8 +202,7 @@ impl WriteBehind {
         }
         store.save(&batch).await?;
         self.sweeping.set(Some((sweep.number, last.id)));
-        // A store that has lost data should not be without it for long.
-        Ok(sweep.registrations)
+        Ok(sweep.urgent)
     }
 }
 

@@ -125,7 +125,7 @@ impl HeartbeatLog {
             extent.sweep = Some(LogSweep { from, bytes_before: extent.bytes, shards_left: (0..shards).collect() });
         }
         let sweep = extent.sweep.as_ref().filter(|sweep| sweep.shards_left.contains(&shard))?;
-        Some(Sweep { number: sweep.from, registrations: false })
+        Some(Sweep { number: sweep.from, registrations: false, urgent: false })
     }
 
     /// The last shard to say so ends the sweep: what it superseded is deleted.

@@ -32,7 +32,7 @@ impl Rewrite {
         let mut state = self.state();
         let unfinished = state.current.as_ref().is_some_and(|current| current.sweep.registrations);
         state.begun += 1;
-        let sweep = Sweep { number: state.begun, registrations: registrations || unfinished };
+        let sweep = Sweep { number: state.begun, registrations: registrations || unfinished, urgent: true };
         state.current = Some(Current { sweep, shards_left: None });
     }
 
