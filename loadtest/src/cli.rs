@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::commands::{bare, beat, compare, fleet};
+use crate::commands::{bare, beat, compare, fleet, register};
 
 #[derive(Parser)]
 #[command(
@@ -28,6 +28,8 @@ enum Command {
     Bare(bare::Args),
     /// Measure the engine against the baseline, in alternating rounds (closed loop)
     Compare(compare::Args),
+    /// Measure registrations: how many a second, their latencies and their cost (closed loop)
+    Register(register::Args),
     /// Measure what a big fleet costs: memory, start-up, lists, metrics, detection lag
     Fleet(fleet::Args),
 }
@@ -39,6 +41,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         // Ends by itself when interrupted, as it has something to tell even then.
         Command::Beat(args) => on_one_thread(beat::run(args)),
         Command::Compare(args) => on_one_thread(unless_interrupted(compare::run(args))),
+        Command::Register(args) => on_one_thread(unless_interrupted(register::run(args))),
         Command::Fleet(args) => on_one_thread(unless_interrupted(fleet::run(args))),
     }
 }

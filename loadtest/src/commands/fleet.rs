@@ -2,14 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
-use crate::load::{Credentials, Fleet, register};
+use crate::load::{Credentials, Fleet, beat_once, register};
 use crate::progress;
-use crate::server::{Engine, EngineOptions, Probe, ServerProcess, resident_bytes};
+use crate::server::{Engine, EngineOptions, Probe, Redis, ServerProcess, WhichRedis, resident_bytes};
 use crate::stats::percentile;
 use crate::table::Table;
 use crate::units;
@@ -17,13 +18,15 @@ use crate::units;
 use super::beat::connections;
 use super::listing;
 use super::silence::Silence;
+use super::subject::{END_LIMIT, Meter, Subject};
 
 /// How often each request is timed.
 const REPEATS: usize = 20;
 /// Until allocators and write-behind have come to rest.
 const REST: Duration = Duration::from_secs(2);
-/// How long a server may take to end after SIGTERM.
-const END_LIMIT: Duration = Duration::from_secs(60);
+/// How long the last heartbeats may take to be in the store, and how often that is looked at.
+const FLUSH_LIMIT: Duration = Duration::from_secs(60);
+const FLUSH_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -42,24 +45,41 @@ pub(crate) struct Args {
     /// The server's heartbeat timeout, and the interval of the beats with --silence
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(100..))]
     timeout_ms: u64,
+    /// Keep the fleet in Redis: in one started for the run, or in the one at URL
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = WhichRedis::OWN)]
+    redis: Option<WhichRedis>,
     /// One more argument for the server, as in `--server-arg=--store=memory:`; may be repeated
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     server_arg: Vec<OsString>,
 }
 
-/// Registers, asks, restarts, and prints a table after each part.
+/// Registers, beats, asks, restarts, and prints a table after each part.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
-    let engine = Engine::prepare(EngineOptions {
+    let options = EngineOptions {
         binary: args.server.clone(),
         tls: false,
         timeout_ms: Some(args.timeout_ms),
         arguments: args.server_arg.clone(),
-    })?;
-    let (process, ready) = engine.start().await?;
+    };
+    let Subject { engine, mut redis, process, ready } = Subject::start(options, args.redis.as_ref()).await?;
     let mut table = Table::default();
     table.pair("ready with no agents after", units::duration(ready));
-    let fleet = grow(&args, &engine, &process, &mut table).await?;
+    let empty = Footprint::of(&process, redis.as_mut()).await?;
+    let meter = Meter::start(process.pid(), redis.as_mut()).await?;
+    let fleet = grow(&args, &engine, &mut table).await?;
+    meter.stop(redis.as_mut(), fleet.len()).await?.show(&mut table, "registration");
+    tokio::time::sleep(REST).await;
+    Footprint::of(&process, redis.as_mut()).await?.show(&mut table, empty, fleet.len());
     print_part("Registration", &table);
+
+    let fleet = Arc::new(fleet);
+    let mut table = Table::default();
+    let meter = Meter::start(process.pid(), redis.as_mut()).await?;
+    beat_all(&args, &engine, &fleet, &mut table).await?;
+    meter.stop(redis.as_mut(), fleet.len()).await?.show(&mut table, "heartbeat");
+    tokio::time::sleep(REST).await;
+    Footprint::of(&process, redis.as_mut()).await?.show(&mut table, empty, fleet.len());
+    print_part("A first heartbeat from each", &table);
 
     let mut table = Table::with_headings(["request", "p50", "p99"]);
     let mut operations = Probe::open(engine.operations().await?);
@@ -79,7 +99,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(silent) = args.silence {
         let experiment = Silence {
             target: engine.target().await?,
-            fleet,
+            fleet: Arc::into_inner(fleet).context("the first heartbeats still hold the fleet")?,
             silent,
             timeout: Duration::from_millis(args.timeout_ms),
             connections: args.connections,
@@ -88,15 +108,17 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
         print_part("Silence", &experiment.run(&mut operations).await?);
     }
     process.terminate(END_LIMIT).await?;
-    Ok(())
+    match redis {
+        Some(redis) => redis.clear().await,
+        None => Ok(()),
+    }
 }
 
 fn print_part(title: &str, table: &Table) {
     println!("{title}\n{table}");
 }
 
-async fn grow(args: &Args, engine: &Engine, process: &ServerProcess, table: &mut Table) -> anyhow::Result<Fleet> {
-    let before = resident_bytes(process.pid())?;
+async fn grow(args: &Args, engine: &Engine, table: &mut Table) -> anyhow::Result<Fleet> {
     let bar = progress::bar(args.agents, "registering");
     let begun = Instant::now();
     let fleet = register(
@@ -112,17 +134,68 @@ async fn grow(args: &Args, engine: &Engine, process: &ServerProcess, table: &mut
     let elapsed = begun.elapsed();
     bar.finish_and_clear();
     let fleet = fleet?;
-    tokio::time::sleep(REST).await;
-    let after = resident_bytes(process.pid())?;
-    let grown = after.saturating_sub(before);
     table.pair("agents", units::count(fleet.len()));
     table.pair("registered in", units::duration(elapsed));
-    let per_second = fleet.len() as f64 / elapsed.as_secs_f64();
-    table.pair("registrations", units::rate(per_second));
-    table.pair("RSS before", units::mebibytes(before));
-    table.pair("RSS after", units::mebibytes(after));
-    table.pair("RSS per agent", format!("{} bytes", grown / fleet.len()));
+    table.pair("registrations", units::rate(fleet.len() as f64 / elapsed.as_secs_f64()));
     Ok(fleet)
+}
+
+/// Beats once for each agent, and waits until the store has it all: a fleet in use has a heartbeat of
+/// every agent in the store, and its server starts with them.
+async fn beat_all(args: &Args, engine: &Engine, fleet: &Arc<Fleet>, table: &mut Table) -> anyhow::Result<()> {
+    let bar = progress::bar(args.agents, "beating");
+    let begun = Instant::now();
+    let beaten = beat_once(&engine.target().await?, fleet, args.connections, &bar).await;
+    let elapsed = begun.elapsed();
+    bar.finish_and_clear();
+    beaten?;
+    let mut operations = Probe::open(engine.operations().await?);
+    let answered = Instant::now();
+    loop {
+        let dirty = operations.scrape().await?.sum("guardbeat_store_dirty_agents", &[]);
+        match dirty.context("GET /metrics has no guardbeat_store_dirty_agents")? {
+            0.0 => break,
+            left => ensure!(
+                answered.elapsed() < FLUSH_LIMIT,
+                "{left} heartbeats were not in the store {} s after they were answered",
+                FLUSH_LIMIT.as_secs()
+            ),
+        }
+        tokio::time::sleep(FLUSH_POLL).await;
+    }
+    table.pair("answered in", units::duration(elapsed));
+    table.pair("heartbeats", units::rate(fleet.len() as f64 / elapsed.as_secs_f64()));
+    Ok(())
+}
+
+/// Memory in use at a moment.
+#[derive(Clone, Copy)]
+struct Footprint {
+    resident_bytes: u64,
+    redis_bytes: Option<u64>,
+}
+
+impl Footprint {
+    async fn of(process: &ServerProcess, redis: Option<&mut Redis>) -> anyhow::Result<Self> {
+        let redis_bytes = match redis {
+            Some(redis) => Some(redis.info().await?.memory_bytes),
+            None => None,
+        };
+        Ok(Self { resident_bytes: resident_bytes(process.pid())?, redis_bytes })
+    }
+
+    /// What so many agents have added to what was in use without any.
+    fn show(self, table: &mut Table, empty: Self, agents: u64) {
+        let mut rows = |what: &str, before: u64, after: u64| {
+            table.pair(format!("{what} without agents"), units::mebibytes(before));
+            table.pair(what, units::mebibytes(after));
+            table.pair(format!("{what} per agent"), format!("{} bytes", after.saturating_sub(before) / agents));
+        };
+        rows("RSS", empty.resident_bytes, self.resident_bytes);
+        if let (Some(before), Some(after)) = (empty.redis_bytes, self.redis_bytes) {
+            rows("Redis memory", before, after);
+        }
+    }
 }
 
 async fn time(table: &mut Table, probe: &mut Probe, path: &str) -> anyhow::Result<()> {

@@ -5,5 +5,8 @@ pub(crate) mod beat;
 pub(crate) mod compare;
 pub(crate) mod fleet;
 mod listing;
+pub(crate) mod register;
+mod rounds;
 mod silence;
+mod subject;
 mod summary;

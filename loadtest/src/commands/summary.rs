@@ -5,7 +5,7 @@ use crate::table::Table;
 use crate::units;
 
 /// Quantiles shown of each latency.
-const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
+pub(super) const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Appends what was asked for and what came of it.
 pub(super) fn add(table: &mut Table, offered_per_second: f64, ran: Ran, tally: &Tally) {

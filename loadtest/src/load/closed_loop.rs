@@ -6,11 +6,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::bail;
+use indicatif::ProgressBar;
 use tokio::task::JoinSet;
 
 use crate::wire::{KeepAlive, Link, Target};
 
 use super::heartbeat::Heartbeat;
+use super::registrar::LIMIT;
 use super::{Fleet, refusal};
 
 /// Connections that beat as fast as they are answered, until this is dropped.
@@ -81,5 +84,47 @@ async fn beat(target: Arc<Target>, fleet: Arc<Fleet>, keep_alive: KeepAlive, fir
         counters.first_failure.get_or_init(|| failure);
         // A server that is gone fails at once: do not spin.
         tokio::task::yield_now().await;
+    }
+}
+
+/// Sends one beat for every agent, as fast as they are answered; all must be.
+pub(crate) async fn beat_once(
+    target: &Arc<Target>,
+    fleet: &Arc<Fleet>,
+    connections: usize,
+    bar: &ProgressBar,
+) -> anyhow::Result<()> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut set = JoinSet::new();
+    for _ in 0..connections {
+        set.spawn(beat_until_all_have(target.clone(), fleet.clone(), next.clone(), bar.clone()));
+    }
+    while let Some(done) = set.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+async fn beat_until_all_have(
+    target: Arc<Target>,
+    fleet: Arc<Fleet>,
+    next: Arc<AtomicU64>,
+    bar: ProgressBar,
+) -> anyhow::Result<()> {
+    let heartbeat = Heartbeat::to(&target, KeepAlive::Yes);
+    let mut link = Link::new(target.clone(), KeepAlive::Yes);
+    let mut request = Vec::new();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= fleet.len() {
+            return Ok(());
+        }
+        let (agent, token) = fleet.agent_of(number);
+        heartbeat.write(&mut request, agent, token);
+        match link.exchange_within(LIMIT, &request).await {
+            Ok(reply) if reply.is_success() => bar.inc(1),
+            Ok(reply) => bail!(refusal(&target, reply, link.body())),
+            Err(error) => bail!(error.advice(&target)),
+        }
     }
 }

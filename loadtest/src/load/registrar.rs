@@ -14,8 +14,10 @@ use crate::wire::{KeepAlive, Link, Method, Reply, Target, request};
 
 use super::{AgentId, Fleet};
 
-/// How long one registration may take: it waits for the server's disk.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Where agents register.
+pub(super) const REGISTER_PATH: &str = "/api/agents/register";
+/// How long a request may take: a registration waits for the server's disk.
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 /// How often a registration is repeated that was answered 429 or 503.
 const MAX_REPEATS: u32 = 20;
 /// The pause before that when the server names none.
@@ -99,6 +101,14 @@ pub(crate) async fn deregister(
     Ok(())
 }
 
+/// What an agent says of itself when it registers.
+pub(super) fn registration(number: u64) -> String {
+    format!(
+        r#"{{"hostname":"web-server-{number}","os":"linux","version":"1.2.0","tags":["production","rack-{:02}"]}}"#,
+        number % RACKS
+    )
+}
+
 /// What a status other than the expected one means, and what to do about it.
 pub(crate) fn refusal(target: &Target, reply: Reply, body: &[u8]) -> String {
     let said = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
@@ -134,11 +144,8 @@ impl Worker {
             if number >= count {
                 return Ok((ids, tokens));
             }
-            let body = format!(
-                r#"{{"hostname":"web-server-{number}","os":"linux","version":"1.2.0","tags":["production","rack-{:02}"]}}"#,
-                number % RACKS
-            );
-            self.call(Method::Post, "/api/agents/register", Some(&body), 201).await?;
+            let body = registration(number);
+            self.call(Method::Post, REGISTER_PATH, Some(&body), 201).await?;
             let answer: Registered<'_> = serde_json::from_slice(self.link.body())
                 .context("the answer to a registration has no top-level agentId and token")?;
             ids.push(answer.agent_id.parse()?);

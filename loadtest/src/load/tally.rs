@@ -1,4 +1,4 @@
-//! What came of the beats: counts and latencies.
+//! What came of the requests of a run: counts and latencies.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,14 +14,14 @@ const DIGITS: u8 = 3;
 
 /// Counts and latencies of a run, or of a part of it.
 pub(crate) struct Tally {
-    /// From the moment a beat was due to the end of its answer, in microseconds; of all answered.
+    /// From the moment a request was due to the end of its answer, in microseconds; of all answered.
     pub(crate) latency_us: Histogram<u64>,
-    /// From the moment a beat was due to the moment it was sent, in microseconds: what of the latency
+    /// From the moment a request was due to the moment it was sent, in microseconds: what of the latency
     /// was waiting on this side, for a free connection or for the processor.
     pub(crate) wait_us: Histogram<u64>,
     /// Answers by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Beats without an answer, by kind of error.
+    /// Requests without an answer, by kind of error.
     pub(crate) errors: BTreeMap<&'static str, u64>,
     /// What was said the first time something other than 2xx came.
     pub(crate) first_failure: Option<String>,
@@ -52,7 +52,7 @@ impl Tally {
         self.statuses.values().sum()
     }
 
-    /// Beats that got no answer.
+    /// Requests that got no answer.
     pub(crate) fn unanswered(&self) -> u64 {
         self.errors.values().sum()
     }
@@ -73,7 +73,7 @@ impl Tally {
         }
     }
 
-    /// Counts a beat without an answer.
+    /// Counts a request without an answer.
     pub(super) fn count_error(&mut self, error: &WireError, target: &Target) {
         *self.errors.entry(error.kind()).or_default() += 1;
         self.first_failure.get_or_insert_with(|| error.advice(target));

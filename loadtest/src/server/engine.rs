@@ -14,6 +14,7 @@ use crate::wire::Target;
 
 use super::free_port;
 use super::process::ServerProcess;
+use super::redis::RedisStore;
 
 /// How long a server may take to become ready.
 const START_LIMIT: Duration = Duration::from_secs(300);
@@ -37,6 +38,8 @@ pub(crate) struct EngineOptions {
 /// A server that can be started again and again on the same data and ports.
 pub(crate) struct Engine {
     options: EngineOptions,
+    /// `None` for the embedded store.
+    redis: Option<RedisStore>,
     folder: TempDir,
     port: u16,
     operations_port: u16,
@@ -44,8 +47,9 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    /// Chooses ports, a token and a temporary data folder; starts nothing.
-    pub(crate) fn prepare(mut options: EngineOptions) -> anyhow::Result<Self> {
+    /// Chooses ports, a token and a temporary data folder; starts nothing. Its fleet is kept in Redis,
+    /// or in that folder.
+    pub(crate) fn prepare(mut options: EngineOptions, redis: Option<RedisStore>) -> anyhow::Result<Self> {
         // It will be started from another folder.
         options.binary = options.binary.canonicalize().with_context(|| {
             format!(
@@ -55,6 +59,7 @@ impl Engine {
         })?;
         Ok(Self {
             options,
+            redis,
             folder: tempfile::Builder::new()
                 .prefix("guardbeat-loadtest-")
                 .tempdir()
@@ -129,6 +134,10 @@ impl Engine {
             .env("GUARDBEAT_METRICS__LISTEN", format!("127.0.0.1:{}", self.operations_port));
         if let Some(timeout_ms) = self.options.timeout_ms {
             command.env("MANAGER_HEARTBEAT_TIMEOUT_MS", timeout_ms.to_string());
+        }
+        if let Some(redis) = &self.redis {
+            command.args(["--store", redis.url.with_password()]);
+            command.env("GUARDBEAT_STORE__KEY_PREFIX", &redis.key_prefix);
         }
         command
     }

@@ -8,6 +8,7 @@ mod engine;
 mod probe;
 mod process;
 mod prometheus;
+mod redis;
 mod usage;
 
 pub(crate) use bare::Bare;
@@ -15,6 +16,7 @@ pub(crate) use engine::{Engine, EngineOptions};
 pub(crate) use probe::Probe;
 pub(crate) use process::ServerProcess;
 pub(crate) use prometheus::{Buckets, Scrape};
+pub(crate) use redis::{Expense, Info, Redis, WhichRedis};
 pub(crate) use usage::{cpu_time_of, own_cpu_time, resident_bytes};
 
 /// A port of the loopback interface that nobody listens on at this moment.

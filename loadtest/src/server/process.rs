@@ -58,9 +58,19 @@ impl ServerProcess {
     ) -> anyhow::Result<Duration> {
         let get = request(target, Method::Get, path, None, None);
         let mut link = Link::new(target.clone(), KeepAlive::No);
+        let answers = async || link.exchange_within(POLL_LIMIT, &get).await.is_ok_and(|reply| reply.status == 200);
+        self.until(&format!("GET {target}{path}"), limit, answers).await
+    }
+
+    /// Waits until `answers` says so; `question` is what it asks. Returns the time since it was started.
+    pub(super) async fn until(
+        &mut self,
+        question: &str,
+        limit: Duration,
+        mut answers: impl AsyncFnMut() -> bool,
+    ) -> anyhow::Result<Duration> {
         loop {
-            let reply = link.exchange_within(POLL_LIMIT, &get).await;
-            if reply.is_ok_and(|reply| reply.status == 200) {
+            if answers().await {
                 return Ok(self.spawned.elapsed());
             }
             if let Some(status) = self.child.try_wait()? {
@@ -68,7 +78,7 @@ impl ServerProcess {
             }
             if self.spawned.elapsed() > limit {
                 bail!(
-                    "the {} did not answer GET {target}{path} within {} s:\n{}",
+                    "the {} did not answer {question} within {} s:\n{}",
                     self.name,
                     limit.as_secs(),
                     self.end_of_log()
