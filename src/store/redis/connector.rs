@@ -72,7 +72,7 @@ impl Connector {
     }
 
     fn login(&self) -> RedisConnectionInfo {
-        let mut login = RedisConnectionInfo::default().set_db(self.url.database);
+        let mut login = RedisConnectionInfo::default().set_db(self.url.database).set_skip_set_lib_name();
         if let Some(username) = &self.url.username {
             login = login.set_username(username);
         }
