@@ -14,6 +14,19 @@ LOADTEST := target/release/guardbeat-loadtest
 SERVER := target/release/guardbeat
 RUST_WANTED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
+# $(call install,WHAT,PACKAGE): says that WHAT is missing and installs Debian's PACKAGE.
+define install
+  echo "Missing: $(1)."; \
+  if ! command -v apt-get >/dev/null; then echo "Install it and try again."; exit 1; fi; \
+  if [ "$$(id -u)" -eq 0 ]; then as_root=; else as_root="sudo -n "; fi; \
+  echo "Installing $(2) with apt-get:"; \
+  echo "  $${as_root}apt-get update && $${as_root}apt-get install --yes --no-install-recommends $(2)"; \
+  $${as_root}apt-get update --quiet </dev/null \
+  && $${as_root}env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends $(2) </dev/null \
+  || { echo "That did not work. Install $(2) yourself and try again:"; \
+       echo "  sudo apt-get install $(2)"; exit 1; }
+endef
+
 .PHONY: help setup setup-checks run test build bench-store compare fleet
 .DEFAULT_GOAL := help
 
@@ -50,22 +63,12 @@ setup: ## check what building needs, and install what is missing
 	  echo "Update it with 'rustup update stable', or get it from https://rustup.rs."; \
 	  exit 1; \
 	fi
-	@if ! echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1; then \
-	  if ! command -v apt-get >/dev/null; then \
-	    echo "A C compiler (cc) with its headers is missing. Install one and try again."; \
-	    exit 1; \
-	  fi; \
-	  if [ "$$(id -u)" -eq 0 ]; then as_root=; else as_root="sudo -n "; fi; \
-	  echo "A C compiler (cc) with its headers is missing. Installing build-essential with apt-get:"; \
-	  echo "  $${as_root}apt-get update && $${as_root}apt-get install --yes --no-install-recommends build-essential"; \
-	  $${as_root}apt-get update --quiet </dev/null \
-	  && $${as_root}env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-install-recommends build-essential </dev/null \
-	  || { echo "That did not work. Install build-essential yourself and try again:"; \
-	       echo "  sudo apt-get install build-essential"; exit 1; }; \
-	fi
+	@echo '#include <stdlib.h>' | cc -E -x c - >/dev/null 2>&1 || { \
+	  $(call install,a C compiler (cc) with its headers,build-essential); }
 
-# rustfmt and clippy: a minimal toolchain has neither.
-setup-checks:
+# rustfmt and clippy: a minimal toolchain has neither. Redis: the tests of its store start servers of their own. Debian
+# has the program in redis-tools; the package redis-server adds a service, which would start on port 6379 and stay.
+setup-checks: ## check what the tests need beyond that, and install what is missing
 	@missing=; \
 	$(CARGO) fmt --version >/dev/null 2>&1 || missing="$$missing rustfmt"; \
 	$(CARGO) clippy --version >/dev/null 2>&1 || missing="$$missing clippy"; \
@@ -78,6 +81,8 @@ setup-checks:
 	  echo "  rustup component add$$missing"; \
 	  rustup component add $$missing; \
 	fi
+	@command -v redis-server >/dev/null || command -v redis-check-rdb >/dev/null || { \
+	  $(call install,a Redis server (for the tests; no service is started),redis-tools); }
 
 build: setup ## build the server and the load test, for release
 	$(CARGO) build --release --workspace --locked

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`cli`] | flags, exit codes |
 //! | [`engine`] | the composition root: build, start, drain |
+//! | [`store_tools`] | what an operator does with a store: look into it, copy it to another |
 //! | [`http`] | requests into questions to the engine, answers into the contract's JSON |
 //! | [`actors`] | one actor per agent, its shard, its timer; [`actors::EngineHandle`] is the seam to HTTP |
 //! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
@@ -35,4 +36,5 @@ pub mod metrics;
 pub mod private_file;
 pub mod signals;
 pub mod store;
+pub mod store_tools;
 pub mod tls;

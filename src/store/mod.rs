@@ -132,6 +132,12 @@ impl StoreError {
 
 /// A fleet that can be read.
 pub trait StoreReader: Send + Sync + Debug {
+    /// Version of the layout of what is stored; one that this program does not read cannot be opened. A store that keeps
+    /// nothing has none.
+    fn format(&self) -> &'static str {
+        "none"
+    }
+
     /// Hearing time as it was saved last; none in a new store.
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>>;
 

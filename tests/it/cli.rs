@@ -39,6 +39,7 @@ fn help_and_version_are_told() {
     let help = run(dir.path(), &["--help"], &[]);
     assert_eq!(help.code, Some(0));
     says(&help.stdout, &["--config", "--listen", "--data-dir", "--tls", "--allow-exposed", "check-config"]);
+    says(&help.stdout, &["--store", "embedded:FOLDER", "redis://", "rediss://", "redis-sentinel://", "redis+unix://"]);
     let version = run(dir.path(), &["--version"], &[]);
     assert_eq!((version.code, &*version.stdout), (Some(0), concat!("guardbeat ", env!("CARGO_PKG_VERSION"), "\n")));
 }
@@ -79,6 +80,36 @@ fn a_good_configuration_is_printed_as_it_takes_effect_without_secrets() {
     says(&ended.stdout, &lines);
     assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("a-secret-token"));
     assert!(!dir.path().join("data").exists(), "checking changes nothing");
+}
+
+#[test]
+fn a_redis_is_printed_without_its_password() {
+    let dir = dir();
+    let url = "rediss://guardbeat:hunter2@redis.example/3";
+    let env = [("REDIS_URL", url), ("GUARDBEAT_STORE__MIN_REPLICAS", "1"), ("GUARDBEAT_STORE__CA_FILE", "ca.pem")];
+    let good = run(dir.path(), &["check-config"], &env);
+    assert_eq!(good.code, Some(0), "{}", good.stderr);
+    let lines = [
+        "url = \"rediss://guardbeat:***@redis.example:6379/3\"",
+        "key_prefix = \"guardbeat:\"",
+        "ca_file = \"ca.pem\"",
+        "min_replicas = 1",
+        "timeout_ms = 2000",
+        "connect_timeout_ms = 10000",
+    ];
+    says(&good.stdout, &lines);
+    let scheme = run(dir.path(), &["check-config", "--store", "redi://:hunter2@h"], &[]);
+    assert_eq!(scheme.code, Some(2), "{}", scheme.stdout);
+    says(&scheme.stderr, &["--store", "store.url", "redi:…", "redis://", "embedded:"]);
+    let colon = run(dir.path(), &["check-config", "--store", "redis://hunter2@h"], &[]);
+    assert_eq!(colon.code, Some(2), "{}", colon.stdout);
+    says(&colon.stderr, &["--store", "store.url", "redis://:password@host"]);
+    let useless = run(dir.path(), &["check-config", "--store", "redis://:hunter2@h"], &env[2..]);
+    assert_eq!(useless.code, Some(2), "{}", useless.stdout);
+    says(&useless.stderr, &["store.ca_file", "redis://:***@h:6379/0", "GUARDBEAT_STORE__CA_FILE", "rediss://"]);
+    for ended in [good, scheme, colon, useless] {
+        assert!(!format!("{}{}", ended.stdout, ended.stderr).contains("hunter2"));
+    }
 }
 
 #[test]

@@ -77,22 +77,19 @@ fn a_full_disk_refuses_what_must_be_durable_and_keeps_the_rest_and_room_mends_it
         assert!(n < 200_000, "the disk is not full");
     }
     let refused = format!("host-{n}");
-    let ready = || server.operations().get("/readyz").status;
-    assert_eq!(ready(), 503);
+    assert!(!server.is_ready());
     assert_eq!(client.beat(&beating, r#"{"cpu":77}"#).status, 200, "heartbeats go on");
     let began = Instant::now();
     wait_until(SOON, "some probes have failed", || {
-        assert_eq!(ready(), 503, "not ready before something could be written");
+        assert!(!server.is_ready(), "not ready before something could be written");
         began.elapsed() > Duration::from_millis(2_500)
     });
 
     fs::remove_file(disk.filler()).unwrap();
-    wait_until(SOON, "it is ready again by itself", || ready() == 200);
+    wait_until(SOON, "it is ready again by itself", || server.is_ready());
     assert_eq!(register(&mut client, 1_000_000), 201);
     kept.push("host-1000000".to_owned());
-    wait_until(SOON, "the heartbeats are written", || {
-        server.operations().get("/metrics").text().contains("guardbeat_store_dirty_agents 0")
-    });
+    wait_until(SOON, "the heartbeats are written", || server.metric("guardbeat_store_dirty_agents") == 0.0);
 
     server.kill9();
     let server = server.restart();

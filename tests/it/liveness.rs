@@ -20,13 +20,6 @@ fn status(server: &Server, id: &str) -> String {
     server.client().get(&format!("/api/agents/{id}")).data(200)["status"].as_str().unwrap().to_owned()
 }
 
-/// The value of one line of `/metrics`.
-fn metric(server: &Server, name: &str) -> f64 {
-    let reply = server.operations().get("/metrics");
-    let line = reply.text().lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
 const BECAME_STALE: &str = r#"guardbeat_transitions_total{from="online",to="stale"}"#;
 
 #[test]
@@ -44,9 +37,9 @@ fn an_agent_goes_stale_then_offline_and_comes_back_with_a_heartbeat() {
     let acked = server.anonymous().with_token(&token).beat(&id, "{}").data(200);
     assert_eq!(acked["status"], "online");
     wait_until(SOON, "all three transitions are counted", || {
-        metric(&server, BECAME_STALE) >= 1.0
-            && metric(&server, r#"guardbeat_transitions_total{from="stale",to="offline"}"#) >= 1.0
-            && metric(&server, r#"guardbeat_transitions_total{from="offline",to="online"}"#) == 1.0
+        server.metric(BECAME_STALE) >= 1.0
+            && server.metric(r#"guardbeat_transitions_total{from="stale",to="offline"}"#) >= 1.0
+            && server.metric(r#"guardbeat_transitions_total{from="offline",to="online"}"#) == 1.0
     });
 }
 
@@ -86,7 +79,7 @@ fn agents_that_beat_are_never_stale() {
         let began = Instant::now();
         wait_until(SOON, "several timeouts are over", || began.elapsed() > Duration::from_secs(4));
     });
-    assert_eq!(metric(&server, BECAME_STALE), 0.0);
+    assert_eq!(server.metric(BECAME_STALE), 0.0);
 }
 
 #[test]
@@ -101,9 +94,9 @@ fn a_process_that_was_stopped_for_longer_than_the_timeout_calls_nobody_stale_who
             let continued = Instant::now();
             wait_until(SOON, "the threshold is over again", || continued.elapsed() > Duration::from_secs(2));
         }
-        assert_eq!(metric(&server, BECAME_STALE), 0.0);
+        assert_eq!(server.metric(BECAME_STALE), 0.0);
     });
-    assert!(metric(&server, "guardbeat_deaf_seconds") >= 5.0, "the two stops were noticed");
+    assert!(server.metric("guardbeat_deaf_seconds") >= 5.0, "the two stops were noticed");
 }
 
 #[test]

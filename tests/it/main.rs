@@ -11,5 +11,7 @@ mod hostile;
 mod listing;
 mod liveness;
 mod operations;
+mod redis;
+mod store_tools;
 mod support;
 mod tls;

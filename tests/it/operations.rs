@@ -2,19 +2,13 @@
 
 use serde_json::json;
 
-use crate::support::{Client, Launch, SOON, Server, wait_until};
+use crate::support::{Client, Launch, SOON, Server, expect::metric, wait_until};
 
 fn metrics(server: &Server) -> String {
     let reply = server.operations().get("/metrics");
     assert_eq!(reply.status, 200);
     assert!(reply.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{reply:?}");
     reply.text().to_owned()
-}
-
-/// The value of one series.
-fn value(text: &str, series: &str) -> Option<f64> {
-    let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
-    line.rsplit(' ').next()?.parse().ok()
 }
 
 fn populate(client: &mut Client) -> Vec<(String, String)> {
@@ -71,14 +65,14 @@ fn the_metrics_tell_of_the_fleet_and_of_what_was_done() {
         ("guardbeat_heartbeat_latency_seconds_count", 7.0),
         (r#"guardbeat_heartbeat_latency_seconds_bucket{le="+Inf"}"#, 7.0),
     ] {
-        assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+        assert_eq!(metric(&text, series), Some(expected), "{series}\n{text}");
     }
     let build = format!(r#"guardbeat_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"));
-    assert_eq!(value(&text, &build), Some(1.0));
+    assert_eq!(metric(&text, &build), Some(1.0));
     for series in ["process_cpu_seconds_total", "process_resident_memory_bytes", "guardbeat_uptime_seconds"] {
-        assert!(value(&text, series).is_some(), "{series}\n{text}");
+        assert!(metric(&text, series).is_some(), "{series}\n{text}");
     }
-    assert!(value(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6));
+    assert!(metric(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6));
     for series in ["guardbeat_store_dirty_agents", "guardbeat_detection_lag_seconds", "guardbeat_store_flush_seconds"] {
         assert!(text.contains(&format!("# HELP {series} ")), "{series}\n{text}");
         assert!(text.contains(&format!("# TYPE {series} ")), "{series}\n{text}");
@@ -99,21 +93,21 @@ fn transitions_and_their_detection_are_counted() {
     let mut client = server.client();
     let (id, _) = client.enrol("h");
     let transitions = |from: &str, to: &str| {
-        value(&metrics(&server), &format!(r#"guardbeat_transitions_total{{from="{from}",to="{to}"}}"#)).unwrap_or(0.0)
+        metric(&metrics(&server), &format!(r#"guardbeat_transitions_total{{from="{from}",to="{to}"}}"#)).unwrap_or(0.0)
     };
     wait_until(SOON, "online to stale to offline", || {
         transitions("online", "stale") == 1.0 && transitions("stale", "offline") == 1.0
     });
     let text = metrics(&server);
-    assert_eq!(value(&text, r#"guardbeat_agents{status="offline"}"#), Some(1.0));
-    assert_eq!(value(&text, r#"guardbeat_agents{status="online"}"#), Some(0.0));
-    assert!(value(&text, "guardbeat_detection_lag_seconds_count").is_some_and(|count| count >= 1.0), "{text}");
+    assert_eq!(metric(&text, r#"guardbeat_agents{status="offline"}"#), Some(1.0));
+    assert_eq!(metric(&text, r#"guardbeat_agents{status="online"}"#), Some(0.0));
+    assert!(metric(&text, "guardbeat_detection_lag_seconds_count").is_some_and(|count| count >= 1.0), "{text}");
     client.beat(&id, "{}").data(200);
     assert_eq!(transitions("offline", "online"), 1.0);
     wait_until(SOON, "a flush", || {
         let text = metrics(&server);
-        value(&text, "guardbeat_store_flush_seconds_count").is_some_and(|flushes| flushes >= 1.0)
-            && value(&text, "guardbeat_store_dirty_agents") == Some(0.0)
+        metric(&text, "guardbeat_store_flush_seconds_count").is_some_and(|flushes| flushes >= 1.0)
+            && metric(&text, "guardbeat_store_dirty_agents") == Some(0.0)
     });
 }
 
@@ -135,10 +129,10 @@ fn labels_that_clients_choose_are_bounded() {
         assert_eq!(series.len(), 21, "{series:#?}");
         for n in 0..5 {
             let top = format!(r#"guardbeat_agents_by_{name}{{{name}="{label}-{n}"}}"#);
-            assert_eq!(value(&text, &top), Some(2.0), "{top}");
+            assert_eq!(metric(&text, &top), Some(2.0), "{top}");
         }
         let other = format!(r#"guardbeat_agents_by_{name}{{{name}="other"}}"#);
-        assert_eq!(value(&text, &other), Some(30.0), "{other}");
+        assert_eq!(metric(&text, &other), Some(30.0), "{other}");
     }
 }
 
@@ -148,7 +142,7 @@ fn the_main_listener_serves_metrics_to_the_administrator_alone() {
     let (_, token) = server.client().enrol("h");
     let reply = server.client().get("/metrics");
     assert_eq!(reply.status, 200);
-    assert_eq!(value(reply.text(), r#"guardbeat_agents{status="online"}"#), Some(1.0));
+    assert_eq!(metric(reply.text(), r#"guardbeat_agents{status="online"}"#), Some(1.0));
     let refused = server.anonymous().get("/metrics");
     assert_eq!(refused.error(401), "Unauthorized");
     assert_eq!(refused.header("www-authenticate"), Some("Bearer"));

@@ -16,6 +16,7 @@ use std::{
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -78,7 +79,7 @@ impl RedisLaunch {
         loop {
             let port = free_port();
             if let Some(child) = self.spawn(dir.path(), port) {
-                let server = RedisServer { port, child: Some(child), launch: self, dir };
+                let server = RedisServer { port, child: Mutex::new(Some(child)), launch: self, dir };
                 server.wait_until_ready();
                 return server;
             }
@@ -138,7 +139,8 @@ pub fn free_port() -> u16 {
 /// A server that runs, or that was stopped and can be started again on the same port with what it has on disk.
 pub struct RedisServer {
     port: u16,
-    child: Option<Child>,
+    /// None while it is stopped.
+    child: Mutex<Option<Child>>,
     launch: RedisLaunch,
     dir: TempDir,
 }
@@ -184,54 +186,62 @@ impl RedisServer {
         fs::read_to_string(self.dir.path().join("redis.log")).unwrap_or_default()
     }
 
-    fn pid(&self) -> Pid {
-        let child = self.child.as_ref().expect("the server runs");
-        Pid::from_raw(child.id().try_into().unwrap())
+    fn signal(&self, signal: Signal) {
+        let child = self.child.lock().unwrap();
+        let pid = child.as_ref().expect("the server runs").id();
+        kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
     }
 
     /// `kill -9`.
-    pub fn kill9(&mut self) {
-        self.end(Signal::SIGKILL);
+    pub fn kill9(&self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_for_end();
     }
 
     /// SIGTERM, and waits for its end.
-    pub fn terminate(&mut self) {
-        self.end(Signal::SIGTERM);
+    pub fn terminate(&self) {
+        self.signal(Signal::SIGTERM);
+        self.wait_for_end();
     }
 
-    fn end(&mut self, signal: Signal) {
-        kill(self.pid(), signal).unwrap();
-        self.child.take().expect("the server runs").wait().unwrap();
+    fn wait_for_end(&self) {
+        let mut ended = self.child.lock().unwrap().take().expect("the server runs");
+        ended.wait().unwrap();
     }
 
     /// SIGSTOP: connections stay open and nothing is answered.
     pub fn freeze(&self) {
-        kill(self.pid(), Signal::SIGSTOP).unwrap();
+        self.signal(Signal::SIGSTOP);
     }
 
     /// SIGCONT.
     pub fn thaw(&self) {
-        kill(self.pid(), Signal::SIGCONT).unwrap();
+        self.signal(Signal::SIGCONT);
     }
 
     /// Starts it again on the same port and folder, and waits until it is ready.
-    pub fn start_again(&mut self) {
+    pub fn start_again(&self) {
         self.start_loading();
         self.wait_until_ready();
     }
 
     /// Starts it again, and returns while it may still be loading its data.
-    pub fn start_loading(&mut self) {
-        assert!(self.child.is_none(), "the server runs");
+    pub fn start_loading(&self) {
+        let mut child = self.child.lock().unwrap();
+        assert!(child.is_none(), "the server runs");
         wait("its old port", || {
-            self.child = self.launch.spawn(self.dir.path(), self.port);
-            self.child.is_some()
+            *child = self.launch.spawn(self.dir.path(), self.port);
+            child.is_some()
         });
     }
 
     /// Waits until it answers PING with PONG.
     pub fn wait_until_ready(&self) {
-        wait("redis-server is ready", || self.try_command(&["PING"]).is_ok());
+        wait("redis-server is ready", || {
+            let ended = self.child.lock().unwrap().as_mut().expect("the server runs").try_wait().unwrap();
+            assert!(ended.is_none(), "redis-server ended ({ended:?}):\n{}", self.log());
+            self.try_command(&["PING"]).is_ok()
+        });
     }
 
     /// Sends a command and panics if it fails.
@@ -297,7 +307,8 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(child) = child {
             // It may have ended already.
             let _ = child.kill();
             let _ = child.wait();

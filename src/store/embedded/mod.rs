@@ -69,6 +69,10 @@ where
 }
 
 impl StoreReader for EmbeddedStore {
+    fn format(&self) -> &'static str {
+        registry::FORMAT
+    }
+
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
         blocking(&self.heartbeats, HeartbeatLog::clock)
     }

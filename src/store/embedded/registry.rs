@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Version of the embedded store's layout.
-const FORMAT: &str = "2";
+pub(super) const FORMAT: &str = "2";
 
 /// More than any registration takes.
 const PROBE_BYTES: usize = 64 * 1024;

@@ -142,6 +142,10 @@ impl RedisStore {
 }
 
 impl StoreReader for RedisStore {
+    fn format(&self) -> &'static str {
+        session::FORMAT
+    }
+
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
         async move {
             let session = self.link.session()?;
@@ -231,6 +235,10 @@ impl RedisReader {
 }
 
 impl StoreReader for RedisReader {
+    fn format(&self) -> &'static str {
+        session::FORMAT
+    }
+
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
         clock(&self.identity.keys, self.connection.clone()).boxed()
     }

@@ -15,7 +15,7 @@ use super::{
 use crate::{fleet::AgentId, limits::FLUSH_BATCH_MAX, store::StoreError};
 
 /// Version of the layout in Redis.
-const FORMAT: &str = "1";
+pub(super) const FORMAT: &str = "1";
 
 /// Writes that Redis has confirmed, by kind. Redis counts them with the writes themselves: a lower count there tells that
 /// it has lost some.

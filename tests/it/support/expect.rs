@@ -27,6 +27,12 @@ pub fn is_time(text: &Value) -> bool {
     })
 }
 
+/// The value of one series in the text of `/metrics`.
+pub fn metric(text: &str, series: &str) -> Option<f64> {
+    let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
 /// A field of a request: what it takes and what it refuses.
 pub struct FieldRule {
     pub name: &'static str,

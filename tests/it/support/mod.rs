@@ -2,7 +2,11 @@
 
 pub mod client;
 pub mod expect;
+pub mod proxy;
+#[path = "../../support/redis.rs"]
+pub mod redis;
 pub mod server;
+pub mod trouble;
 
 use std::{
     thread,

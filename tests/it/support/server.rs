@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::{
     SOON,
     client::{Client, Trust},
+    expect::metric,
     wait_until,
 };
 
@@ -98,19 +99,22 @@ pub fn run(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
     let mut command = daemon();
     command.current_dir(dir).args(args).envs(env.iter().copied()).stdin(Stdio::null());
     command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
-    let mut running = KilledOnDrop(command.spawn().unwrap());
+    let mut running = KilledOnDrop { child: command.spawn().unwrap(), log: stderr.clone() };
     let code = running.wait("the process to end").code();
     let read = |path: PathBuf| fs::read_to_string(path).unwrap();
     Ended { code, stdout: read(stdout), stderr: read(stderr) }
 }
 
-struct KilledOnDrop(Child);
+struct KilledOnDrop {
+    child: Child,
+    log: PathBuf,
+}
 
 impl KilledOnDrop {
     fn wait(&mut self, what: &str) -> ExitStatus {
         let mut status = None;
         wait_until(SOON, what, || {
-            status = self.0.try_wait().unwrap();
+            status = self.child.try_wait().unwrap();
             status.is_some()
         });
         status.expect("it has ended")
@@ -120,8 +124,11 @@ impl KilledOnDrop {
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("What the daemon said:\n{}", fs::read_to_string(&self.log).unwrap_or_default());
+        }
     }
 }
 
@@ -138,8 +145,8 @@ pub struct Server {
 
 impl Server {
     fn start(launch: Launch, dir: TempDir) -> Self {
-        let mut child = KilledOnDrop(launch.spawn(dir.path()));
-        let (api, operations) = addresses(&mut child.0, dir.path());
+        let mut child = KilledOnDrop { child: launch.spawn(dir.path()), log: dir.path().join("stderr.log") };
+        let (api, operations) = addresses(&mut child.child, dir.path());
         let configured = launch.env.iter().find(|(name, _)| name == "MANAGER_AUTH_TOKEN");
         let token = match configured {
             Some((_, token)) => token.clone(),
@@ -173,17 +180,28 @@ impl Server {
         Client::new(self.operations, None)
     }
 
+    /// The value of one series of its metrics.
+    pub fn metric(&self, series: &str) -> f64 {
+        let reply = self.operations().get("/metrics");
+        metric(reply.text(), series).unwrap_or_else(|| panic!("no {series} in {}", reply.text()))
+    }
+
+    /// Whether it says that it can do its work.
+    pub fn is_ready(&self) -> bool {
+        self.operations().get("/readyz").status == 200
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.0.id().try_into().unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.child.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     pub fn kill9(&mut self) {
-        self.child.0.kill().unwrap();
-        self.child.0.wait().unwrap();
+        self.child.child.kill().unwrap();
+        self.child.child.wait().unwrap();
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.child.0.try_wait().unwrap().is_none()
+        self.child.child.try_wait().unwrap().is_none()
     }
 
     pub fn wait_for_end(&mut self) -> ExitStatus {

@@ -1,11 +1,21 @@
 //! The command line.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, time::Duration};
+mod store;
+
+use std::{
+    future::Future,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::fmt::MakeWriter;
 
+use self::store::StoreCommand;
 use crate::{
-    config::{Config, LogFormat},
+    config::{Config, ConfigErrors, LogConfig, LogFormat},
     engine,
 };
 
@@ -25,6 +35,9 @@ enum Command {
     Serve(Settings),
     /// Check the configuration, print it as it takes effect, and exit.
     CheckConfig(Settings),
+    /// Look into the store, or copy the fleet to another one.
+    #[command(subcommand)]
+    Store(StoreCommand),
 }
 
 /// Flags that stand over the environment and the configuration file.
@@ -72,6 +85,7 @@ impl Cli {
             None => serve(&self.serve),
             Some(Command::Serve(settings)) => serve(&settings),
             Some(Command::CheckConfig(settings)) => check_config(&settings),
+            Some(Command::Store(command)) => command.run(),
         }
         .into()
     }
@@ -91,14 +105,24 @@ impl Settings {
         .into_iter()
         .flatten()
         .collect();
-        // Lossy, so that a variable that is not UTF-8 is refused by its rule rather than passed over.
-        let env = std::env::vars_os();
-        let env = env.map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
-        Config::load(self.config.as_deref(), env, &flags).map_err(|errors| {
-            eprintln!("The configuration is not right:\n{errors}");
-            Exit::WrongConfig
-        })
+        load_config(self.config.as_deref(), &flags).map_err(|errors| refuse(&errors))
     }
+}
+
+/// A setting that a flag makes: key, value, name of the flag.
+type Flag = (&'static str, String, &'static str);
+
+/// The settings of the file, the environment and these flags.
+fn load_config(file: Option<&Path>, flags: &[Flag]) -> Result<Config, ConfigErrors> {
+    // Lossy, so that a variable that is not UTF-8 is refused by its rule rather than passed over.
+    let env = std::env::vars_os();
+    let env = env.map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    Config::load(file, env, flags)
+}
+
+fn refuse(errors: &dyn std::fmt::Display) -> Exit {
+    eprintln!("The configuration is not right:\n{errors}");
+    Exit::WrongConfig
 }
 
 fn check_config(settings: &Settings) -> Exit {
@@ -116,37 +140,41 @@ fn serve(settings: &Settings) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    start_log(&config);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("The server cannot start: {error}");
-            return Exit::Failed;
-        }
-    };
+    start_log(&config.log, std::io::stderr);
     // The main thread starts, ends and commits; the fleet lives on the worker threads.
-    let ended = tokio::task::LocalSet::new().block_on(&runtime, engine::serve(config));
-    // A disk that does not answer must not keep the process.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    let ended = run_here("The server cannot start", async {
+        tokio::task::LocalSet::new().run_until(engine::serve(config)).await
+    });
     match ended {
-        Ok(()) => Exit::Good,
-        Err(error) => {
+        Ok(Ok(())) => Exit::Good,
+        Ok(Err(error)) => {
             eprintln!("The server ended: {error}");
             Exit::Failed
         }
+        Err(exit) => exit,
     }
 }
 
-fn start_log(config: &Config) {
+/// Runs to its end what needs no thread of its own.
+fn run_here<T>(otherwise: &str, work: impl Future<Output = T>) -> Result<T, Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        eprintln!("{otherwise}: {error}");
+        Exit::Failed
+    })?;
+    let done = runtime.block_on(work);
+    // A disk that does not answer must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(done)
+}
+
+fn start_log(config: &LogConfig, out: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     // The framework's own chatter is of interest only to who asks for it; and what it says of malformed requests would
     // let any stranger fill the log.
-    let directives = format!("actix_server=warn,actix_http=off,{}", config.log.level);
+    let directives = format!("actix_server=warn,actix_http=off,{}", config.level);
     let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(directives);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match config.log.format {
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(out).with_ansi(std::io::stderr().is_terminal());
+    match config.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }

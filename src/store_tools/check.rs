@@ -1,0 +1,146 @@
+//! Looking into a store.
+
+use std::{fmt, time::Duration};
+
+use indicatif::HumanCount;
+
+use super::{
+    Place, ToolError,
+    progress::{Progress, Screen},
+    reading::{Stopped, read},
+    tally::Tally,
+};
+use crate::fleet::{Heard, Timestamp};
+
+/// What is in a store. Shown as a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Where it is.
+    pub place: String,
+    /// Version of its layout.
+    pub format: &'static str,
+    /// Agents.
+    pub agents: u64,
+    /// Agents of which there is a heartbeat since they registered.
+    pub heard: u64,
+    /// Agents of which there is a heartbeat, but no registration.
+    pub orphans: u64,
+    /// Records that cannot be read; each has been reported.
+    pub corrupt: u64,
+    /// When the newest heartbeat was heard.
+    pub newest: Option<Timestamp>,
+    /// Hearing time as it was saved last.
+    pub clock: Option<Heard>,
+}
+
+/// Reads the whole store.
+///
+/// # Errors
+/// It is not there, in use, or cannot be reached.
+pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> {
+    let store = place.open_to_read().await?;
+    let progress = Progress::counting(screen, "reading");
+    let mut tally = Tally::default();
+    let loaded = read(&*store, async |chunk| {
+        tally.count(&chunk);
+        progress.reached(tally.content().agents, tally.content().heard);
+        Ok::<_, ToolError>(())
+    })
+    .await
+    .map_err(|stopped| match stopped {
+        Stopped::Store(error) => place.failed(error),
+        Stopped::Reader(error) => error,
+    })?;
+    Ok(Report {
+        place: place.to_string(),
+        format: store.format(),
+        agents: tally.content().agents,
+        heard: tally.content().heard,
+        orphans: loaded.orphans + tally.orphans(),
+        corrupt: loaded.corrupt,
+        newest: tally.newest(),
+        clock: store.clock().await.map_err(|error| place.failed(error))?,
+    })
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |name: &str, value: &dyn fmt::Display, note: &str| writeln!(f, "{name:<16} {value}{note}");
+        line("store", &self.place, "")?;
+        line("format", &self.format, "")?;
+        line("agents", &HumanCount(self.agents), "")?;
+        line("last heartbeats", &HumanCount(self.heard), "")?;
+        line(
+            "never heard",
+            &HumanCount(self.agents - self.heard),
+            " (agents without a heartbeat since they registered)",
+        )?;
+        line(
+            "orphans",
+            &HumanCount(self.orphans),
+            " (agents with a heartbeat but no registration; servers pass them over)",
+        )?;
+        line("corrupt records", &HumanCount(self.corrupt), "")?;
+        match self.newest {
+            Some(newest) => line("last saved", &newest, " (the newest heartbeat)")?,
+            None => line("last saved", &"never", " (no heartbeat)")?,
+        }
+        match self.clock {
+            Some(clock) => line("clock", &Span(clock.since(Heard::default())), " (time in which servers could hear)"),
+            None => line("clock", &"not saved yet", ""),
+        }
+    }
+}
+
+/// A span for people: `3 d 4 h 5 min 6 s`.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let parts =
+            [(seconds / 86_400, "d"), (seconds / 3_600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+        let first = parts.iter().position(|(number, _)| *number > 0).unwrap_or(parts.len() - 1);
+        let parts: Vec<_> = parts[first..].iter().map(|(number, unit)| format!("{number} {unit}")).collect();
+        f.write_str(&parts.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_a_table() {
+        let report = Report {
+            place: "embedded:/data/store".into(),
+            format: "2",
+            agents: 10_000,
+            heard: 9_998,
+            orphans: 1,
+            corrupt: 0,
+            newest: Some(Timestamp::from_millis(1_772_885_100_000)),
+            clock: Some(Heard::from_micros(93_784_000_000)),
+        };
+        let expected = "\
+store            embedded:/data/store
+format           2
+agents           10,000
+last heartbeats  9,998
+never heard      2 (agents without a heartbeat since they registered)
+orphans          1 (agents with a heartbeat but no registration; servers pass them over)
+corrupt records  0
+last saved       2026-03-07T12:05:00.000Z (the newest heartbeat)
+clock            1 d 2 h 3 min 4 s (time in which servers could hear)
+";
+        assert_eq!(report.to_string(), expected);
+        let new = Report { newest: None, clock: None, ..report }.to_string();
+        assert!(new.ends_with("last saved       never (no heartbeat)\nclock            not saved yet\n"), "{new}");
+    }
+
+    #[test]
+    fn a_span_begins_with_its_largest_unit() {
+        let shown = |seconds| Span(Duration::from_secs(seconds)).to_string();
+        assert_eq!((shown(0), shown(59), shown(3_600)), ("0 s".into(), "59 s".into(), "1 h 0 min 0 s".into()));
+    }
+}

@@ -1,0 +1,259 @@
+//! Copying a fleet from one store to another.
+//!
+//! Agents go before their heartbeats, and hearing time goes last, when everything else has been read back: a server that
+//! is started on half a copy by mistake then takes agents for alive for too long, and never one for silent that is not.
+
+#[cfg(test)]
+mod tests;
+
+use std::{cell::Cell, fmt, time::Duration};
+
+use super::{
+    Place, ToolError, counted,
+    place::Owned,
+    progress::{Progress, Screen},
+    reading::{Stopped, read},
+    tally::{Content, Tally},
+};
+use crate::{
+    fleet::{Heard, LastHeartbeat, Registration},
+    limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX},
+    signals::Signals,
+    store::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError},
+};
+
+/// How long to wait for the stores to be given up.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// What to copy, and where to.
+#[derive(Debug)]
+pub struct CopyOrder {
+    /// The source.
+    pub from: Place,
+    /// The target.
+    pub to: Place,
+    /// Whether the target may have agents already.
+    pub merge: bool,
+}
+
+/// What was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Agents.
+    pub agents: u64,
+    /// Agents that have been heard since they registered, with their last heartbeat.
+    pub heard: u64,
+    /// Records of the source that cannot be read, and were left out; each has been reported.
+    pub corrupt: u64,
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "copied {}, {}", counted(self.agents, "agent"), counted(self.heard, "last heartbeat"))
+    }
+}
+
+/// Copies the fleet, reads it back, and compares. Ends with an error at SIGTERM or SIGINT.
+///
+/// # Errors
+/// All that stands in the way, most of it before anything is written; after that, [`ToolError::Incomplete`].
+pub async fn copy(order: &CopyOrder, screen: &Screen) -> Result<Copied, ToolError> {
+    let CopyOrder { from, to, merge } = order;
+    if from.is(to) {
+        return Err(ToolError::Same(from.to_string()));
+    }
+    let mut signals = Signals::listen()?;
+    let open = async {
+        let source = from.open(false).await?;
+        Ok::<_, ToolError>((source, to.open(true).await?))
+    };
+    let (source, target) = tokio::select! {
+        opened = open => opened?,
+        () = signals.next() => return Err(ToolError::Interrupted),
+    };
+    let transfer = Transfer { order, source: &source, target: &target, screen, has_begun: Cell::new(false) };
+    let outcome = tokio::select! {
+        outcome = transfer.run(*merge) => outcome,
+        () = signals.next() => Err(ToolError::Interrupted),
+    };
+    let has_begun = transfer.has_begun.get();
+    // A Redis that does not answer gives the fleet up by itself, once this process is gone.
+    let close = async { tokio::join!(target.store.close(), source.store.close()) };
+    let _ = tokio::time::timeout(CLOSE_MAX, close).await;
+    outcome.map_err(|cause| match has_begun {
+        true => ToolError::Incomplete { cause: cause.into(), place: to.to_string(), remedy: to.how_to_empty() },
+        false => cause,
+    })
+}
+
+/// A copy under way.
+struct Transfer<'a> {
+    order: &'a CopyOrder,
+    source: &'a Owned,
+    target: &'a Owned,
+    screen: &'a Screen,
+    /// Whether anything may have been written.
+    has_begun: Cell<bool>,
+}
+
+impl Transfer<'_> {
+    async fn run(&self, merge: bool) -> Result<Copied, ToolError> {
+        let is_empty = self.look_into_target(merge).await?;
+        let from = self.source.reader.clock().await.map_err(|error| self.order.from.failed(error))?;
+        let known = self.target.reader.clock().await.map_err(|error| self.order.to.failed(error))?;
+        // A clock that is there goes on: agents may be there whose silence counts by it.
+        let clock = known.or(from.filter(|_| is_empty)).unwrap_or_default();
+        let (tally, loaded) = self.write(Shift::between(from.unwrap_or_default(), clock)).await?;
+        let Content { agents, heard, .. } = tally.content();
+        self.verify(tally, is_empty).await?;
+        let batch = HeartbeatBatch { heartbeats: Vec::new(), clock: Some(clock) };
+        self.target.store.save(&batch).await.map_err(|error| self.order.to.failed(error))?;
+        Ok(Copied { agents, heard, corrupt: loaded.corrupt })
+    }
+
+    /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty.
+    async fn look_into_target(&self, merge: bool) -> Result<bool, ToolError> {
+        let place = &self.order.to;
+        let progress = Progress::counting(self.screen, "looking into the target");
+        let mut agents = 0;
+        let loaded = read(&*self.target.reader, async |chunk| {
+            if let Chunk::Registrations(registrations) = chunk {
+                agents += registrations.len() as u64;
+                progress.reached(agents, 0);
+            }
+            Ok(())
+        })
+        .await
+        .map_err(|stopped| told(stopped, place))?;
+        let content = match (agents, loaded.corrupt) {
+            (0, 0) => return Ok(true),
+            (agents, 0) => counted(agents, "agent"),
+            (agents, corrupt) => {
+                format!("{} and {} that cannot be read", counted(agents, "agent"), counted(corrupt, "record"))
+            }
+        };
+        if merge { Ok(false) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
+    }
+
+    /// Writes everything but the clock.
+    async fn write(&self, shift: Shift) -> Result<(Tally, Loaded), ToolError> {
+        let progress = Progress::counting(self.screen, "copying");
+        let mut tally = Tally::default();
+        let mut batches = Batches::new(&*self.target.store);
+        self.has_begun.set(true);
+        let loaded = read(&*self.source.reader, async |chunk| {
+            match chunk {
+                Chunk::Registrations(registrations) => {
+                    for registration in registrations {
+                        let registration = Registration { heard_at: shift.of(registration.heard_at), ..registration };
+                        tally.register(&registration);
+                        batches.register(registration).await?;
+                    }
+                }
+                Chunk::Heartbeats(heartbeats) => {
+                    for last in heartbeats {
+                        let last = LastHeartbeat { heard: shift.of(last.heard), ..last };
+                        if tally.hear(&last) {
+                            batches.hear(last).await?;
+                        }
+                    }
+                }
+            }
+            progress.reached(tally.content().agents, tally.content().heard);
+            Ok(())
+        })
+        .await
+        .map_err(|stopped| match stopped {
+            Stopped::Store(error) => self.order.from.failed(error),
+            Stopped::Reader(error) => self.order.to.failed(error),
+        })?;
+        batches.finish().await.map_err(|error| self.order.to.failed(error))?;
+        Ok((tally, loaded))
+    }
+
+    /// Reads the target back and compares. What was in it before, and was not replaced, is passed over.
+    async fn verify(&self, written: Tally, was_empty: bool) -> Result<(), ToolError> {
+        let place = &self.order.to;
+        let expected = written.content();
+        let mut found = if was_empty { Tally::default() } else { Tally::among(written) };
+        let progress = Progress::towards(self.screen, "reading the copy back", expected.agents, expected.heard);
+        read(&*self.target.reader, async |chunk| {
+            found.count(&chunk);
+            progress.reached(found.content().agents, found.content().heard);
+            Ok(())
+        })
+        .await
+        .map_err(|stopped| told(stopped, place))?;
+        let found = found.content();
+        if found == expected {
+            return Ok(());
+        }
+        let shown = |content: Content| {
+            let Content { agents, heard, digest } = content;
+            let (agents, heard) = (counted(agents, "agent"), counted(heard, "last heartbeat"));
+            format!("{agents} and {heard} with the digest {digest:016x}")
+        };
+        Err(ToolError::Differs { place: place.to_string(), expected: shown(expected), found: shown(found) })
+    }
+}
+
+fn told(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
+    match stopped {
+        Stopped::Store(error) | Stopped::Reader(error) => place.failed(error),
+    }
+}
+
+/// From the hearing time of one store to that of another: how long an agent has been silent stays the same.
+#[derive(Clone, Copy, Debug)]
+struct Shift {
+    micros: i64,
+}
+
+impl Shift {
+    fn between(from: Heard, to: Heard) -> Self {
+        Self { micros: to.as_micros().saturating_sub(from.as_micros()) }
+    }
+
+    fn of(self, moment: Heard) -> Heard {
+        Heard::from_micros(moment.as_micros().saturating_add(self.micros))
+    }
+}
+
+/// Hands a fleet to a store in batches of the size a server uses.
+struct Batches<'a> {
+    store: &'a dyn Store,
+    changes: Vec<Change>,
+    heartbeats: HeartbeatBatch,
+}
+
+impl<'a> Batches<'a> {
+    fn new(store: &'a dyn Store) -> Self {
+        Self { store, changes: Vec::new(), heartbeats: HeartbeatBatch::default() }
+    }
+
+    async fn register(&mut self, registration: Registration) -> Result<(), StoreError> {
+        self.changes.push(Change::Register(Box::new(registration)));
+        if self.changes.len() == COMMIT_BATCH_MAX { self.commit().await } else { Ok(()) }
+    }
+
+    /// The agent must have been registered before.
+    async fn hear(&mut self, last: LastHeartbeat) -> Result<(), StoreError> {
+        self.heartbeats.heartbeats.push(last);
+        if self.heartbeats.heartbeats.len() == FLUSH_BATCH_MAX { self.finish().await } else { Ok(()) }
+    }
+
+    /// Writes what is left: first the registrations that the heartbeats belong to.
+    async fn finish(&mut self) -> Result<(), StoreError> {
+        self.commit().await?;
+        if !self.heartbeats.heartbeats.is_empty() {
+            self.store.save(&self.heartbeats).await?;
+            self.heartbeats.heartbeats.clear();
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), StoreError> {
+        let changes = std::mem::take(&mut self.changes);
+        if changes.is_empty() { Ok(()) } else { self.store.commit(changes).await }
+    }
+}

@@ -1,0 +1,166 @@
+//! Copies between stores in memory.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    config::Config,
+    fleet::{AgentId, Timestamp},
+    store::{MemoryStore, StoreReader},
+    store_tools::samples::{heartbeat, registration},
+};
+
+const MICROS: fn(i64) -> Heard = Heard::from_micros;
+
+fn owned<S: Store + 'static>(store: &Arc<S>) -> Owned {
+    Owned { store: store.clone(), reader: store.clone() }
+}
+
+async fn transfer<T: Store + 'static>(from: &Arc<dyn Store>, to: &Arc<T>, merge: bool) -> Result<Copied, ToolError> {
+    let place = |url: &str| Place::new(url.parse().unwrap(), Config::default().store, Path::new("data")).unwrap();
+    let order = CopyOrder { from: place("embedded:from"), to: place("embedded:to"), merge };
+    let (source, target) = (Owned { store: from.clone(), reader: from.clone() }, owned(to));
+    let screen = Screen::default();
+    Transfer { order: &order, source: &source, target: &target, screen: &screen, has_begun: Cell::new(false) }
+        .run(merge)
+        .await
+}
+
+async fn fill(store: &dyn Store, agents: &[Registration], heartbeats: &[LastHeartbeat], clock: Option<Heard>) {
+    store.commit(agents.iter().cloned().map(|agent| Change::Register(Box::new(agent))).collect()).await.unwrap();
+    store.save(&HeartbeatBatch { heartbeats: heartbeats.to_vec(), clock }).await.unwrap();
+}
+
+/// All that is in a store, in the order of ids.
+async fn contents(store: &dyn StoreReader) -> (Vec<Registration>, Vec<LastHeartbeat>, Option<Heard>) {
+    let (mut agents, mut heartbeats) = (Vec::new(), Vec::new());
+    let whole = read(store, async |chunk| {
+        match chunk {
+            Chunk::Registrations(more) => agents.extend(more),
+            Chunk::Heartbeats(more) => heartbeats.extend(more),
+        }
+        Ok::<_, StoreError>(())
+    });
+    whole.await.unwrap();
+    (agents, heartbeats, store.clock().await.unwrap())
+}
+
+async fn source(agents: &[Registration], heartbeats: &[LastHeartbeat], clock: Option<Heard>) -> Arc<dyn Store> {
+    let store = Arc::new(MemoryStore::default());
+    fill(&*store, agents, heartbeats, clock).await;
+    store
+}
+
+#[tokio::test]
+async fn a_copy_has_everything_and_the_clock() {
+    let agents: Vec<_> = (0..COMMIT_BATCH_MAX as u64 * 2 + 3).map(registration).collect();
+    let beats: Vec<_> = (0..FLUSH_BATCH_MAX as u64 + 1).map(|id| heartbeat(id, 5)).collect();
+    let from = source(&agents, &beats, Some(MICROS(9))).await;
+    let to = Arc::<MemoryStore>::default();
+    let copied = transfer(&from, &to, false).await.unwrap();
+    assert_eq!(contents(&*to).await, (agents.clone(), beats.clone(), Some(MICROS(9))));
+    assert_eq!((copied.agents, copied.heard), (agents.len() as u64, beats.len() as u64));
+    // A second time it is not empty.
+    let refused = transfer(&from, &to, false).await.unwrap_err().to_string();
+    assert!(refused.contains("has 8,195 agents; copy into an empty store, or say --merge"), "{refused}");
+    assert_eq!(transfer(&from, &to, true).await.unwrap(), copied);
+    assert_eq!(contents(&*to).await, (agents, beats, Some(MICROS(9))));
+}
+
+#[tokio::test]
+async fn heartbeats_that_belong_to_nobody_are_left_behind() {
+    let earlier = LastHeartbeat { registration: Timestamp::from_millis(0), ..heartbeat(2, 5) };
+    let from = source(&[registration(1), registration(2)], &[heartbeat(1, 5), earlier, heartbeat(3, 5)], None).await;
+    let to = Arc::<MemoryStore>::default();
+    let copied = transfer(&from, &to, false).await.unwrap();
+    assert_eq!((copied.agents, copied.heard), (2, 1));
+    assert_eq!(contents(&*to).await.1, [heartbeat(1, 5)]);
+}
+
+#[tokio::test]
+async fn agents_that_are_added_have_been_silent_for_as_long_as_before() {
+    let from = source(&[registration(1), registration(2)], &[heartbeat(1, 90)], Some(MICROS(100))).await;
+    let to = Arc::<MemoryStore>::default();
+    let replaced = Registration { hostname: "replaced".into(), ..registration(2) };
+    fill(&*to, &[replaced, registration(3)], &[heartbeat(2, 6_900), heartbeat(3, 6_990)], Some(MICROS(7_000))).await;
+    let copied = transfer(&from, &to, true).await.unwrap();
+    assert_eq!((copied.agents, copied.heard), (2, 1));
+    let (agents, heartbeats, clock) = contents(&*to).await;
+    let moved = |id| Registration { heard_at: MICROS(6_901), ..registration(id) };
+    assert_eq!(agents, [moved(1), moved(2), registration(3)]);
+    let first = LastHeartbeat { heard: MICROS(6_990), ..heartbeat(1, 90) };
+    assert_eq!(heartbeats, [first, heartbeat(2, 6_900), heartbeat(3, 6_990)]);
+    assert_eq!(clock, Some(MICROS(7_000)));
+}
+
+#[tokio::test]
+async fn a_store_without_a_clock_that_is_added_to_stays_at_the_beginning_of_time() {
+    let from = source(&[registration(1)], &[heartbeat(1, 90)], Some(MICROS(100))).await;
+    let to = Arc::<MemoryStore>::default();
+    fill(&*to, &[registration(2)], &[], None).await;
+    transfer(&from, &to, true).await.unwrap();
+    let (_, heartbeats, clock) = contents(&*to).await;
+    assert_eq!((heartbeats[0].heard, clock), (MICROS(-10), Some(MICROS(0))));
+}
+
+/// Loses one agent, or fails at the second transaction.
+#[derive(Debug, Default)]
+struct Bad {
+    kept: MemoryStore,
+    fails: bool,
+    commits: AtomicUsize,
+}
+
+impl StoreReader for Bad {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        self.kept.clock()
+    }
+
+    fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
+        self.kept.load(out)
+    }
+}
+
+impl Store for Bad {
+    fn commit(&self, mut changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.fails && self.commits.fetch_add(1, Relaxed) == 1 {
+            return async { Err(StoreError::unavailable("no room")) }.boxed();
+        }
+        changes.retain(|change| self.fails || change.id() != AgentId::new(7));
+        self.kept.commit(changes)
+    }
+
+    fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.kept.save(batch)
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_does_not_have_what_was_written_gets_no_clock() {
+    let agents: Vec<_> = (0..10).map(registration).collect();
+    let from = source(&agents, &[], Some(MICROS(9))).await;
+    let to = Arc::<Bad>::default();
+    let error = transfer(&from, &to, false).await.unwrap_err().to_string();
+    assert!(error.contains("has 9 agents") && error.contains("should have 10 agents"), "{error}");
+    assert_eq!(to.kept.clock().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_target_that_fails_ends_the_reading_of_the_source() {
+    let agents: Vec<_> = (0..3 * COMMIT_BATCH_MAX as u64).map(registration).collect();
+    let from = source(&agents, &[heartbeat(1, 5)], Some(MICROS(9))).await;
+    let to = Arc::new(Bad { fails: true, ..Bad::default() });
+    let error = transfer(&from, &to, false).await.unwrap_err().to_string();
+    assert!(error.contains("/to cannot be used") && error.contains("no room"), "{error}");
+    let (agents, heartbeats, clock) = contents(&to.kept).await;
+    assert_eq!((agents.len(), heartbeats.len(), clock), (COMMIT_BATCH_MAX, 0, None));
+}

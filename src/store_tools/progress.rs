@@ -1,0 +1,93 @@
+//! How far a command has come, on stderr: a bar on a terminal, a line now and then elsewhere.
+
+use std::{
+    cell::Cell,
+    io::{self, Write},
+    time::Duration,
+};
+
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+use tokio::time::Instant;
+use tracing_subscriber::fmt::MakeWriter;
+
+const REDRAW: Duration = Duration::from_millis(250);
+/// Between two lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Stderr, shared by log lines and a bar that stays below them.
+#[derive(Clone, Debug, Default)]
+pub struct Screen {
+    bars: MultiProgress,
+}
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bars.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl MakeWriter<'_> for Screen {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
+    }
+}
+
+/// How far one step of a command has come. Gone from the screen when it is dropped.
+#[derive(Debug)]
+pub(super) struct Progress {
+    what: &'static str,
+    bar: ProgressBar,
+    told: Cell<Instant>,
+}
+
+impl Progress {
+    /// A step of which nobody knows how long it is.
+    pub(super) fn counting(screen: &Screen, what: &'static str) -> Self {
+        Self::new(screen, what, ProgressBar::no_length(), "{spinner} {prefix}: {msg}, {elapsed}")
+    }
+
+    /// A step that ends with so many agents and last heartbeats.
+    pub(super) fn towards(screen: &Screen, what: &'static str, agents: u64, heartbeats: u64) -> Self {
+        Self::new(
+            screen,
+            what,
+            ProgressBar::new(agents + heartbeats),
+            "{prefix}: {bar:30} {percent}% {msg}, {eta} left",
+        )
+    }
+
+    fn new(screen: &Screen, what: &'static str, bar: ProgressBar, template: &str) -> Self {
+        let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
+        let bar = screen.bars.add(bar.with_style(style).with_prefix(what));
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(REDRAW);
+        }
+        let progress = Self { what, bar, told: Cell::new(Instant::now()) };
+        progress.reached(0, 0);
+        progress
+    }
+
+    /// So many are done.
+    pub(super) fn reached(&self, agents: u64, heartbeats: u64) {
+        let message = format!("agents {}, last heartbeats {}", HumanCount(agents), HumanCount(heartbeats));
+        if self.bar.is_hidden() && self.told.get().elapsed() >= LINE_EVERY {
+            // Nobody may be listening.
+            let _ = writeln!(io::stderr(), "{}: {message} so far", self.what);
+            self.told.set(Instant::now());
+        }
+        self.bar.set_message(message);
+        self.bar.set_position(agents + heartbeats);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,35 @@
+//! A whole fleet, chunk by chunk.
+
+use tokio::sync::mpsc;
+
+use crate::store::{Chunk, Loaded, StoreError, StoreReader};
+
+/// Chunks that may wait while one is being worked on.
+const CHUNKS_AHEAD: usize = 2;
+
+/// What stopped a reading.
+#[derive(Debug)]
+pub(super) enum Stopped<E> {
+    /// The store, which could not be read.
+    Store(StoreError),
+    /// Whoever worked on the chunks.
+    Reader(E),
+}
+
+/// Reads the fleet and hands each chunk to `work`, which may end the reading with an error.
+pub(super) async fn read<E>(
+    store: &dyn StoreReader,
+    mut work: impl AsyncFnMut(Chunk) -> Result<(), E>,
+) -> Result<Loaded, Stopped<E>> {
+    let (out, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
+    // It owns the receiver: when it ends early, so does the store.
+    let work = async move {
+        while let Some(chunk) = chunks.recv().await {
+            work(chunk).await?;
+        }
+        Ok(())
+    };
+    let (loaded, worked) = tokio::join!(store.load(out), work);
+    worked.map_err(Stopped::Reader)?;
+    loaded.map_err(Stopped::Store)
+}

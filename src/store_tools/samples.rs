@@ -1,0 +1,31 @@
+//! Records for the tests of this room.
+
+use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration, Timestamp, TokenHash, Vitals};
+
+pub(super) fn registration(id: u64) -> Registration {
+    Registration {
+        id: AgentId::new(id),
+        hostname: format!("host-{id}").into(),
+        os: "linux".into(),
+        version: "1.2.0".into(),
+        ip: "2001:db8::1".parse().unwrap(),
+        org_id: Some("acme".into()),
+        tags: vec!["a".into()],
+        machine: None,
+        registered_at: Timestamp::from_millis(1_000),
+        heard_at: Heard::from_micros(1),
+        token: TokenHash::of("secret"),
+    }
+}
+
+/// Of the agent that [`registration`] gives, heard at this moment.
+pub(super) fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
+    LastHeartbeat {
+        id: AgentId::new(id),
+        registration: registration(id).registered_at,
+        at: Timestamp::from_millis(1_000 + heard),
+        heard: Heard::from_micros(heard),
+        version: "1.3.0".into(),
+        vitals: Vitals { cpu: Some(48.2), ..Vitals::default() },
+    }
+}

@@ -1,0 +1,192 @@
+//! What Redis has is not what was written: emptied, rewound, damaged, or of another time.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    BACK, field, heartbeats, on, partition_key, registrations, start_refused, wait_until_registered, wait_until_written,
+};
+use crate::support::{Client, SOON, Server, proxy::Proxy, redis::RedisServer, wait_until};
+
+/// Registers agents with every field there is, and lets them beat with every figure; their ids.
+fn enrol(client: &mut Client, names: impl IntoIterator<Item = &'static str>) -> Vec<String> {
+    let enrol = |name: &str| {
+        let enrolled = client.register(&json!({
+            "hostname": name, "os": "linux", "version": "1.0", "ip": "2001:db8::7", "org_id": "acme",
+            "tags": ["production", "ürban"], "machine_id": format!("machine of {name}"),
+        }));
+        let id = enrolled["agentId"].as_str().unwrap().to_owned();
+        let figures = json!({
+            "uptime": 86_400, "cpu": 12.5, "memory": 48.25, "version": "1.1", "mode": "protect",
+            "eventsProcessed": 7, "threatsDetected": 3, "actionsExecuted": 1, "memoryUsageMB": 55.5,
+        });
+        client.beat(&id, figures).data(200);
+        id
+    };
+    names.into_iter().map(enrol).collect()
+}
+
+/// Everything that is shown of every agent.
+fn everything(server: &Server) -> BTreeMap<String, Value> {
+    let mut client = server.client();
+    let listed = client.get("/api/agents").data(200);
+    let ids = listed.as_array().unwrap().iter().map(|agent| agent["id"].as_str().unwrap().to_owned());
+    ids.map(|id| (id.clone(), client.get(&format!("/api/agents/{id}")).data(200))).collect()
+}
+
+/// Redis has soon what the daemon has, and a new run of the daemon finds all of it.
+fn is_whole_again(mut server: Server, redis: &RedisServer) -> Server {
+    let before = everything(&server);
+    wait_until_registered(redis, before.keys());
+    wait_until(BACK, "Redis has all heartbeats", || heartbeats(redis).len() == before.len());
+    wait_until_written(&server);
+    server.kill9();
+    let server = server.restart();
+    assert_eq!(everything(&server), before);
+    server
+}
+
+#[test]
+fn a_redis_that_is_emptied_is_given_everything_back() {
+    let redis = RedisServer::start();
+    let server = on(redis.url()).start();
+    let mut client = server.client();
+    let ids = enrol(&mut client, ["first", "second", "third"]);
+    let machine = json!({"hostname": "again", "os": "linux", "version": "2", "org_id": "acme",
+                         "machine_id": "machine of second"});
+    wait_until_written(&server);
+
+    redis.command(&["FLUSHALL"]);
+    let server = is_whole_again(server, &redis);
+    assert!(server.log().contains("ERROR"), "it is told: {}", server.log());
+    // Also while agents come and go, and on the second run.
+    let mut client = server.client();
+    redis.command(&["FLUSHALL"]);
+    wait_until(SOON, "one registers", || client.post("/api/agents/register", &machine).status == 201);
+    wait_until(SOON, "one goes", || client.delete(&format!("/api/agents/{}", ids[0])).status == 200);
+    let server = is_whole_again(server, &redis);
+    let found = everything(&server);
+    assert_eq!(found.len(), 2, "one machine is one agent: {found:?}");
+    assert_eq!(found[&ids[1]]["hostname"], "again");
+}
+
+#[test]
+fn a_replica_that_was_promoted_although_it_lagged_is_given_what_it_lacks() {
+    let primary = RedisServer::start();
+    let replica = RedisServer::start();
+    let proxy = Proxy::start(primary.port());
+    let server = on(proxy.url()).start();
+    let mut client = server.client();
+    let ids = enrol(&mut client, ["stays", "goes", "changes"]);
+    wait_until_written(&server);
+    replica.replicate(&primary);
+    // From here on it hears nothing of the primary.
+    replica.promote();
+
+    let late = enrol(&mut client, ["comes"]);
+    client.delete(&format!("/api/agents/{}", ids[1])).data(200);
+    client.beat(&ids[0], json!({"cpu": 99})).data(200);
+    client.register(&json!({"hostname": "changed", "os": "linux", "version": "3", "org_id": "acme",
+                            "machine_id": "machine of changes"}));
+    wait_until_written(&server);
+    assert!(registrations(&replica).contains_key(&ids[1]) && !registrations(&replica).contains_key(&late[0]));
+
+    primary.kill9();
+    proxy.redirect(replica.port());
+    let server = is_whole_again(server, &replica);
+    let found = everything(&server);
+    assert_eq!(found.len(), 3);
+    assert!(!found.contains_key(&ids[1]), "who was deregistered does not come back");
+    assert_eq!(found[&ids[0]]["cpu"], 99);
+    assert_eq!(found[&ids[2]]["hostname"], "changed");
+}
+
+#[test]
+fn agents_that_an_earlier_run_deregistered_do_not_come_back_with_older_data() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let ids = enrol(&mut server.client(), ["stays", "goes"]);
+    assert!(server.terminate().success());
+    redis.command(&["SAVE"]);
+    let mut server = server.restart();
+    server.client().delete(&format!("/api/agents/{}", ids[1])).data(200);
+    assert!(server.terminate().success());
+    let server = server.restart();
+
+    redis.kill9();
+    redis.start_again();
+    assert!(registrations(&redis).contains_key(&ids[1]), "so old is the data");
+    wait_until(BACK, "the daemon has noticed", || !server.is_ready() || server.log().contains("written back"));
+    let server = is_whole_again(server, &redis);
+    assert_eq!(everything(&server).into_keys().collect::<Vec<_>>(), ids[..1]);
+}
+
+#[test]
+fn a_lease_of_an_earlier_run_that_comes_back_with_older_data_is_not_another_process() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    enrol(&mut server.client(), ["host"]);
+    redis.command(&["SAVE"]);
+    server.kill9();
+    let server = server.restart();
+
+    redis.kill9();
+    redis.start_again();
+    assert_eq!(redis.keys("guardbeat:lease").len(), 1, "the lease has come back as well");
+    wait_until(BACK, "the daemon has noticed", || !server.is_ready() || server.log().contains("written back"));
+    // At the latest when that lease has run out.
+    wait_until(SOON, "it goes on", || server.is_ready());
+    let server = is_whole_again(server, &redis);
+    assert_eq!(everything(&server).len(), 1);
+}
+
+#[test]
+fn records_that_cannot_be_read_are_set_aside_and_the_rest_is_served() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let ids = enrol(&mut server.client(), ["whole", "without a registration", "without a heartbeat"]);
+    wait_until_written(&server);
+    assert!(server.terminate().success());
+    redis.command(&["HSET", &partition_key(&ids[1], "agents"), field(&ids[1]), "{\"v\":1,"]);
+    redis.command(&["HSET", &partition_key(&ids[2], "heartbeats"), field(&ids[2]), "garbage"]);
+    redis.command(&["HSET", &partition_key(&ids[0], "agents"), "nobody", "{}"]);
+
+    let mut server = server.restart();
+    let found = everything(&server);
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        [&ids[0], &ids[2]].into_iter().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    );
+    assert_eq!(found[&ids[0]]["cpu"], 12.5);
+    assert_eq!(found[&ids[2]]["cpu"], Value::Null, "what was in the heartbeat is lost");
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 3.0);
+    let aside = redis.fields("guardbeat:{p*}:corrupt");
+    let mut values: Vec<_> = aside.values().map(String::as_str).collect();
+    values.sort_unstable();
+    assert_eq!(values, ["garbage", "{\"v\":1,", "{}"], "{aside:?}");
+    assert!(!redis.fields("guardbeat:{p*}:agents").contains_key("nobody"));
+    assert!(server.log().contains("ERROR"), "it is told: {}", server.log());
+
+    // They are dealt with: the next start has nothing to say of them.
+    assert!(server.terminate().success());
+    let server = server.restart();
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 0.0);
+    assert_eq!(everything(&server).len(), 2);
+    assert_eq!(redis.fields("guardbeat:{p*}:corrupt"), aside);
+}
+
+#[test]
+fn a_fleet_of_a_newer_format_is_left_alone() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    enrol(&mut server.client(), ["host"]);
+    assert!(server.terminate().success());
+    redis.command(&["HSET", "guardbeat:meta", "format", "999"]);
+    let before = redis.fields("*");
+    let why = start_refused(&redis.url(), &[]);
+    assert!(why.contains("999"), "{why}");
+    assert_eq!(redis.fields("*"), before);
+    redis.command(&["HSET", "guardbeat:meta", "format", "tomorrow"]);
+    start_refused(&redis.url(), &[]);
+}

@@ -1,0 +1,156 @@
+//! What the start makes of a Redis that it cannot use, or not yet.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{on, partition_key, start_refused, wait_until_registered, wait_until_written};
+use crate::support::{
+    SOON, Server,
+    redis::{RedisReply, RedisServer},
+    wait_until,
+};
+
+fn works(server: &Server, redis: &RedisServer) {
+    let (id, _) = server.client().enrol("host");
+    assert!(server.is_ready());
+    wait_until_registered(redis, [&id]);
+}
+
+#[test]
+fn a_wrong_password_is_told() {
+    let redis = RedisServer::launch().line("requirepass right").start();
+    for login in ["", ":wrong@", "somebody:right@"] {
+        let began = Instant::now();
+        let why = start_refused(&format!("redis://{login}127.0.0.1:{}", redis.port()), &[]);
+        assert!(why.contains("password"), "{why}");
+        assert!(!why.contains("wrong@") && !why.contains("right"), "no password is shown: {why}");
+        assert!(began.elapsed() < Duration::from_secs(5), "not waited for: it will not change");
+    }
+    for login in [":right", "default:right"] {
+        on(format!("redis://{login}@127.0.0.1:{}", redis.port())).start();
+    }
+}
+
+#[test]
+fn a_node_of_a_cluster_is_refused() {
+    let redis = RedisServer::launch().line("cluster-enabled yes").start();
+    let why = start_refused(&redis.url(), &[]);
+    assert!(why.to_lowercase().contains("cluster"), "{why}");
+}
+
+#[test]
+fn a_redis_that_stays_a_replica_is_refused() {
+    let redis = RedisServer::start();
+    redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    let why = start_refused(&redis.url(), &[("GUARDBEAT_STORE__CONNECT_TIMEOUT_MS", "500")]);
+    assert!(why.contains("replica") || why.contains("read-only"), "{why}");
+}
+
+#[test]
+fn a_redis_that_is_not_there_is_waited_for_and_then_told() {
+    let redis = RedisServer::start();
+    redis.terminate();
+    let began = Instant::now();
+    let why = start_refused(&redis.url(), &[("GUARDBEAT_STORE__CONNECT_TIMEOUT_MS", "700")]);
+    // It may see early that the next attempt would come too late.
+    assert!(began.elapsed() > Duration::from_millis(300), "it waited only {:?}", began.elapsed());
+    assert!(why.contains(&redis.port().to_string()), "it says where: {why}");
+}
+
+#[test]
+fn a_redis_that_comes_up_later_is_waited_for() {
+    let redis = RedisServer::start();
+    redis.terminate();
+    let launch = on(redis.url());
+    let starting = thread::spawn(move || launch.start());
+    let began = Instant::now();
+    wait_until(SOON, "a moment is over", || began.elapsed() > Duration::from_millis(700));
+    assert!(!starting.is_finished());
+    redis.start_again();
+    works(&starting.join().unwrap(), &redis);
+}
+
+#[test]
+fn a_redis_that_is_loading_is_waited_for() {
+    // Two seconds for what a Redis of a large fleet may take minutes for.
+    let redis = RedisServer::launch()
+        .line("rdbcompression no")
+        .line("key-load-delay 20000")
+        .line("loading-process-events-interval-bytes 1024")
+        .start();
+    let mut server = on(redis.url()).start();
+    let (id, _) = server.client().enrol("host");
+    assert!(server.terminate().success());
+    for n in 0..100 {
+        redis.command(&["SET", &format!("filler-{n}"), &"x".repeat(1_000)]);
+    }
+    redis.command(&["SAVE"]);
+    redis.kill9();
+    redis.start_loading();
+    assert!(redis.try_command(&["PING"]).is_err_and(|error| error.starts_with("LOADING")));
+    let server = server.restart();
+    assert_eq!(server.client().get(&format!("/api/agents/{id}")).data(200)["status"], "online");
+}
+
+/// The user that the documents give to the server.
+fn documented_user() -> &'static str {
+    let document = include_str!("../../../docs/redis.md");
+    document.lines().find(|line| line.starts_with("user guardbeat on >secret ")).expect("the line of the user")
+}
+
+#[test]
+fn the_rights_in_the_documents_are_enough_for_everything() {
+    let redis = RedisServer::launch().line(documented_user()).start();
+    let replica = RedisServer::start();
+    replica.replicate(&redis);
+    let launch = on(format!("redis://guardbeat:secret@127.0.0.1:{}/0", redis.port()));
+    let mut server = launch.env("GUARDBEAT_STORE__MIN_REPLICAS", "1").start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("stays");
+    let (gone, _) = client.enrol("goes");
+    client.beat(&id, "{}").data(200);
+    client.delete(&format!("/api/agents/{gone}")).data(200);
+    wait_until_written(&server);
+    redis.command(&["FLUSHALL"]);
+    wait_until_registered(&redis, [&id]);
+    // A record to be set aside, a heartbeat of nobody, and a fleet to be taken over.
+    redis.command(&["HSET", &partition_key(&id, "agents"), "nobody", "garbage"]);
+    redis.command(&["HSET", &partition_key(&id, "heartbeats"), "nobody", "garbage"]);
+    server.kill9();
+    let mut server = server.restart();
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 2.0);
+    wait_until_registered(&redis, [&id]);
+    assert!(server.terminate().success());
+    assert!(redis.keys("guardbeat:lease").is_empty());
+    assert_eq!(redis.command(&["ACL", "LOG"]), RedisReply::List(vec![]), "nothing was refused");
+}
+
+#[test]
+fn a_user_who_may_not_see_the_configuration_is_enough_and_that_is_told() {
+    let user = documented_user().replace(" +config|get", "");
+    let redis = RedisServer::launch().line("appendonly yes").line(user).start();
+    let server = on(format!("redis://guardbeat:secret@127.0.0.1:{}", redis.port())).start();
+    works(&server, &redis);
+    let log = server.log();
+    assert!(log.contains("WARN") && log.contains("CONFIG GET appendfsync is refused"), "{log}");
+}
+
+#[test]
+fn a_user_who_may_not_write_is_told() {
+    let user = documented_user().replace(" +hset", "");
+    let redis = RedisServer::launch().line(user).start();
+    let why = start_refused(&format!("redis://guardbeat:secret@127.0.0.1:{}", redis.port()), &[]);
+    assert!(why.contains("may not do") && why.contains("hset"), "{why}");
+}
+
+#[test]
+fn what_a_redis_may_lose_is_told() {
+    let unsafe_redis = RedisServer::launch().line("maxmemory 100mb").line("maxmemory-policy allkeys-lru").start();
+    let log = on(unsafe_redis.url()).start().log();
+    assert!(log.contains("appendonly yes") && log.contains("maxmemory-policy noeviction"), "{log}");
+    let safe = RedisServer::durable();
+    let log = on(safe.url()).start().log();
+    assert!(!log.contains("WARN"), "{log}");
+}

@@ -1,0 +1,172 @@
+//! A TCP proxy whose traffic a test can break, and direct elsewhere, while it runs.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::redis::free_port;
+
+/// What happens to what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// It arrives.
+    Forward,
+    /// Requests vanish; the connection stays open.
+    SwallowRequests,
+    /// Requests arrive and their answers vanish; the connection stays open.
+    SwallowReplies,
+    /// Open connections are closed, and new ones refused.
+    Refuse,
+}
+
+/// A proxy on a port of its own. Connections whose bytes were swallowed stay silent for ever, as those that a firewall
+/// forgot do: whoever has one must notice and make another.
+pub struct Proxy {
+    port: u16,
+    shared: Arc<Shared>,
+    listener: Option<thread::JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    over: AtomicBool,
+}
+
+struct State {
+    traffic: Traffic,
+    target: u16,
+    /// Both ends of the open connections.
+    streams: Vec<TcpStream>,
+}
+
+impl State {
+    fn cut(&mut self) {
+        for stream in self.streams.drain(..) {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Proxy {
+    /// A proxy of this port of the loopback.
+    pub fn start(target: u16) -> Self {
+        let state = State { traffic: Traffic::Forward, target, streams: Vec::new() };
+        let shared = Arc::new(Shared { state: Mutex::new(state), over: AtomicBool::new(false) });
+        let (port, listener) = loop {
+            let port = free_port();
+            if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+                break (port, listener);
+            }
+        };
+        let listener = thread::spawn({
+            let shared = shared.clone();
+            move || listen(port, listener, &shared)
+        });
+        Self { port, shared, listener: Some(listener) }
+    }
+
+    /// Where it is, for `store.url`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// From now on this happens to what is sent.
+    pub fn set(&self, traffic: Traffic) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.traffic = traffic;
+        if traffic == Traffic::Refuse {
+            state.cut();
+        }
+    }
+
+    /// Closes what is open; new connections go to this port.
+    pub fn redirect(&self, target: u16) {
+        let mut state = self.shared.state.lock().unwrap();
+        state.target = target;
+        state.cut();
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Relaxed);
+        self.shared.state.lock().unwrap().cut();
+        if let Some(listener) = self.listener.take() {
+            let _ = listener.join();
+        }
+    }
+}
+
+/// Accepts connections, and closes the listening socket while they are to be refused.
+fn listen(port: u16, listener: TcpListener, shared: &Arc<Shared>) {
+    listener.set_nonblocking(true).unwrap();
+    let mut listener = Some(listener);
+    while !shared.over.load(Relaxed) {
+        if shared.state.lock().unwrap().traffic == Traffic::Refuse {
+            listener = None;
+        } else if listener.is_none() {
+            listener = TcpListener::bind(("127.0.0.1", port)).ok();
+            if let Some(listener) = &listener {
+                listener.set_nonblocking(true).unwrap();
+            }
+        }
+        match listener.as_ref().map(TcpListener::accept) {
+            // A target that refuses is seen as a connection that is closed at once.
+            Some(Ok((client, _))) => drop(connect(client, shared)),
+            Some(Err(_)) | None => thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+fn connect(client: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
+    client.set_nonblocking(false)?;
+    client.set_nodelay(true)?;
+    let mut state = shared.state.lock().unwrap();
+    if state.traffic == Traffic::Refuse {
+        return Ok(());
+    }
+    let server = TcpStream::connect(("127.0.0.1", state.target))?;
+    server.set_nodelay(true)?;
+    state.streams.extend([client.try_clone()?, server.try_clone()?]);
+    drop(state);
+    let is_lost = Arc::new(AtomicBool::new(false));
+    for (from, to, swallow) in
+        [(&client, &server, Traffic::SwallowRequests), (&server, &client, Traffic::SwallowReplies)]
+    {
+        let (from, to, shared, is_lost) = (from.try_clone()?, to.try_clone()?, shared.clone(), is_lost.clone());
+        thread::spawn(move || pump(from, to, swallow, &shared, &is_lost));
+    }
+    Ok(())
+}
+
+/// Carries what comes to the other end, until one of them closes.
+fn pump(mut from: TcpStream, mut to: TcpStream, swallow: Traffic, shared: &Shared, is_lost: &AtomicBool) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        let traffic = shared.state.lock().unwrap().traffic;
+        if traffic == swallow {
+            is_lost.store(true, Relaxed);
+        }
+        let is_request = swallow == Traffic::SwallowRequests;
+        // While only replies vanish, requests go on arriving.
+        if is_lost.load(Relaxed) && !(is_request && traffic == Traffic::SwallowReplies) {
+            continue;
+        }
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    // Of a lost connection not even the end is heard at the other end.
+    if !is_lost.load(Relaxed) {
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+}
