@@ -31,13 +31,10 @@ pub struct AgentContext {
 }
 
 impl AgentContext {
-    /// Starts `actor` on the current thread.
-    pub fn start(actor: AgentActor) -> Addr<AgentActor> {
-        let mailbox = Mailbox::default();
-        let address = mailbox.address();
-        let context = Self { address: address.downgrade(), state: ActorState::Started, wake_at: None };
+    /// Starts `actor` on the current thread, with what is in its mailbox by now.
+    pub fn start(actor: AgentActor, mailbox: Mailbox<AgentActor>) {
+        let context = Self { address: mailbox.address().downgrade(), state: ActorState::Started, wake_at: None };
         actix_rt::spawn(Runner { actor, context, mailbox, timer: None });
-        address
     }
 
     /// Sets the one timer: [`AgentActor::timer`] is called at `instant`, or as soon as possible after it. An earlier

@@ -1,8 +1,11 @@
 //! What is said to the actors.
 
-use actix::Message;
+use actix::{Message, dev::Mailbox};
 
-use super::listing::{ListChunk, ListQuery};
+use super::{
+    agent::AgentActor,
+    listing::{ListChunk, ListQuery},
+};
 use crate::{
     fleet::{AgentId, Heartbeat, MachineKey, Registration, Status, Timestamp, TokenHash},
     store::Chunk,
@@ -98,10 +101,10 @@ pub struct Reregister(pub Registration);
 #[rtype(result = "()")]
 pub struct Stop;
 
-/// To a shard: take in an agent that has registered, durably.
-#[derive(Debug, Message)]
+/// To a shard: take in an agent that has registered, durably. Messages to it may be in its mailbox already.
+#[derive(Message)]
 #[rtype(result = "()")]
-pub struct Admit(pub Registration);
+pub struct Admit(pub Registration, pub Mailbox<AgentActor>);
 
 /// To a shard: this agent was not registered, but the store may have it; see that it has not.
 #[derive(Debug, Message)]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, dev::Mailbox};
 use tokio::sync::Notify;
 
 use super::{
@@ -106,16 +106,18 @@ impl Shard {
     }
 
     fn start_actor(self: &Rc<Self>, id: AgentId, cell: Rc<AgentCell>) {
-        self.routing.insert(id, AgentContext::start(AgentActor::new(cell, self.clone())));
+        let mailbox = Mailbox::default();
+        self.routing.insert(id, mailbox.address());
+        AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
     }
 
-    fn admit(self: &Rc<Self>, registration: Registration) {
+    fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
         let agent = Agent::new(registration, &mut self.texts.borrow_mut());
         let (id, status) = (agent.id(), Status::Online);
         let cell = AgentCell::new(agent, status);
         self.counts.joined(status);
         self.agents.borrow_mut().insert(id, cell.clone());
-        self.start_actor(id, cell);
+        AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
     }
 
     /// Takes in an agent from the store. It has no actor until [`Shard::begin`].
@@ -289,8 +291,8 @@ impl Drop for ShardActor {
 impl Handler<Admit> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Admit(registration): Admit, _: &mut Context<Self>) {
-        self.shard.admit(registration);
+    fn handle(&mut self, Admit(registration, mailbox): Admit, _: &mut Context<Self>) {
+        self.shard.admit(registration, mailbox);
     }
 }
 

@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use actix::{Addr, Handler, Message, dev::ToEnvelope};
+use actix::{
+    Addr, Handler, Message,
+    dev::{Mailbox, ToEnvelope},
+};
 use futures_util::future::join_all;
 use papaya::HashMap;
 use tokio::sync::Mutex;
@@ -165,7 +168,11 @@ impl EngineHandle {
                 }
                 return Err(error.into());
             }
-            self.ask_shard(id, Admit(registration.clone())).await?;
+            // Its mailbox takes messages from now on; the shard need not be waited for. Whatever is asked of the shard
+            // after the answer is in its mailbox behind this.
+            let mailbox = Mailbox::default();
+            fleet.routing.insert(id, mailbox.address());
+            self.shard_of(id)?.do_send(Admit(registration.clone(), mailbox));
         }
         if let Some(machine) = machine {
             fleet.machines.pin().insert(machine, id);
@@ -358,7 +365,15 @@ impl EngineHandle {
         M::Result: Send,
         ShardActor: Handler<M>,
     {
-        self.ask_shard_at(id.partition().shard(self.fleet.shards.len()), message).await
+        self.shard_of(id)?.send(message).await.map_err(|_| EngineError::Unresponsive)
+    }
+
+    fn shard_of(&self, id: AgentId) -> Result<&Addr<ShardActor>, EngineError> {
+        self.shard(id.partition().shard(self.fleet.shards.len()))
+    }
+
+    fn shard(&self, index: usize) -> Result<&Addr<ShardActor>, EngineError> {
+        self.fleet.shards[index].address.get().ok_or(EngineError::Unresponsive)
     }
 
     pub(super) async fn ask_shard_at<M>(&self, shard: usize, message: M) -> Result<M::Result, EngineError>
@@ -367,8 +382,7 @@ impl EngineHandle {
         M::Result: Send,
         ShardActor: Handler<M>,
     {
-        let address = self.fleet.shards[shard].address.get().ok_or(EngineError::Unresponsive)?;
-        address.send(message).await.map_err(|_| EngineError::Unresponsive)
+        self.shard(shard)?.send(message).await.map_err(|_| EngineError::Unresponsive)
     }
 
     // ---- bookkeeping ----
