@@ -86,6 +86,9 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// The last write of a shutdown is tried again at this interval.
+const DRAIN_AGAIN: Duration = Duration::from_millis(100);
+
 /// Runs the server until it is told to stop.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
@@ -339,14 +342,26 @@ impl Running {
         // At least a moment for the last write, even if the requests took all the time there was.
         let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));
         // Before all shards run there is nothing to write.
-        let write = async { if self.engine.is_attached() { self.engine.drain().await } else { Ok(()) } };
+        let write = async {
+            while self.engine.is_attached()
+                && let Err(error) = self.engine.drain().await
+            {
+                // The store may be back within the time that is left.
+                if self.engine.clock().monotonic() + DRAIN_AGAIN >= last {
+                    return Err(error);
+                }
+                tokio::time::sleep(DRAIN_AGAIN).await;
+            }
+            Ok(())
+        };
         let flushed = match tokio::time::timeout_at(last, write).await {
             Ok(outcome) => outcome.map_err(ServeError::from),
             Err(_) => {
                 Err(StoreError::unavailable("the last heartbeats could not be written within the grace period").into())
             }
         };
-        self.engine.durability().store.close().await;
+        // What it gives back runs out by itself.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.engine.durability().store.close()).await;
         // Gracefully: an answer may still be on its way into its socket.
         self.api.stop(true).await;
         self.operations.stop(false).await;
@@ -360,7 +375,8 @@ impl Running {
 /// Loads the fleet from the store and starts its actors.
 pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
     let (out, mut chunks) = mpsc::channel::<Chunk>(4);
-    let restore = async {
+    // Owns the chunks: when a shard has fallen, whoever loads must not wait for room.
+    let restore = async move {
         while let Some(chunk) = chunks.recv().await {
             engine.restore(chunk).await?;
         }

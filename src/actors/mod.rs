@@ -27,6 +27,8 @@
 mod agent;
 mod context;
 mod counts;
+#[cfg(test)]
+mod doubt_tests;
 mod listing;
 mod messages;
 mod places;
@@ -34,8 +36,6 @@ mod restoring;
 mod routing;
 mod shard;
 mod supervisor;
-#[cfg(test)]
-mod doubt_tests;
 #[cfg(test)]
 mod tests;
 pub mod token;

@@ -93,7 +93,7 @@ async fn refuse_until_it_works(
                         return None;
                     }
                     let waiting = refused.drain(..).map(|(_, done)| done);
-                    answer(waiting, &Err(StoreError::unavailable(&error)));
+                    answer(waiting, &Err(refusal(&error)));
                 }
             }
         }
@@ -101,6 +101,14 @@ async fn refuse_until_it_works(
             Ok(()) => return Some(()),
             Err(still) => error = still,
         }
+    }
+}
+
+/// What those are told who come while the store does not work: theirs is not in doubt.
+fn refusal(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::InDoubt(reason) => StoreError::Unavailable(reason.clone()),
+        error => error.clone(),
     }
 }
 

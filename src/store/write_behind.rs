@@ -135,7 +135,12 @@ impl WriteBehind {
         let Durability { store, progress, .. } = &self.durability;
         let started = self.clock.monotonic();
         let heard = self.clock.heard();
-        self.amend().await?;
+        if !store.is_reachable() {
+            self.metrics.flush_failures.increment(1);
+            return Err(StoreError::unavailable("it cannot be reached"));
+        }
+        // Heartbeats do not wait for registrations: those may be refused where these are not.
+        let amended = self.amend().await;
         let mut left = self.source.dirty();
         let wrote = left > 0;
         while left > 0 {
@@ -164,7 +169,7 @@ impl WriteBehind {
             }
             self.clock_saved.set(started);
         }
-        Ok(())
+        amended
     }
 
     /// Tells the store the truth of agents whose last change it may have made or not.
@@ -176,6 +181,7 @@ impl WriteBehind {
         let agents: Vec<_> = amends.iter().map(Change::id).collect();
         let outcome = self.durability.committer.commit_all(amends).await;
         if outcome.is_err() {
+            self.metrics.flush_failures.increment(1);
             self.source.put_in_doubt(&agents);
         }
         outcome

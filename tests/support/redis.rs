@@ -297,6 +297,9 @@ impl RedisServer {
     pub fn replicate(&self, primary: &Self) {
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
         wait("the replica is in step", || self.info("master_link_status").as_deref() == Some("up"));
+        // The primary waits for a word from it before it counts it.
+        let counted = format!("port={},state=online", self.port);
+        wait("the primary has seen it", || primary.command(&["INFO", "replication"]).text().contains(&counted));
     }
 
     /// Makes it a primary.

@@ -8,6 +8,7 @@
 use std::{fmt, time::Duration};
 
 use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::time::Instant;
 
 use super::{keys::Keys, server::clients, trouble::Trouble};
 use crate::store::StoreError;
@@ -16,6 +17,8 @@ use crate::store::StoreError;
 pub(super) const LEASE: Duration = Duration::from_secs(10);
 /// Between two looks at a lease that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
+/// Within this an owner that has lost its connection is back, if it still runs.
+const RETURN: Duration = Duration::from_secs(2);
 
 /// Who wants to own the fleet.
 #[derive(Debug)]
@@ -65,22 +68,32 @@ pub(super) struct Lease<'a> {
 }
 
 impl Lease<'_> {
-    /// Takes the lease when the process starts; waits for one that nobody renews.
-    pub(super) async fn acquire(&mut self) -> Result<(), Trouble> {
-        let mut left_ms = i64::MAX;
+    /// Takes the lease when the process starts; waits for one that nobody renews. A Redis that has just started does not
+    /// know yet who is there: then an owner without connections is given time to come back.
+    pub(super) async fn acquire(&mut self, has_just_started: bool) -> Result<(), Trouble> {
+        let patience = if has_just_started { RETURN } else { Duration::ZERO };
+        let (mut left_ms, mut last_seen) = (i64::MAX, Instant::now());
         loop {
-            if self.take_if_free().await? {
-                return Ok(());
+            let Some(held) = self.held().await? else {
+                if self.take_if_free().await? {
+                    return Ok(());
+                }
+                continue;
+            };
+            // Ours: an attempt that failed after this.
+            if held.run == self.owner.run {
+                return self.prolong().await;
             }
-            let Some(held) = self.held().await? else { continue };
             if held.left_ms > left_ms {
-                return Err(in_use(&held));
+                return Err(Trouble::Lasting(StoreError::Locked(in_use(&held).into())));
             }
             if left_ms == i64::MAX {
                 tracing::info!(owner = %held, "another process owns the fleet in this Redis; is it still there?");
             }
             left_ms = held.left_ms;
-            if !self.has_connections(&held.run).await? && self.take_from(&held).await? {
+            if self.has_connections(&held.run).await? {
+                last_seen = Instant::now();
+            } else if last_seen.elapsed() >= patience && self.take_from(&held).await? {
                 tracing::info!(owner = %held, "the fleet is taken over from a process that is gone");
                 return Ok(());
             }
@@ -90,17 +103,13 @@ impl Lease<'_> {
 
     /// Makes sure that the lease is (still, or again) ours.
     pub(super) async fn renew(&mut self) -> Result<(), Trouble> {
-        if self.take_if_free().await? {
-            return Ok(());
-        }
         match self.held().await? {
-            Some(held) if held.run == self.owner.run => Ok(redis::cmd("PEXPIRE")
-                .arg(self.keys.lease())
-                .arg(LEASE.as_millis() as u64)
-                .query_async::<()>(&mut self.connection)
-                .await?),
-            Some(held) => Err(in_use(&held)),
-            None => Err(Trouble::Passing("the lease has just run out".into())),
+            Some(held) if held.run == self.owner.run => self.prolong().await,
+            // Redis may be back with data, and so with a lease, from before this run.
+            Some(held) if !self.has_connections(&held.run).await? && self.take_from(&held).await? => Ok(()),
+            Some(held) => Err(Trouble::Passing(in_use(&held))),
+            None if self.take_if_free().await? => Ok(()),
+            None => Err(Trouble::Passing("another process has just taken the lease of the fleet".into())),
         }
     }
 
@@ -122,6 +131,13 @@ impl Lease<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Does not need memory, unlike setting it anew: a Redis that has none left must not cost us the fleet.
+    async fn prolong(&mut self) -> Result<(), Trouble> {
+        let mut prolong = redis::cmd("PEXPIRE");
+        prolong.arg(self.keys.lease()).arg(LEASE.as_millis() as u64);
+        Ok(prolong.query_async::<()>(&mut self.connection).await?)
     }
 
     async fn take_if_free(&mut self) -> RedisResult<bool> {
@@ -159,12 +175,8 @@ impl Lease<'_> {
     }
 }
 
-fn in_use(held: &Held) -> Trouble {
-    Trouble::Lasting(StoreError::Locked(
-        format!(
-            "the fleet in this Redis is in use by another process ({held}); stop that one, or choose another \
-             store.key_prefix"
-        )
-        .into(),
-    ))
+fn in_use(held: &Held) -> String {
+    format!(
+        "the fleet in this Redis is in use by another process ({held}); stop that one, or choose another store.key_prefix"
+    )
 }

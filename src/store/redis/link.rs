@@ -51,6 +51,8 @@ pub(super) struct Link {
     commits: AtomicI64,
     saves: AtomicI64,
     gone: Mutex<VecDeque<AgentId>>,
+    /// What Redis has lost and is not being told yet.
+    lost: Mutex<Option<Lost>>,
     /// The settings of Redis that were last looked at.
     warned_of: Mutex<Option<Persistence>>,
     pub(super) rewrite: Rewrite,
@@ -76,6 +78,7 @@ impl Link {
             saves: AtomicI64::new(first.writes.saves),
             state: watch::Sender::new(State::Up(Arc::new(first))),
             gone: Mutex::default(),
+            lost: Mutex::default(),
             warned_of: Mutex::default(),
             rewrite: Rewrite::default(),
         };
@@ -96,8 +99,20 @@ impl Link {
         matches!(&*self.state.borrow(), State::Up(_))
     }
 
-    /// Redis has confirmed a write, the `commits`th or `saves`th.
-    pub(super) fn confirmed(&self, writes: Writes) {
+    /// Redis has confirmed so many writes to this session. In doubt if that has been given up by now: the server that
+    /// answered may not be the one that counts any more.
+    pub(super) fn confirmed(&self, session: &Session, writes: Writes) -> Result<(), StoreError> {
+        // The state cannot change while it is borrowed: who finds the link down knows of every write that was confirmed.
+        match &*self.state.borrow() {
+            State::Up(current) if current.number == session.number => {
+                self.count(writes);
+                Ok(())
+            }
+            _ => Err(StoreError::InDoubt("the link to Redis was given up before it answered".into())),
+        }
+    }
+
+    fn count(&self, writes: Writes) {
         self.commits.fetch_max(writes.commits, Relaxed);
         self.saves.fetch_max(writes.saves, Relaxed);
     }
@@ -157,8 +172,10 @@ impl Link {
                     redis::cmd("HGET").arg(self.identity.keys.meta()).arg("run").query_async(&mut connection).await?;
                 self.must_be_ours(run.as_deref())
             };
-            if let Err(trouble) = still_ours.await {
-                self.fail(session, &trouble.to_string());
+            match still_ours.await {
+                // Redis has no memory or no disk: it may have again, and the connection is good.
+                Ok(()) | Err(Trouble::Refusing(_)) => {}
+                Err(trouble) => self.fail(session, &trouble.to_string()),
             }
         }
     }
@@ -182,7 +199,8 @@ impl Link {
             let confirmed = Writes { commits: self.commits.load(Relaxed), saves: self.saves.load(Relaxed) };
             // A new number each time: what an attempt that failed has left on its way is stopped by the next.
             let number = self.sessions.fetch_add(1, Relaxed);
-            let reason = match self.identity.begin(number, Beginning::Again(confirmed, &gone)).await {
+            let again = Beginning::Again { confirmed, gone: &gone, lost: &self.lost };
+            let reason = match self.identity.begin(number, again).await {
                 Ok(session) => return self.is_up_again(session, since.elapsed()),
                 Err(Trouble::Lasting(error @ (StoreError::Locked(_) | StoreError::Format(_)))) => {
                     tracing::error!(%error, "this process has lost the fleet; it must be started again");
@@ -204,8 +222,9 @@ impl Link {
     fn is_up_again(&self, session: Session, outage: Duration) {
         tracing::info!(outage_ms = outage.as_millis() as u64, "the link to Redis is up again");
         self.warn_of(&session.persistence);
-        self.confirmed(session.writes);
-        match session.lost {
+        self.count(session.writes);
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match lost {
             Some(Lost::Everything) => tracing::error!(
                 "Redis has lost registrations that it had confirmed: it has been emptied, or is back with older data. The \
                  whole fleet is written back from memory"
@@ -217,7 +236,7 @@ impl Link {
             }
             None => {}
         }
-        if let Some(lost) = session.lost {
+        if let Some(lost) = lost {
             self.rewrite.begin(lost == Lost::Everything);
         }
         self.state.send_if_modified(|state| {
@@ -258,7 +277,7 @@ pub(super) async fn wait_for_redis<T>(
         };
         let is_late = Instant::now() + backoff >= deadline;
         match &trouble {
-            Trouble::Passing(reason) if is_late => {
+            Trouble::Passing(reason) | Trouble::Refusing(reason) if is_late => {
                 return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
             }
             _ if !told => tracing::warn!(%url, reason = %trouble, "waiting for Redis"),

@@ -19,6 +19,9 @@ use crate::{
 /// Partitions that are asked for ahead of the one that is handed over.
 const AHEAD: usize = 8;
 
+/// Corrupt records of a partition that are named in the log; the others are counted.
+const REPORTED_MAX: usize = 10;
+
 /// Whether a load may put Redis in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Tidy {
@@ -45,15 +48,19 @@ pub(super) async fn load(
     while let Some(content) = fetched.try_next().await? {
         loaded.agents += content.registrations.len() as u64;
         loaded.heartbeats += content.heartbeats.len() as u64;
-        loaded.corrupt += content.corrupt.len() as u64;
+        loaded.corrupt += (content.corrupt.len() + content.no_hashes.len()) as u64;
         loaded.orphans += content.orphans.len() as u64;
-        for corrupt in &content.corrupt {
+        for corrupt in content.corrupt.iter().take(REPORTED_MAX) {
             tracing::error!(
                 key = corrupt.kind.key(keys, content.partition),
                 field = %String::from_utf8_lossy(&corrupt.field),
                 error = %corrupt.error,
                 "a record in Redis cannot be read; it is left out"
             );
+        }
+        for kind in &content.no_hashes {
+            let key = kind.key(keys, content.partition);
+            tracing::error!(key, "a key in Redis is not the hash it should be; it is left out");
         }
         if tidy == Tidy::Yes
             && let Err(error) = content.tidy_up(connection.clone(), keys).await
@@ -83,13 +90,32 @@ struct Raw {
     partition: Partition,
     agents: Vec<Entry>,
     heartbeats: Vec<Entry>,
+    /// Which of its keys hold something else.
+    no_hashes: Vec<Kind>,
+}
+
+impl Raw {
+    fn entries_mut(&mut self, kind: Kind) -> &mut Vec<Entry> {
+        match kind {
+            Kind::Agent => &mut self.agents,
+            Kind::Heartbeat => &mut self.heartbeats,
+        }
+    }
 }
 
 async fn fetch(mut connection: MultiplexedConnection, keys: &Keys, partition: Partition) -> RedisResult<Raw> {
     let mut ask = redis::pipe();
     ask.cmd("HGETALL").arg(keys.agents(partition)).cmd("HGETALL").arg(keys.heartbeats(partition));
-    let (agents, heartbeats): (Value, Value) = ask.query_async(&mut connection).await?;
-    Ok(Raw { partition, agents: entries(agents), heartbeats: entries(heartbeats) })
+    let answers: Vec<RedisResult<Value>> = ask.ignore_errors().query_async(&mut connection).await?;
+    let mut raw = Raw { partition, agents: Vec::new(), heartbeats: Vec::new(), no_hashes: Vec::new() };
+    for (kind, answer) in [Kind::Agent, Kind::Heartbeat].into_iter().zip(answers) {
+        match answer {
+            Ok(hash) => *raw.entries_mut(kind) = entries(hash),
+            Err(error) if error.code() == Some("WRONGTYPE") => raw.no_hashes.push(kind),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(raw)
 }
 
 /// Fields and values of a hash; moved, not copied.
@@ -103,7 +129,7 @@ fn entries(hash: Value) -> Vec<Entry> {
     .collect()
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Kind {
     Agent,
     Heartbeat,
@@ -147,20 +173,22 @@ struct Content {
     registrations: Vec<Registration>,
     heartbeats: Vec<LastHeartbeat>,
     corrupt: Vec<Corrupt>,
+    /// Keys that are no hashes.
+    no_hashes: Vec<Kind>,
     /// Fields of heartbeats whose agent is not in the fleet.
     orphans: Vec<Vec<u8>>,
 }
 
 impl Raw {
     fn decode(self) -> Content {
-        let Self { partition, agents, heartbeats } = self;
+        let Self { partition, agents, heartbeats, no_hashes } = self;
         let mut corrupt = Vec::new();
         let registrations = decode_all(partition, Kind::Agent, agents, decode_registration, &mut corrupt);
         let known: std::collections::HashSet<AgentId> = registrations.iter().map(|agent| agent.id).collect();
         let decoded = decode_all(partition, Kind::Heartbeat, heartbeats, decode_heartbeat, &mut corrupt);
         let (heartbeats, orphans): (Vec<_>, Vec<_>) = decoded.into_iter().partition(|last| known.contains(&last.id));
         let orphans = orphans.into_iter().map(|last| super::keys::field(last.id).to_vec()).collect();
-        Content { partition, registrations, heartbeats, corrupt, orphans }
+        Content { partition, registrations, heartbeats, corrupt, no_hashes, orphans }
     }
 }
 
@@ -185,6 +213,11 @@ fn decode_all<T>(
 impl Content {
     /// Moves what cannot be read to where it is kept for people, and removes what belongs to nobody.
     async fn tidy_up(&self, mut connection: MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
+        for kind in &self.no_hashes {
+            let key = kind.key(keys, self.partition);
+            let aside = format!("{key}:corrupt");
+            redis::cmd("RENAME").arg(&key).arg(aside).query_async::<()>(&mut connection).await?;
+        }
         if self.corrupt.is_empty() && self.orphans.is_empty() {
             return Ok(());
         }

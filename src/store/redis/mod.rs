@@ -32,7 +32,7 @@ use self::{
     lease::Owner,
     link::{Link, wait_for_redis},
     loading::Tidy,
-    session::{Identity, Session},
+    session::{Identity, Session, Writes},
     trouble::{explained, is_refusal, keeps_connection},
     writing::Receipt,
 };
@@ -92,16 +92,20 @@ impl RedisStore {
         Ok(Self { link, keeper, min_replicas: settings.min_replicas, timeout: settings.timeout })
     }
 
-    /// Writes a transaction. Answers how many of its kind there have been.
-    async fn write(&self, session: &Session, transaction: &Pipeline) -> Result<i64, StoreError> {
+    /// Writes a transaction. `writes` says what it is when so many of its kind there have been.
+    async fn write(
+        &self,
+        session: &Session,
+        transaction: &Pipeline,
+        writes: impl Fn(i64) -> Writes,
+    ) -> Result<(), StoreError> {
         let mut connection = session.connection.clone();
         let (count, run): Receipt =
             transaction.query_async(&mut connection).await.map_err(|error| self.failed(session, &error))?;
         if let Err(trouble) = self.link.must_be_ours(run.as_deref()) {
-            // What was written is there. What else is, the next session finds out.
             self.link.fail(session, &trouble.to_string());
         }
-        Ok(count)
+        self.link.confirmed(session, writes(count))
     }
 
     /// Waits until enough replicas have all that this session has written; answers how many have not.
@@ -173,12 +177,13 @@ impl Store for RedisStore {
                 missing => return Err(StoreError::Unavailable(self.too_few_replicas(missing))),
             }
             let transaction = writing::commit(&self.link.identity.keys, &changes);
-            let count = self.write(&session, &transaction).await?;
+            self.write(&session, &transaction, writing::commits).await?;
             match self.replicas_missing(&session).await? {
                 0 => {}
                 missing => return Err(StoreError::InDoubt(self.too_few_replicas(missing))),
             }
-            self.link.confirmed(writing::commits(count));
+            // The wait for replicas may have outlived the session.
+            self.link.confirmed(&session, Writes::default())?;
             self.link.remember_gone(changes.iter().filter_map(|change| match change {
                 Change::Deregister(id) => Some(*id),
                 Change::Register(_) | Change::Reregister(_) => None,
@@ -192,9 +197,7 @@ impl Store for RedisStore {
         async move {
             let session = self.link.session()?;
             let transaction = writing::save(&self.link.identity.keys, &batch.heartbeats, batch.clock);
-            let count = self.write(&session, &transaction).await?;
-            self.link.confirmed(writing::saves(count));
-            Ok(())
+            self.write(&session, &transaction, writing::saves).await
         }
         .boxed()
     }

@@ -1,5 +1,7 @@
 //! What this Redis does to keep what it acknowledges, and where that falls short.
 
+use std::collections::HashMap;
+
 use redis::aio::MultiplexedConnection;
 
 use super::server::ServerInfo;
@@ -9,6 +11,7 @@ use super::server::ServerInfo;
 pub(super) struct Persistence {
     append_only: Option<bool>,
     append_fsync: Option<String>,
+    pauses_for_rewrites: bool,
     max_memory: Option<u64>,
     max_memory_policy: Option<String>,
     replicas: u64,
@@ -18,12 +21,13 @@ impl Persistence {
     /// Asks for them. A Redis that keeps its configuration to itself still tells some of them otherwise.
     pub(super) async fn of(connection: &mut MultiplexedConnection, info: &ServerInfo) -> Self {
         let mut get = redis::cmd("CONFIG");
-        get.arg("GET").arg("appendfsync");
+        get.arg("GET").arg("*appendfsync*");
         // Managed services refuse CONFIG; that is no reason not to use them.
-        let fsync: Option<(String, String)> = get.query_async(connection).await.ok();
+        let settings: HashMap<String, String> = get.query_async(connection).await.unwrap_or_default();
         Self {
             append_only: info.get("aof_enabled").map(|enabled| enabled == "1"),
-            append_fsync: fsync.map(|(_, value)| value),
+            append_fsync: settings.get("appendfsync").cloned(),
+            pauses_for_rewrites: settings.get("no-appendfsync-on-rewrite").is_some_and(|value| value == "yes"),
             max_memory: info.number("maxmemory"),
             max_memory_policy: info.get("maxmemory_policy").map(str::to_owned),
             replicas: info.number("connected_slaves").unwrap_or_default(),
@@ -47,6 +51,11 @@ impl Persistence {
             (Some(true), Some("everysec")) => warnings.push(
                 "Redis writes its log once a second (appendfsync everysec): if it and Guardbeat crash together, up to two \
                  seconds of acknowledged registrations may be lost. Set appendfsync always to exclude that"
+                    .to_owned(),
+            ),
+            (Some(true), Some(_)) if self.pauses_for_rewrites => warnings.push(
+                "Redis does not wait for the disk while it rewrites its log (no-appendfsync-on-rewrite yes): if it and \
+                 Guardbeat crash together then, acknowledged registrations may be lost. Set no-appendfsync-on-rewrite no"
                     .to_owned(),
             ),
             (Some(true), Some(_)) => {}
@@ -85,6 +94,7 @@ mod tests {
         Persistence {
             append_only: Some(true),
             append_fsync: Some("always".into()),
+            pauses_for_rewrites: false,
             max_memory: Some(1),
             max_memory_policy: Some("noeviction".into()),
             replicas: 1,
@@ -113,6 +123,8 @@ mod tests {
         warned(fsync("no"), 0, ["appendfsync no", "everysec or always"]);
         warned(fsync("everysec"), 0, ["two seconds", "appendfsync always"]);
         warned(Persistence { append_fsync: None, ..safe() }, 0, ["refused", "docs/redis.md"]);
+        let pausing = Persistence { pauses_for_rewrites: true, ..safe() };
+        warned(pausing, 0, ["no-appendfsync-on-rewrite yes", "no-appendfsync-on-rewrite no"]);
         let evicting = Persistence { max_memory_policy: Some("allkeys-lru".into()), ..safe() };
         warned(evicting, 0, ["allkeys-lru", "noeviction"]);
         warned(safe(), 2, ["1 of the 2 replicas", "store.min_replicas"]);

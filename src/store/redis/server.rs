@@ -32,6 +32,11 @@ impl ServerInfo {
         self.get(name)?.parse().ok()
     }
 
+    /// Whether it started so lately that clients of before may not have come back yet.
+    pub(super) fn has_just_started(&self) -> bool {
+        self.number("uptime_in_seconds").is_some_and(|uptime| uptime < 10)
+    }
+
     /// Whether a fleet can be kept here, now.
     pub(super) fn must_be_usable(&self) -> Result<(), Trouble> {
         let lasting = |reason: &str| Err(Trouble::Lasting(StoreError::Unavailable(reason.into())));

@@ -1,6 +1,6 @@
 //! A connection that may write: everything that must be known and done before the first record goes through it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::aio::MultiplexedConnection;
 
@@ -26,7 +26,7 @@ pub(super) struct Writes {
 }
 
 /// What Redis does not have any more of what it had confirmed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lost {
     /// Last heartbeats.
     Heartbeats,
@@ -39,8 +39,16 @@ pub(super) enum Lost {
 pub(super) enum Beginning<'a> {
     /// The first of this process: what is in Redis is what there is.
     First,
-    /// A later one. Redis had confirmed so much by then, and these agents were deregistered lately.
-    Again(Writes, &'a [AgentId]),
+    /// A later one.
+    Again {
+        /// What Redis had confirmed by then.
+        confirmed: Writes,
+        /// Agents that were deregistered lately.
+        gone: &'a [AgentId],
+        /// What Redis is known to have lost and has not been told again; what is found now is added, before anything is
+        /// written that would hide it.
+        lost: &'a Mutex<Option<Lost>>,
+    },
 }
 
 /// A connection with the primary of a fleet that is ours.
@@ -50,7 +58,6 @@ pub(super) struct Session {
     pub(super) connection: MultiplexedConnection,
     pub(super) persistence: Persistence,
     pub(super) writes: Writes,
-    pub(super) lost: Option<Lost>,
 }
 
 /// What sessions are opened with.
@@ -78,34 +85,41 @@ impl Identity {
         let name = format!("{}{}/{number}", self.keys.connections(), self.owner.run);
         redis::cmd("CLIENT").arg("SETNAME").arg(&name).query_async::<()>(&mut connection).await?;
         // Before anything is written: a newer format is not ours to touch, not even with a lease.
-        self.meta(&mut connection).await?.must_be_readable(self)?;
+        let before = self.meta(&mut connection).await?;
+        before.must_be_readable(self)?;
+        if let Beginning::Again { confirmed, .. } = beginning {
+            // Another's by now, or only a lease that came back with older data? The counts tell.
+            self.lost(&before, confirmed)?;
+        }
         let mut lease = self.lease(connection.clone());
         match beginning {
-            Beginning::First => lease.acquire().await?,
-            Beginning::Again(..) => lease.renew().await?,
+            Beginning::First => lease.acquire(info.has_just_started()).await?,
+            Beginning::Again { .. } => lease.renew().await?,
         }
         lease.close_others(&name).await?;
         let meta = self.meta(&mut connection).await?;
-        let lost = match beginning {
-            Beginning::First => None,
-            Beginning::Again(confirmed, _) => self.lost(&meta, confirmed)?,
-        };
-        let (writes, gone) = match beginning {
-            Beginning::Again(confirmed, gone) if lost.is_some() => (
+        let writes = match beginning {
+            // One more, so that a process that has lost the fleet finds that another has had it.
+            Beginning::First => Writes { commits: meta.writes.commits.saturating_add(1), ..meta.writes },
+            Beginning::Again { confirmed, gone, lost } => {
+                let found = self.lost(&meta, confirmed)?;
+                let all = {
+                    let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+                    *lost = (*lost).max(found);
+                    *lost
+                };
+                if all.is_some() {
+                    self.remove(&mut connection, gone).await?;
+                }
                 Writes {
                     commits: meta.writes.commits.max(confirmed.commits),
                     saves: meta.writes.saves.max(confirmed.saves),
-                },
-                gone,
-            ),
-            Beginning::Again(..) => (meta.writes, &[][..]),
-            // One more, so that a process that has lost the fleet finds that another has had it.
-            Beginning::First => (Writes { commits: meta.writes.commits + 1, ..meta.writes }, &[][..]),
+                }
+            }
         };
         self.claim(&mut connection, writes).await?;
-        self.remove(&mut connection, gone).await?;
         let persistence = Persistence::of(&mut connection, &info).await;
-        Ok(Session { number, connection, persistence, writes, lost })
+        Ok(Session { number, connection, persistence, writes })
     }
 
     pub(super) fn lease(&self, connection: MultiplexedConnection) -> Lease<'_> {

@@ -9,6 +9,8 @@ use crate::store::StoreError;
 pub(super) enum Trouble {
     /// It may be better in a moment.
     Passing(String),
+    /// It takes nothing now, and answers all the same.
+    Refusing(String),
     /// Redis is reading its own data; it answers when it is done.
     Loading,
     /// It stays so until somebody changes something.
@@ -20,6 +22,7 @@ impl From<RedisError> for Trouble {
         match code(&error) {
             Some("LOADING") => Self::Loading,
             Some("WRONGPASS" | "NOAUTH" | "NOPERM") => Self::Lasting(StoreError::unavailable(explained(&error))),
+            Some("OOM" | "MISCONF" | "NOREPLICAS") => Self::Refusing(explained(&error)),
             _ if error.kind() == redis::ErrorKind::AuthenticationFailed => {
                 Self::Lasting(StoreError::unavailable(explained(&error)))
             }
@@ -31,7 +34,7 @@ impl From<RedisError> for Trouble {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Passing(reason) => f.write_str(reason),
+            Self::Passing(reason) | Self::Refusing(reason) => f.write_str(reason),
             Self::Loading => f.write_str("Redis is loading its data from disk"),
             Self::Lasting(error) => error.fmt(f),
         }
@@ -72,6 +75,9 @@ fn code(error: &RedisError) -> Option<&'static str> {
     CODES.iter().find(|code| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == **code)).copied()
 }
 
+/// Characters of an error's own text that are shown beside the advice.
+const TEXT_MAX: usize = 160;
+
 /// The error, and what to do about it.
 pub(super) fn explained(error: &RedisError) -> String {
     let advice = match code(error) {
@@ -89,5 +95,7 @@ pub(super) fn explained(error: &RedisError) -> String {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "the user or the password in store.url is wrong",
         _ => return error.to_string(),
     };
-    format!("{advice} ({error})")
+    // An aborted transaction names each of its commands, thousands of them.
+    let text: String = error.to_string().chars().take(TEXT_MAX).collect();
+    format!("{advice} ({text})")
 }

@@ -97,7 +97,7 @@ fn a_redis_whose_connections_are_cut_does_what_was_acknowledged_and_nothing_else
 fn whatever_happens_to_redis_what_was_acknowledged_is_there_in_the_end() {
     let redis = RedisServer::start();
     let proxy = Proxy::start(redis.port());
-    fall_and_rise(&redis, proxy.url(), 6, |dice| {
+    fall_and_rise(&redis, proxy.url(), 4, |dice| {
         for _ in 0..=dice.throw(3) {
             misfortune(&redis, &proxy, dice);
             pause(dice.throw(400));

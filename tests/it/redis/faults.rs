@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeSet,
-    fs, thread,
+    fs,
+    io::Write,
+    os::unix::net::UnixStream,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -231,4 +234,11 @@ fn a_daemon_that_is_told_to_stop_while_redis_is_away_says_that_something_is_not_
     assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     let log = server.log();
     assert!(log.contains("last heartbeats cannot be written") && log.contains("The server ended"), "{log}");
+}
+
+#[test]
+fn a_redis_that_is_busy_for_long() {
+    let redis = RedisServer::start();
+    let busy = || UnixStream::connect(redis.socket()).unwrap().write_all(b"DEBUG SLEEP 6\r\n").unwrap();
+    break_and_mend(on(redis.url()), &redis, busy, |_| redis.wait_until_ready());
 }

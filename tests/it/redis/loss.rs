@@ -103,26 +103,6 @@ fn a_replica_that_was_promoted_although_it_lagged_is_given_what_it_lacks() {
 }
 
 #[test]
-fn agents_that_an_earlier_run_deregistered_do_not_come_back_with_older_data() {
-    let redis = RedisServer::start();
-    let mut server = on(redis.url()).start();
-    let ids = enrol(&mut server.client(), ["stays", "goes"]);
-    assert!(server.terminate().success());
-    redis.command(&["SAVE"]);
-    let mut server = server.restart();
-    server.client().delete(&format!("/api/agents/{}", ids[1])).data(200);
-    assert!(server.terminate().success());
-    let server = server.restart();
-
-    redis.kill9();
-    redis.start_again();
-    assert!(registrations(&redis).contains_key(&ids[1]), "so old is the data");
-    wait_until(BACK, "the daemon has noticed", || !server.is_ready() || server.log().contains("written back"));
-    let server = is_whole_again(server, &redis);
-    assert_eq!(everything(&server).into_keys().collect::<Vec<_>>(), ids[..1]);
-}
-
-#[test]
 fn a_lease_of_an_earlier_run_that_comes_back_with_older_data_is_not_another_process() {
     let redis = RedisServer::start();
     let mut server = on(redis.url()).start();

@@ -106,6 +106,8 @@ fn the_rights_in_the_documents_are_enough_for_everything() {
     let replica = RedisServer::start();
     replica.replicate(&redis);
     let launch = on(format!("redis://guardbeat:secret@127.0.0.1:{}/0", redis.port()));
+    // Half of the time limit is the replica's.
+    let launch = launch.env("GUARDBEAT_STORE__TIMEOUT_MS", "4000");
     let mut server = launch.env("GUARDBEAT_STORE__MIN_REPLICAS", "1").start();
     let mut client = server.client();
     let (id, _) = client.enrol("stays");
