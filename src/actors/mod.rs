@@ -29,6 +29,7 @@ mod context;
 mod counts;
 #[cfg(test)]
 mod doubt_tests;
+mod enrolment;
 mod listing;
 mod messages;
 mod places;

@@ -1,14 +1,8 @@
 //! The engine as HTTP sees it: routes each request to the actor it concerns, and keeps the fleet's books.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
-use actix::{
-    Addr, Handler, Message,
-    dev::{Mailbox, ToEnvelope},
-};
+use actix::{Addr, Handler, Message, dev::ToEnvelope};
 use futures_util::future::join_all;
 use papaya::HashMap;
 use tokio::sync::Mutex;
@@ -18,20 +12,17 @@ use super::{
     context::AgentContext,
     counts::{FleetCounts, ShardCounts},
     listing::{ListChunk, ListQuery},
-    messages::{
-        Admit, Beat, BeatAck, Disown, Drain, Identify, List, Prepare, Proof, Refusal, Reregister, Retire, Revive,
-        Settle, ShardCensus, Show, TakeCensus,
-    },
-    places::{Place, Places},
+    messages::{Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Revive, ShardCensus, Show, TakeCensus},
+    places::Places,
     routing::Routing,
     shard::ShardActor,
     token::Token,
 };
 use crate::{
     clock::Clock,
-    fleet::{AgentId, EnrolmentRequest, Heartbeat, MachineKey, Partition, Registration, Text, Timestamp, TokenHash},
+    fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
     metrics::Metrics,
-    store::{Change, Durability, StoreError},
+    store::{Durability, StoreError},
 };
 
 /// Why the engine did not do what it was asked.
@@ -67,7 +58,7 @@ pub struct Registered {
 }
 
 /// Requests that concern the same machine take the same of these locks.
-const MACHINE_LOCKS: usize = 1_024;
+pub(super) const MACHINE_LOCKS: usize = 1_024;
 
 /// The engine, to be shared by all HTTP workers. This is the one seam between HTTP and the actors.
 #[derive(Clone, Debug)]
@@ -77,15 +68,15 @@ pub struct EngineHandle {
 
 #[derive(Debug)]
 pub(super) struct Fleet {
-    routing: Arc<Routing>,
+    pub(super) routing: Arc<Routing>,
     pub(super) shards: Box<[ShardSlot]>,
     /// Which agent a machine is.
     pub(super) machines: HashMap<MachineKey, AgentId>,
-    machine_locks: Box<[Mutex<()>]>,
+    pub(super) machine_locks: Box<[Mutex<()>]>,
     pub(super) places: Places,
     durability: Durability,
-    clock: Clock,
-    metrics: Arc<Metrics>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -109,77 +100,6 @@ impl EngineHandle {
                 metrics,
             }),
         }
-    }
-
-    /// Registers a new agent, or one whose machine is known again. Durable when it returns.
-    ///
-    /// `by_token` tells whether the request carried a token that may register; without one it never takes over a
-    /// machine. `from` is the address to note when the request names none.
-    pub async fn register(
-        &self,
-        request: EnrolmentRequest,
-        from: IpAddr,
-        by_token: bool,
-    ) -> Result<Registered, EngineError> {
-        let engine = self.clone();
-        // On a task of its own: when the client goes away in the middle, what is in the store must still get its actor.
-        joined(actix_rt::spawn(async move { engine.enrol(request, from, by_token).await })).await
-    }
-
-    async fn enrol(&self, request: EnrolmentRequest, from: IpAddr, by_token: bool) -> Result<Registered, EngineError> {
-        let fleet = &*self.fleet;
-        let machine = request.machine_id.as_deref().map(|id| MachineKey::new(request.org_id.as_deref(), id));
-        // One registration of a machine at a time, so that two at once become one agent.
-        let _one_at_a_time = match machine {
-            Some(machine) => Some(self.lock(machine).await),
-            None => None,
-        };
-        let known = machine.and_then(|machine| fleet.machines.pin().get(&machine).copied());
-        if known.is_some() && !by_token {
-            return Err(EngineError::MachineTaken);
-        }
-        let place = match known {
-            Some(_) => None,
-            None => Some(fleet.places.take().map_err(EngineError::FleetFull)?),
-        };
-        let id = known.unwrap_or_else(|| self.unused_id());
-        let (token, hash) = Token::generate(id);
-        let registration = Registration {
-            id,
-            hostname: request.hostname.into_inner(),
-            os: request.os.into_inner(),
-            version: request.version.into_inner(),
-            ip: request.ip.unwrap_or(from),
-            org_id: request.org_id.map(Text::into_inner),
-            tags: request.tags.into_iter().map(Text::into_inner).collect(),
-            machine,
-            registered_at: self.registration_time(known).await?,
-            heard_at: fleet.clock.heard(),
-            token: hash,
-        };
-        let record = Box::new(registration.clone());
-        if known.is_some() {
-            self.change(id, Change::Reregister(record)).await?;
-            self.ask(id, || Reregister(registration.clone())).await?;
-        } else {
-            if let Err(error) = self.durability().committer.commit(Change::Register(record)).await {
-                if let StoreError::InDoubt(_) = error {
-                    self.ask_shard(id, Disown(id)).await?;
-                }
-                return Err(error.into());
-            }
-            // Its mailbox takes messages from now on; the shard need not be waited for. Whatever is asked of the shard
-            // after the answer is in its mailbox behind this.
-            let mailbox = Mailbox::default();
-            fleet.routing.insert(id, mailbox.address());
-            self.shard_of(id)?.do_send(Admit(registration.clone(), mailbox));
-        }
-        if let Some(machine) = machine {
-            fleet.machines.pin().insert(machine, id);
-        }
-        place.into_iter().for_each(Place::keep);
-        fleet.metrics.registrations.increment(1);
-        Ok(Registered { registration, token })
     }
 
     /// Hands a heartbeat to its agent.
@@ -207,45 +127,6 @@ impl EngineHandle {
             Err(EngineError::NotFound) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// Removes the agent from the fleet. Durable when it returns.
-    pub async fn deregister(&self, id: AgentId, proof: Proof) -> Result<(), EngineError> {
-        let engine = self.clone();
-        joined(actix_rt::spawn(async move { engine.remove(id, proof).await })).await
-    }
-
-    async fn remove(&self, id: AgentId, proof: Proof) -> Result<(), EngineError> {
-        let fleet = &*self.fleet;
-        let machine = self.ask(id, || Identify { proof }).await??.machine;
-        let _one_at_a_time = match machine {
-            Some(machine) => Some(self.lock(machine).await),
-            None => None,
-        };
-        // Its token may have changed while another registration of its machine was waited for.
-        self.ask(id, || Prepare { proof }).await??;
-        self.change(id, Change::Deregister(id)).await?;
-        // Of two deregistrations at once, one finds the agent gone.
-        if !self.ask_shard(id, Retire(id)).await? {
-            return Err(EngineError::NotFound);
-        }
-        if let Some(machine) = machine {
-            // Unless the machine is another agent by now.
-            let _ = fleet.machines.pin().remove_if(&machine, |_, agent| *agent == id);
-        }
-        fleet.places.give_back();
-        fleet.metrics.deregistrations.increment(1);
-        Ok(())
-    }
-
-    /// Makes a change of an agent durable that is prepared for it, and settles it if that fails.
-    async fn change(&self, id: AgentId, change: Change) -> Result<(), EngineError> {
-        let outcome = self.durability().committer.commit(change).await;
-        if let Err(error) = &outcome {
-            let in_doubt = matches!(error, StoreError::InDoubt(_));
-            self.ask(id, || Settle { in_doubt }).await?;
-        }
-        Ok(outcome?)
     }
 
     /// The next agents of a listing, and where to go on; `None` there when the fleet has no more.
@@ -331,7 +212,7 @@ impl EngineHandle {
     // ---- asking ----
 
     /// Asks the agent's actor; if that has fallen, its successor.
-    async fn ask<M>(&self, id: AgentId, message: impl Fn() -> M) -> Result<M::Result, EngineError>
+    pub(super) async fn ask<M>(&self, id: AgentId, message: impl Fn() -> M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -359,7 +240,7 @@ impl EngineHandle {
         answer.await.map_err(|_| EngineError::Unresponsive)
     }
 
-    async fn ask_shard<M>(&self, id: AgentId, message: M) -> Result<M::Result, EngineError>
+    pub(super) async fn ask_shard<M>(&self, id: AgentId, message: M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
@@ -368,7 +249,7 @@ impl EngineHandle {
         self.shard_of(id)?.send(message).await.map_err(|_| EngineError::Unresponsive)
     }
 
-    fn shard_of(&self, id: AgentId) -> Result<&Addr<ShardActor>, EngineError> {
+    pub(super) fn shard_of(&self, id: AgentId) -> Result<&Addr<ShardActor>, EngineError> {
         self.shard(id.partition().shard(self.fleet.shards.len()))
     }
 
@@ -384,32 +265,6 @@ impl EngineHandle {
     {
         self.shard(shard)?.send(message).await.map_err(|_| EngineError::Unresponsive)
     }
-
-    // ---- bookkeeping ----
-
-    async fn lock(&self, machine: MachineKey) -> tokio::sync::MutexGuard<'_, ()> {
-        self.fleet.machine_locks[machine.place(MACHINE_LOCKS)].lock().await
-    }
-
-    /// Now; but never the time of the agent's earlier registration, since it tells the two apart. Prepares a known agent
-    /// for the change.
-    async fn registration_time(&self, known: Option<AgentId>) -> Result<Timestamp, EngineError> {
-        let now = self.fleet.clock.wall();
-        let Some(id) = known else {
-            return Ok(now);
-        };
-        let earlier = self.ask(id, || Prepare { proof: Proof::Admin }).await??.registered_at;
-        Ok(if now == earlier { Timestamp::from_millis(now.as_millis() + 1) } else { now })
-    }
-
-    fn unused_id(&self) -> AgentId {
-        loop {
-            let id = AgentId::new(super::token::random_u64());
-            if !self.fleet.routing.contains(id) {
-                return id;
-            }
-        }
-    }
 }
 
 impl From<Refusal> for EngineError {
@@ -419,11 +274,6 @@ impl From<Refusal> for EngineError {
             Refusal::Gone => Self::NotFound,
         }
     }
-}
-
-/// The outcome of a task that was made to outlive its requester.
-async fn joined<T>(task: tokio::task::JoinHandle<Result<T, EngineError>>) -> Result<T, EngineError> {
-    task.await.unwrap_or(Err(EngineError::Unresponsive))
 }
 
 /// The greatest id that a shard can hold.
