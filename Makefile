@@ -27,7 +27,7 @@ define install
        echo "  sudo apt-get install $(2)"; exit 1; }
 endef
 
-.PHONY: help setup setup-checks run test build bench-store compare fleet
+.PHONY: help setup setup-checks run test build bench-store compare compare-redis register fleet fleet-redis
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -95,3 +95,12 @@ compare: build ## measure a heartbeat beside a bare handler that does nothing wi
 
 fleet: build ## measure a fleet of AGENTS agents of which SILENCE fall silent
 	$(LOADTEST) fleet --server $(SERVER) --agents $(AGENTS) --silence $(SILENCE)
+
+compare-redis: build setup-checks ## as compare, on both stores
+	$(LOADTEST) compare --server $(SERVER) --redis --rounds 6
+
+register: build setup-checks ## measure registrations on both stores
+	$(LOADTEST) register --server $(SERVER) --redis
+
+fleet-redis: build setup-checks ## as fleet, with the fleet in Redis
+	$(LOADTEST) fleet --server $(SERVER) --agents $(AGENTS) --silence $(SILENCE) --redis
