@@ -6,6 +6,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 
 # More flags for `make run`: make run ARGS="--listen 127.0.0.1:9443".
 ARGS ?=
+# Which benchmarks `make bench` runs: those whose name contains it, or all.
+BENCH ?=
 # The fleet of `make fleet`: agents, and how many of them fall silent.
 AGENTS ?= 1000000
 SILENCE ?= 10000
@@ -27,7 +29,7 @@ define install
        echo "  sudo apt-get install $(2)"; exit 1; }
 endef
 
-.PHONY: help setup setup-checks run test build bench-store compare compare-redis register fleet fleet-redis
+.PHONY: help setup setup-checks run test build bench bench-store compare compare-redis register fleet fleet-redis
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -86,6 +88,9 @@ setup-checks: ## check what the tests need beyond that, and install what is miss
 
 build: setup ## build the server and the load test, for release
 	$(CARGO) build --release --workspace --locked
+
+bench: setup ## measure the parts of a heartbeat (a minute, 100 MB in TMPDIR); BENCH=record for some of them
+	$(CARGO) bench --locked --bench engine -- $(BENCH)
 
 bench-store: setup ## measure the candidates for the embedded store (ten minutes, 1 GB in TMPDIR)
 	$(CARGO) run --release --locked --manifest-path benches/embedded-store-choice/Cargo.toml

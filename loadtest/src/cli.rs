@@ -1,12 +1,14 @@
 //! The command line.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::commands::{bare, beat, compare, fleet, register};
+use crate::commands::{bare, beat, compare, fleet, register, run as scenario, tour};
 
 #[derive(Parser)]
 #[command(
@@ -22,6 +24,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Carry out a scenario and hold the server to its thresholds (open loop)
+    Run(scenario::Args),
+    /// Carry out all built-in scenarios, one after the other, in some five minutes
+    Tour(tour::Args),
     /// Register agents with a running server and beat by schedule (open loop)
     Beat(beat::Args),
     /// Serve heartbeats without an engine behind them: the baseline
@@ -38,8 +44,9 @@ enum Command {
 pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bare(args) => bare::run(args),
-        // Ends by itself when interrupted, as it has something to tell even then.
-        Command::Beat(args) => on_one_thread(beat::run(args)),
+        Command::Run(args) => on_one_thread(until_interrupted(|stop| scenario::run(args, stop))),
+        Command::Tour(args) => on_one_thread(until_interrupted(|stop| tour::run(args, stop))),
+        Command::Beat(args) => on_one_thread(until_interrupted(|stop| beat::run(args, stop))),
         Command::Compare(args) => on_one_thread(unless_interrupted(compare::run(args))),
         Command::Register(args) => on_one_thread(unless_interrupted(register::run(args))),
         Command::Fleet(args) => on_one_thread(unless_interrupted(fleet::run(args))),
@@ -61,5 +68,28 @@ async fn unless_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> a
         done = work => done,
         _ = tokio::signal::ctrl_c() => bail!("interrupted"),
         _ = terminate.recv() => bail!("terminated"),
+    }
+}
+
+/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, or on SIGTERM.
+async fn until_interrupted<Work>(begin: impl FnOnce(Arc<AtomicBool>) -> Work) -> anyhow::Result<()>
+where
+    Work: Future<Output = anyhow::Result<()>>,
+{
+    let stop = Arc::new(AtomicBool::new(false));
+    let work = begin(stop.clone());
+    tokio::pin!(work);
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = interrupt.recv() => {
+                if stop.swap(true, Ordering::Relaxed) {
+                    bail!("interrupted");
+                }
+                eprintln!("ending early; interrupt again to end at once");
+            }
+            _ = terminate.recv() => bail!("terminated"),
+        }
     }
 }

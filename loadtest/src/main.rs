@@ -5,6 +5,8 @@
 //! - [`wire`]: HTTP/1.1 over a socket, plain or TLS, as cheaply as it can be done.
 //! - [`load`]: agents, their registration, and the two ways to drive them: open and closed loop.
 //! - [`server`]: servers as child processes, what they use of the machine, and what they export.
+//! - [`scenario`]: what is to be done to a server, and the limits it is held to, from small files.
+//! - [`run`]: a scenario carried out; [`report`]: what came of it, as a page.
 //! - [`commands`]: one file for each command; [`cli`] reads the arguments and calls them.
 //!
 //! The load runs on one thread. It shares the machine with the server it measures, and one thread
@@ -15,6 +17,9 @@ mod cli;
 mod commands;
 mod load;
 mod progress;
+mod report;
+mod run;
+mod scenario;
 mod server;
 mod stats;
 mod table;
@@ -22,6 +27,9 @@ mod units;
 mod wire;
 
 use std::process::ExitCode;
+
+/// Exit status for what makes no sense, as clap has it for flags.
+const USAGE: u8 = 2;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -31,7 +39,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<commands::Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::units;
 
 use super::beat::connections;
 use super::listing;
-use super::silence::Silence;
+use super::silence::Experiment;
 use super::subject::{END_LIMIT, Meter, Subject};
 
 /// How often each request is timed.
@@ -97,9 +97,9 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     print_part("Restarts", &table);
 
     if let Some(silent) = args.silence {
-        let experiment = Silence {
+        let experiment = Experiment {
             target: engine.target().await?,
-            fleet: Arc::into_inner(fleet).context("the first heartbeats still hold the fleet")?,
+            fleet,
             silent,
             timeout: Duration::from_millis(args.timeout_ms),
             connections: args.connections,

@@ -4,9 +4,17 @@ pub(crate) mod bare;
 pub(crate) mod beat;
 pub(crate) mod compare;
 pub(crate) mod fleet;
+mod given;
 mod listing;
 pub(crate) mod register;
 mod rounds;
+pub(crate) mod run;
 mod silence;
 mod subject;
 mod summary;
+pub(crate) mod tour;
+
+/// What was asked for makes no sense, and nothing was done.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
-use crate::load::{Fleet, OpenLoop, Schedule, SharedTally};
+use crate::load::{Fleet, OpenLoop, Schedule, SharedTally, Silence, Transport};
 use crate::progress;
 use crate::server::{Probe, Scrape};
 use crate::table::Table;
 use crate::units;
-use crate::wire::{KeepAlive, Target};
+use crate::wire::Target;
 
 use super::summary;
 
@@ -22,11 +20,11 @@ const LOOK: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The experiment.
-pub(super) struct Silence {
+pub(super) struct Experiment {
     /// The server's main listener.
     pub(super) target: Arc<Target>,
     /// All registered agents, with the token they beat with.
-    pub(super) fleet: Fleet,
+    pub(super) fleet: Arc<Fleet>,
     /// How many of them never beat.
     pub(super) silent: u64,
     /// The server's heartbeat timeout: the interval at which the others beat.
@@ -52,32 +50,30 @@ impl View {
     }
 }
 
-impl Silence {
+impl Experiment {
     /// Beats for all, so that everybody is online; then for all but the silent, until these have gone stale and for one
     /// more timeout, in which nobody else must.
     pub(super) async fn run(self, operations: &mut Probe) -> anyhow::Result<Table> {
         let silent = self.silent.min(self.fleet.len() - 1);
         let schedule = Schedule::every(self.fleet.len(), self.timeout);
-        let beat = |fleet, duration, stop, tally| {
+        let beat = |silence, duration, stop, tally| {
             OpenLoop {
                 target: self.target.clone(),
-                fleet,
+                fleet: self.fleet.clone(),
                 schedule,
-                connections: self.connections,
-                keep_alive: KeepAlive::Yes,
+                silence,
+                transport: Transport::kept(self.connections),
+                warm_up: Duration::ZERO,
                 duration,
                 patience: PATIENCE,
                 stop,
             }
             .run(tally)
         };
-        let fleet = Arc::new(self.fleet);
         let spinner = progress::spinner("beating once for every agent");
-        beat(fleet.clone(), self.timeout, Arc::default(), SharedTally::new()).await?;
+        beat(Silence::never(), self.timeout, Arc::default(), SharedTally::new()).await?;
         spinner.finish_and_clear();
-        let mut fleet = Arc::into_inner(fleet).context("the warm-up still holds the fleet")?;
 
-        fleet.silence(usize::try_from(silent)?);
         let first = operations.scrape().await?;
         let (lag_before, before) = (lag(&first), View::of(&first));
         anyhow::ensure!(before.missing == 0, "{} agents are silent although all have beaten", before.missing);
@@ -85,7 +81,8 @@ impl Silence {
         let tally = SharedTally::new();
         // Stale after timeout and grace, by default 1.5 timeouts.
         let longest = self.timeout * 5 + Duration::from_secs(30);
-        let beating = beat(Arc::new(fleet), longest, stop.clone(), tally.clone());
+        let silence = Silence::of(silent, self.fleet.len(), 0);
+        let beating = beat(silence, longest, stop.clone(), tally.clone());
         tokio::pin!(beating);
 
         let spinner = progress::spinner("waiting for the silent to be noticed");

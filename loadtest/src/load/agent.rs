@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An agent's id as the server gave it: `agent-` and 16 hexadecimal digits.
 ///
 /// Kept as a number, so that a million of them are eight megabytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AgentId(u64);
 
 impl AgentId {
@@ -61,9 +62,10 @@ enum Tokens {
 }
 
 /// All the agents of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Fleet {
-    ids: Vec<AgentId>,
+    /// They change while agents beat when others take their places.
+    ids: Vec<AtomicU64>,
     tokens: Tokens,
 }
 
@@ -71,12 +73,17 @@ impl Fleet {
     /// Agents that beat with their own tokens.
     pub(crate) fn with_own_tokens(agents: Vec<(AgentId, Box<str>)>) -> Self {
         let (ids, tokens) = agents.into_iter().unzip();
-        Self { ids, tokens: Tokens::Own(tokens) }
+        Self::of(ids, Tokens::Own(tokens))
     }
 
     /// Agents that all beat with one token.
     pub(crate) fn with_shared_token(ids: Vec<AgentId>, token: &str) -> Self {
-        Self { ids, tokens: Tokens::Shared(token.into()) }
+        Self::of(ids, Tokens::Shared(token.into()))
+    }
+
+    fn of(ids: Vec<AgentId>, tokens: Tokens) -> Self {
+        let ids = ids.into_iter().map(|AgentId(id)| AtomicU64::new(id)).collect();
+        Self { ids, tokens }
     }
 
     /// How many agents there are.
@@ -91,16 +98,21 @@ impl Fleet {
             Tokens::Own(tokens) => &tokens[index],
             Tokens::Shared(token) => token.as_ref(),
         };
-        (self.ids[index], token)
+        (AgentId(self.ids[index].load(Ordering::Relaxed)), token)
     }
 
-    /// Takes the last `count` agents out of the fleet: they will not beat.
-    pub(crate) fn silence(&mut self, count: usize) {
-        let left = self.ids.len().saturating_sub(count);
-        self.ids.truncate(left);
-        if let Tokens::Own(tokens) = &mut self.tokens {
-            tokens.truncate(left);
+    /// Some of its agents, as a fleet of their own.
+    pub(crate) fn part(&self, wanted: impl Fn(u64) -> bool) -> Self {
+        let agents = (0..self.len()).filter(|index| wanted(*index)).map(|index| self.agent_of(index));
+        match &self.tokens {
+            Tokens::Own(_) => Self::with_own_tokens(agents.map(|(id, token)| (id, token.into())).collect()),
+            Tokens::Shared(token) => Self::with_shared_token(agents.map(|(id, _)| id).collect(), token),
         }
+    }
+
+    /// Puts an agent in the place of another, which is returned. For fleets that share one token.
+    pub(crate) fn replace(&self, beat: u64, id: AgentId) -> AgentId {
+        AgentId(self.ids[(beat % self.len()) as usize].swap(id.0, Ordering::Relaxed))
     }
 }
 
@@ -124,13 +136,28 @@ mod tests {
         }
     }
 
+    fn fleet(agents: u64) -> Fleet {
+        Fleet::with_own_tokens((0..agents).map(|n| (AgentId::of(n), format!("t{n}").into())).collect())
+    }
+
     #[test]
-    fn beats_go_round_the_fleet_and_silent_agents_are_left_out() {
-        let agents = (0..3).map(|n| (AgentId::of(n), format!("t{n}").into())).collect();
-        let mut fleet = Fleet::with_own_tokens(agents);
+    fn beats_go_round_the_fleet() {
+        let fleet = fleet(3);
+        assert_eq!(fleet.agent_of(2), (AgentId::of(2), "t2"));
         assert_eq!(fleet.agent_of(4), (AgentId::of(1), "t1"));
-        fleet.silence(1);
-        assert_eq!(fleet.len(), 2);
-        assert_eq!(fleet.agent_of(4), (AgentId::of(0), "t0"));
+    }
+
+    #[test]
+    fn a_part_of_a_fleet_keeps_its_tokens() {
+        let part = fleet(4).part(|index| index % 2 == 1);
+        assert_eq!(part.len(), 2);
+        assert_eq!(part.agent_of(1), (AgentId::of(3), "t3"));
+    }
+
+    #[test]
+    fn an_agent_takes_the_place_of_another() {
+        let fleet = Fleet::with_shared_token((0..3).map(AgentId::of).collect(), "t");
+        assert_eq!(fleet.replace(4, AgentId::of(9)), AgentId::of(1));
+        assert_eq!(fleet.agent_of(1), (AgentId::of(9), "t"));
     }
 }

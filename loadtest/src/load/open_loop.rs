@@ -4,25 +4,58 @@
 //! takes the next one. When all connections are busy the permits pile up, which is a number and no
 //! memory, and the waiting shows in the latencies, which count from the due time.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::wire::{KeepAlive, Link, Target};
 
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Batch, Heartbeat};
+use super::relayed::Relayed;
 use super::sleeper::Sleeper;
-use super::{Fleet, Schedule, SharedTally, refusal};
+use super::{Fleet, Schedule, SharedTally, Silence, refusal};
 
+/// How long an answer may take unless said otherwise.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Beats due within this time leave together. Waking up is most of what this client costs: at 10,000
 /// beats a second on two virtual cores a beat took 60 µs of processor time with naps of 50 µs, 43 with
 /// 250, 33 with 1,000. Latencies are exact all the same, and at most this much longer than they could be.
 const SHORTEST_NAP: Duration = Duration::from_micros(200);
 /// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
+
+/// How beats travel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Transport {
+    /// How many requests can be under way at once.
+    pub(crate) connections: usize,
+    /// What becomes of a connection after a request.
+    pub(crate) keep_alive: KeepAlive,
+    /// A request for each beat, or for many.
+    pub(crate) batching: Option<Batching>,
+    /// How long an answer may take.
+    pub(crate) limit: Duration,
+}
+
+impl Transport {
+    /// A beat at a time over so many connections that are kept alive.
+    pub(crate) fn kept(connections: usize) -> Self {
+        Self { connections, keep_alive: KeepAlive::Yes, batching: None, limit: ANSWER_LIMIT }
+    }
+}
+
+/// How beats are put together by a relay, which has the token that the fleet shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Batching {
+    /// How many beats a request has at most.
+    pub(crate) beats: u64,
+    /// For how long a relay gathers them.
+    pub(crate) gather: Duration,
+}
 
 /// A run of beats by schedule.
 pub(crate) struct OpenLoop {
@@ -32,11 +65,13 @@ pub(crate) struct OpenLoop {
     pub(crate) fleet: Arc<Fleet>,
     /// When they are due.
     pub(crate) schedule: Schedule,
-    /// How many can be under way at once.
-    pub(crate) connections: usize,
-    /// What becomes of a connection after a beat.
-    pub(crate) keep_alive: KeepAlive,
-    /// For how long beats become due.
+    /// Which of them are never sent.
+    pub(crate) silence: Silence,
+    /// How they are sent.
+    pub(crate) transport: Transport,
+    /// Beats due before this are sent, but not counted.
+    pub(crate) warm_up: Duration,
+    /// For how long beats become due, the warm-up included.
     pub(crate) duration: Duration,
     /// For how long, after that, outstanding answers are waited for.
     pub(crate) patience: Duration,
@@ -44,8 +79,8 @@ pub(crate) struct OpenLoop {
     pub(crate) stop: Arc<AtomicBool>,
 }
 
-/// What a run asked for. What came of it is in the tally.
-#[derive(Debug, Clone, Copy)]
+/// What a run asked for, without its warm-up. What came of it is in the tally.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Ran {
     /// Beats that became due.
     pub(crate) due: u64,
@@ -62,10 +97,15 @@ struct Shared {
     target: Arc<Target>,
     fleet: Arc<Fleet>,
     schedule: Schedule,
-    keep_alive: KeepAlive,
+    silence: Silence,
+    transport: Transport,
     begun: Instant,
+    /// The first beat that is counted.
+    first: u64,
     /// Beats that are due and not taken.
     due: Semaphore,
+    /// The relay whose turn it is to take beats: one takes many, and the next waits for more.
+    turn: Mutex<()>,
     /// The number of the next beat to be taken.
     next: AtomicU64,
     tally: SharedTally,
@@ -74,25 +114,34 @@ struct Shared {
 impl OpenLoop {
     /// Runs to the end of the duration, or until stopped, and waits for the answers.
     pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Ran> {
+        // A beat due at the very end of the warm-up is counted.
+        let first = self.warm_up.checked_sub(Duration::from_nanos(1)).map_or(0, |end| self.schedule.released(end));
         let shared = Arc::new(Shared {
             target: self.target,
             fleet: self.fleet,
             schedule: self.schedule,
-            keep_alive: self.keep_alive,
+            silence: self.silence,
+            transport: self.transport,
             begun: Instant::now(),
+            first,
             due: Semaphore::new(0),
+            turn: Mutex::new(()),
             next: AtomicU64::new(0),
             tally,
         });
         let mut connections = JoinSet::new();
-        for _ in 0..self.connections {
-            connections.spawn(shared.clone().beat());
+        for _ in 0..self.transport.connections {
+            match self.transport.batching {
+                None => connections.spawn(shared.clone().beat()),
+                Some(batching) => connections.spawn(shared.clone().relay(batching)),
+            };
         }
         let due = shared.dispatch(self.duration, &self.stop).await?;
         let duration = shared.begun.elapsed().min(self.duration);
 
         let drained = async {
-            while shared.due.available_permits() > 0 {
+            // Not until there are no more permits: one that is given away is lost if it is closed before it is taken.
+            while shared.next.load(Ordering::Relaxed) < due {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             shared.due.close();
@@ -100,8 +149,13 @@ impl OpenLoop {
         };
         // Those that are still waiting afterwards are ended with the set that holds them.
         let _ = tokio::time::timeout(self.patience, drained).await;
-        let taken = shared.next.load(Ordering::Relaxed);
-        Ok(Ran { due, unsent: due.saturating_sub(taken), duration, elapsed: shared.begun.elapsed() })
+        let taken = shared.next.load(Ordering::Relaxed).min(due);
+        Ok(Ran {
+            due: shared.counted(0..due),
+            unsent: shared.counted(taken..due),
+            duration: duration.saturating_sub(self.warm_up),
+            elapsed: shared.begun.elapsed().saturating_sub(self.warm_up),
+        })
     }
 }
 
@@ -109,6 +163,8 @@ impl Shared {
     /// Releases beats at their due times; returns how many.
     async fn dispatch(&self, duration: Duration, stop: &AtomicBool) -> anyhow::Result<u64> {
         let mut sleeper = Sleeper::new()?;
+        let shortest_nap = self.transport.batching.map_or(SHORTEST_NAP, |batching| batching.gather.max(SHORTEST_NAP));
+        let longest_nap = LONGEST_NAP.max(shortest_nap);
         let mut released = 0;
         loop {
             let now = self.begun.elapsed();
@@ -116,30 +172,43 @@ impl Shared {
             // A beat due at the very end belongs to the time after it.
             let last_moment = duration.saturating_sub(Duration::from_nanos(1));
             let due = self.schedule.released(now.min(last_moment));
+            self.tally.lock().count_due(self.counted(released..due));
             self.due.add_permits(usize::try_from(due - released)?);
             released = due;
             if end {
                 return Ok(released);
             }
             let until_next = self.schedule.due(released).min(duration).saturating_sub(now);
-            sleeper.sleep(until_next.clamp(SHORTEST_NAP, LONGEST_NAP)).await?;
+            sleeper.sleep(until_next.clamp(shortest_nap, longest_nap)).await?;
         }
+    }
+
+    /// How many of these beats are sent and count.
+    fn counted(&self, beats: Range<u64>) -> u64 {
+        let beats = beats.start.max(self.first)..beats.end.max(self.first);
+        beats.end - beats.start - self.silence.swallowed(beats)
     }
 
     /// One connection: takes the next beat that is due, until there are no more.
     async fn beat(self: Arc<Self>) {
-        let heartbeat = Heartbeat::to(&self.target, self.keep_alive);
-        let mut link = Link::new(self.target.clone(), self.keep_alive);
+        let heartbeat = Heartbeat::to(&self.target, self.transport.keep_alive);
+        let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
         let mut request = Vec::new();
         while let Ok(permit) = self.due.acquire().await {
             permit.forget();
             let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if self.silence.swallows(number) {
+                continue;
+            }
             let due = self.begun + self.schedule.due(number);
             let (agent, token) = self.fleet.agent_of(number);
             heartbeat.write(&mut request, agent, token);
             let wait = due.elapsed();
-            let outcome = link.exchange(&request).await;
+            let outcome = link.exchange_within(self.transport.limit, &request).await;
             let latency = due.elapsed();
+            if number < self.first {
+                continue;
+            }
             let mut tally = self.tally.lock();
             match outcome {
                 Ok(reply) => tally.count_reply(reply, || refusal(&self.target, reply, link.body()), wait, latency),
@@ -147,6 +216,56 @@ impl Shared {
             }
         }
         self.tally.lock().reopened += link.reopened();
+    }
+
+    /// As [`Shared::beat`], with as many beats in a request as are due.
+    async fn relay(self: Arc<Self>, batching: Batching) {
+        let (_, token) = self.fleet.agent_of(0);
+        let mut batch = Batch::to(&self.target, self.transport.keep_alive, token);
+        let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
+        let mut request = Vec::new();
+        while let Some(beats) = self.take(batching).await {
+            let mut sent = beats.clone().filter(|beat| !self.silence.swallows(*beat)).peekable();
+            if sent.peek().is_none() {
+                continue;
+            }
+            batch.write(&mut request, sent.map(|beat| self.fleet.agent_of(beat).0));
+            let written = self.begun.elapsed();
+            let outcome = link.exchange_within(self.transport.limit, &request).await;
+            let answered = self.begun.elapsed();
+            let beats = beats.start.max(self.first)..beats.end.max(self.first);
+            let count = self.counted(beats.clone());
+            let mut tally = self.tally.lock();
+            match outcome {
+                Ok(reply) => {
+                    for beat in beats.filter(|beat| !self.silence.swallows(*beat)) {
+                        let due = self.schedule.due(beat);
+                        tally.count_time(written.saturating_sub(due), answered.saturating_sub(due));
+                    }
+                    Relayed::read(reply, link.body()).count(&mut tally, count, &self.target);
+                }
+                Err(error) => tally.count_errors(error.kind(), count, || error.advice(&self.target)),
+            }
+        }
+        self.tally.lock().reopened += link.reopened();
+    }
+
+    /// The beats that are due, up to so many; waits for the first. `None` when there are no more.
+    async fn take(&self, batching: Batching) -> Option<Range<u64>> {
+        let _turn = self.turn.lock().await;
+        self.due.acquire().await.ok()?.forget();
+        let more = (self.due.available_permits() as u64).min(batching.beats - 1);
+        // Nobody else takes any meanwhile: it is this one's turn.
+        let more = match self.due.try_acquire_many(u32::try_from(more).unwrap_or(u32::MAX)) {
+            Ok(permits) => {
+                let taken = permits.num_permits() as u64;
+                permits.forget();
+                taken
+            }
+            Err(_) => 0,
+        };
+        let first = self.next.fetch_add(1 + more, Ordering::Relaxed);
+        Some(first..first + 1 + more)
     }
 }
 
@@ -158,14 +277,14 @@ mod tests {
     use super::*;
     use crate::load::AgentId;
 
-    /// A server that takes its time over each answer.
-    async fn serve_slowly(listener: TcpListener, pause: Duration) {
+    /// A server that takes its time over its first answer on a connection, and over each after it.
+    async fn serve_slowly(listener: TcpListener, first: Duration, pause: Duration) {
         loop {
             let (mut socket, _) = listener.accept().await.expect("a connection");
             tokio::spawn(async move {
-                let mut asked = [0; 4096];
+                let (mut asked, mut nap) = ([0; 4096], first);
                 while socket.read(&mut asked).await.is_ok_and(|read| read > 0) {
-                    tokio::time::sleep(pause).await;
+                    tokio::time::sleep(std::mem::replace(&mut nap, pause)).await;
                     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
                     if socket.write_all(answer).await.is_err() {
                         return;
@@ -176,21 +295,37 @@ mod tests {
     }
 
     async fn beat(pause: Duration, per_second: f64, patience: Duration) -> (Ran, SharedTally) {
+        beat_with(pause, pause, patience, |run| run.schedule = Schedule::at_rate(10, per_second)).await
+    }
+
+    async fn beat_with(
+        first: Duration,
+        pause: Duration,
+        patience: Duration,
+        set: impl FnOnce(&mut OpenLoop),
+    ) -> (Ran, SharedTally) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(serve_slowly(listener, pause));
+        tokio::spawn(serve_slowly(listener, first, pause));
         let ids = (0..10).map(AgentId::of).collect();
         let tally = SharedTally::new();
-        let run = OpenLoop {
+        let mut run = OpenLoop {
             target: Target::reach(&url, None).await.expect("a target"),
             fleet: Arc::new(Fleet::with_shared_token(ids, "t")),
-            schedule: Schedule::at_rate(10, per_second),
-            connections: 1,
-            keep_alive: KeepAlive::Yes,
+            schedule: Schedule::at_rate(10, 100.0),
+            silence: Silence::never(),
+            transport: Transport {
+                connections: 1,
+                keep_alive: KeepAlive::Yes,
+                batching: None,
+                limit: Duration::from_secs(100),
+            },
+            warm_up: Duration::ZERO,
             duration: Duration::from_millis(200),
             patience,
             stop: Arc::new(AtomicBool::new(false)),
         };
+        set(&mut run);
         (run.run(tally.clone()).await.expect("a run"), tally)
     }
 
@@ -214,5 +349,48 @@ mod tests {
         let (ran, tally) = beat(Duration::from_secs(60), 100.0, Duration::from_millis(50)).await;
         assert_eq!((ran.due, ran.unsent), (20, 19));
         assert_eq!(tally.lock().answered(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_beats_that_wait_behind_a_stalled_connection_count_from_their_due_times() {
+        // 20 beats due 10 ms apart, and the first answer takes 190 ms: were latencies counted from the
+        // sending, only the first would seem slow. The k-th, due after k · 10 ms, waits for the rest of it.
+        let stall = Duration::from_millis(190);
+        let (_, tally) = beat_with(stall, Duration::ZERO, Duration::from_secs(60), |_| {}).await;
+        let tally = tally.lock();
+        assert_eq!(tally.latency_us.len(), 20);
+        assert!(tally.latency_us.max() >= 190_000, "{}", tally.latency_us.max());
+        assert!(tally.latency_us.value_at_quantile(0.5) >= 90_000);
+        assert!(tally.wait_us.value_at_quantile(0.5) >= 80_000);
+    }
+
+    #[tokio::test]
+    async fn the_warm_up_and_the_silent_do_not_count() {
+        let (ran, tally) = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
+            run.schedule = Schedule::at_rate(10, 1_000.0);
+            run.warm_up = Duration::from_millis(100);
+            run.silence = Silence::of(3, 10, 150);
+        })
+        .await;
+        // 100 beats after the warm-up, half of them with three of ten agents silent.
+        assert_eq!((ran.due, ran.unsent), (85, 0));
+        assert_eq!(tally.lock().successes(), 85);
+    }
+
+    const SLOW: Duration = Duration::from_millis(20);
+
+    #[tokio::test]
+    async fn beats_that_are_due_together_travel_together() {
+        let (ran, tally) = beat_with(SLOW, SLOW, Duration::from_secs(10), |run| {
+            run.schedule = Schedule::at_rate(10, 1_000.0);
+            run.transport.batching = Some(Batching { beats: 40, gather: Duration::from_millis(10) });
+        })
+        .await;
+        assert_eq!((ran.due, ran.unsent), (200, 0));
+        // The server of this test does not say what it has accepted.
+        let tally = tally.lock();
+        assert_eq!((tally.errors.get("batch"), tally.latency_us.len()), (Some(&200), 200));
+        // One at a time, and 20 ms each, they would have taken 4 s.
+        assert!(ran.elapsed < Duration::from_secs(2), "{:?}", ran.elapsed);
     }
 }

@@ -36,11 +36,23 @@ pub(crate) enum Credentials {
 
 /// Two top-level fields of the answer are all that a client needs.
 #[derive(Deserialize)]
-struct Registered<'a> {
+pub(super) struct Registered<'a> {
     #[serde(rename = "agentId", borrow)]
     agent_id: Cow<'a, str>,
     #[serde(borrow)]
     token: Cow<'a, str>,
+}
+
+impl<'a> Registered<'a> {
+    /// Reads the answer to a registration.
+    pub(super) fn read(body: &'a [u8]) -> anyhow::Result<Self> {
+        serde_json::from_slice(body).context("the answer to a registration has no top-level agentId and token")
+    }
+
+    /// The new agent's id.
+    pub(super) fn id(&self) -> anyhow::Result<AgentId> {
+        Ok(self.agent_id.parse()?)
+    }
 }
 
 /// Registers `count` agents over as many connections as are given.
@@ -146,9 +158,8 @@ impl Worker {
             }
             let body = registration(number);
             self.call(Method::Post, REGISTER_PATH, Some(&body), 201).await?;
-            let answer: Registered<'_> = serde_json::from_slice(self.link.body())
-                .context("the answer to a registration has no top-level agentId and token")?;
-            ids.push(answer.agent_id.parse()?);
+            let answer = Registered::read(self.link.body())?;
+            ids.push(answer.id()?);
             if credentials == Credentials::Own {
                 tokens.push(answer.token.into());
             }

@@ -1,7 +1,9 @@
 //! When each beat is due. Pure: numbers in, numbers out.
 //!
-//! Every agent beats once an interval; the agents are spread evenly over it. Beat number `k` belongs
-//! to agent `k mod agents`. All in whole nanoseconds, so that nothing drifts however long it runs.
+//! Every agent beats once an interval; the agents are spread evenly over it, or over its beginning
+//! when they come as a herd. Beat number `k` belongs to agent `k mod agents`. So a million agents need
+//! neither timers nor memory for their due times, and nobody beats early, twice or out of turn. All in
+//! whole nanoseconds, so that nothing drifts however long it runs.
 
 use std::time::Duration;
 
@@ -10,12 +12,20 @@ use std::time::Duration;
 pub(crate) struct Schedule {
     agents: u128,
     interval_ns: u128,
+    /// The part of an interval, from its beginning, over which the agents are spread.
+    within_ns: u128,
 }
 
 impl Schedule {
     /// Each of `agents` beats once an `interval`; at least one agent, at least a nanosecond.
     pub(crate) fn every(agents: u64, interval: Duration) -> Self {
-        Self { agents: u128::from(agents.max(1)), interval_ns: interval.as_nanos().max(1) }
+        Self::herd(agents, interval, interval)
+    }
+
+    /// As [`Schedule::every`], with all agents in the first `within` of each interval, at most all of it.
+    pub(crate) fn herd(agents: u64, interval: Duration, within: Duration) -> Self {
+        let interval_ns = interval.as_nanos().max(1);
+        Self { agents: u128::from(agents.max(1)), interval_ns, within_ns: within.as_nanos().clamp(1, interval_ns) }
     }
 
     /// The fleet together sends `per_second` beats a second, a number above zero.
@@ -28,16 +38,23 @@ impl Schedule {
         self.agents as f64 * 1e9 / self.interval_ns as f64
     }
 
+    /// Beats per second while agents beat: of a herd, its own.
+    pub(crate) fn peak_per_second(&self) -> f64 {
+        self.agents as f64 * 1e9 / self.within_ns as f64
+    }
+
     /// When beat number `k` is due, counted from the start.
     pub(crate) fn due(&self, k: u64) -> Duration {
-        nanoseconds(u128::from(k) * self.interval_ns / self.agents)
+        let (round, agent) = (u128::from(k) / self.agents, u128::from(k) % self.agents);
+        nanoseconds(round * self.interval_ns + agent * self.within_ns / self.agents)
     }
 
     /// How many beats are due by now: all those whose time is not after `elapsed`.
     pub(crate) fn released(&self, elapsed: Duration) -> u64 {
-        // The largest k with k * interval / agents <= elapsed, in whole nanoseconds, plus one.
-        let last = ((elapsed.as_nanos() + 1) * self.agents).div_ceil(self.interval_ns);
-        u64::try_from(last).unwrap_or(u64::MAX)
+        let (rounds, rest_ns) = (elapsed.as_nanos() / self.interval_ns, elapsed.as_nanos() % self.interval_ns);
+        // The largest agent with agent * within / agents <= rest, in whole nanoseconds, plus one.
+        let of_this_round = ((rest_ns + 1) * self.agents).div_ceil(self.within_ns).min(self.agents);
+        u64::try_from(rounds * self.agents + of_this_round).unwrap_or(u64::MAX)
     }
 }
 
@@ -79,6 +96,38 @@ mod tests {
                     assert!(schedule.released(before) <= k, "{agents}/{interval_ns}: beat {k}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_herd_beats_at_the_beginning_of_each_interval() {
+        let schedule = Schedule::herd(4, SECOND * 10, SECOND);
+        let due: Vec<u128> = (0..6).map(|k| schedule.due(k).as_millis()).collect();
+        assert_eq!(due, [0, 250, 500, 750, 10_000, 10_250]);
+        for (elapsed_ms, released) in [(0, 1), (999, 4), (5_000, 4), (9_999, 4), (10_000, 5), (10_750, 8)] {
+            assert_eq!(schedule.released(Duration::from_millis(elapsed_ms)), released, "after {elapsed_ms} ms");
+        }
+        assert!((schedule.per_second() - 0.4).abs() < 1e-9);
+    }
+
+    #[test]
+    fn nobody_beats_early_or_twice_in_an_interval_and_everybody_does() {
+        for (agents, interval_ns, within_ns) in [(5, 1_000, 1_000), (7, 1_000, 13), (13, 7, 7), (1, 3, 1)] {
+            let schedule = Schedule::herd(agents, Duration::from_nanos(interval_ns), Duration::from_nanos(within_ns));
+            let mut released = 0;
+            for elapsed_ns in 0..10 * interval_ns {
+                let now = schedule.released(Duration::from_nanos(elapsed_ns));
+                for beat in released..now {
+                    // As soon as it is due and not before: everybody at the same time of each interval.
+                    assert_eq!(schedule.due(beat), Duration::from_nanos(elapsed_ns), "{agents}: beat {beat}");
+                    let of_agent =
+                        schedule.due(beat % agents) + Duration::from_nanos(interval_ns) * (beat / agents) as u32;
+                    assert_eq!(schedule.due(beat), of_agent);
+                }
+                released = now;
+            }
+            // Each agent once in each of the ten intervals.
+            assert_eq!(released, 10 * agents);
         }
     }
 

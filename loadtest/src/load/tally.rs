@@ -27,6 +27,36 @@ pub(crate) struct Tally {
     pub(crate) first_failure: Option<String>,
     /// Kept connections that the server had closed.
     pub(crate) reopened: u64,
+    /// Whether the server is being disturbed on purpose at this moment: set from outside.
+    pub(crate) disturbed: bool,
+    /// What did not succeed while it was.
+    pub(crate) refused: u64,
+    /// What happened since this was last looked at.
+    window: Window,
+}
+
+/// A stretch of a run.
+pub(crate) struct Window {
+    /// As in [`Tally::latency_us`].
+    pub(crate) latency_us: Histogram<u64>,
+    /// Requests that became due.
+    pub(crate) due: u64,
+    /// Requests answered with 2xx.
+    pub(crate) successes: u64,
+    /// Requests answered with something else, or not at all.
+    pub(crate) failures: u64,
+}
+
+impl Window {
+    /// Nothing happened yet.
+    pub(crate) fn new() -> Self {
+        Self { latency_us: histogram(), due: 0, successes: 0, failures: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.latency_us.reset();
+        (self.due, self.successes, self.failures) = (0, 0, 0);
+    }
 }
 
 impl Tally {
@@ -39,7 +69,28 @@ impl Tally {
             errors: BTreeMap::new(),
             first_failure: None,
             reopened: 0,
+            disturbed: false,
+            refused: 0,
+            window: Window::new(),
         }
+    }
+
+    /// Exchanges the current window, which begins anew, for what is in `looked_at`, which is lost.
+    pub(crate) fn next_window(&mut self, looked_at: &mut Window) {
+        looked_at.clear();
+        std::mem::swap(&mut self.window, looked_at);
+    }
+
+    /// Begins anew, and hands over what has been counted. The current window goes on.
+    pub(crate) fn take(&mut self) -> Self {
+        let mut fresh = Self { disturbed: self.disturbed, ..Self::new() };
+        std::mem::swap(&mut fresh.window, &mut self.window);
+        std::mem::replace(self, fresh)
+    }
+
+    /// Requests that did not succeed, those refused under disturbance not counted.
+    pub(crate) fn failures(&self) -> u64 {
+        (self.answered() - self.successes() + self.unanswered()).saturating_sub(self.refused)
     }
 
     /// Answers with 2xx.
@@ -57,6 +108,11 @@ impl Tally {
         self.errors.values().sum()
     }
 
+    /// Counts requests that have become due.
+    pub(super) fn count_due(&mut self, requests: u64) {
+        self.window.due += requests;
+    }
+
     /// Counts an answer.
     pub(super) fn count_reply(
         &mut self,
@@ -65,18 +121,45 @@ impl Tally {
         wait: Duration,
         latency: Duration,
     ) {
-        *self.statuses.entry(reply.status).or_default() += 1;
+        self.count_time(wait, latency);
+        self.count_status(reply, 1, failure);
+    }
+
+    /// Counts the time that a request took whose answer is counted by [`Tally::count_status`].
+    pub(super) fn count_time(&mut self, wait: Duration, latency: Duration) {
         self.wait_us.saturating_record(in_micros(wait));
         self.latency_us.saturating_record(in_micros(latency));
-        if !reply.is_success() && self.first_failure.is_none() {
-            self.first_failure = Some(failure());
+        self.window.latency_us.saturating_record(in_micros(latency));
+    }
+
+    /// Counts an answer to so many requests.
+    pub(super) fn count_status(&mut self, reply: Reply, requests: u64, failure: impl FnOnce() -> String) {
+        *self.statuses.entry(reply.status).or_default() += requests;
+        if reply.is_success() {
+            self.window.successes += requests;
+        } else {
+            self.count_failures(requests, failure);
         }
     }
 
     /// Counts a request without an answer.
     pub(super) fn count_error(&mut self, error: &WireError, target: &Target) {
-        *self.errors.entry(error.kind()).or_default() += 1;
-        self.first_failure.get_or_insert_with(|| error.advice(target));
+        self.count_errors(error.kind(), 1, || error.advice(target));
+    }
+
+    /// Counts requests that came to nothing, by kind.
+    pub(super) fn count_errors(&mut self, kind: &'static str, requests: u64, failure: impl FnOnce() -> String) {
+        *self.errors.entry(kind).or_default() += requests;
+        self.count_failures(requests, failure);
+    }
+
+    fn count_failures(&mut self, requests: u64, failure: impl FnOnce() -> String) {
+        self.window.failures += requests;
+        if self.disturbed {
+            self.refused += requests;
+        } else if self.first_failure.is_none() {
+            self.first_failure = Some(failure());
+        }
     }
 }
 
@@ -141,5 +224,29 @@ mod tests {
         assert_eq!(tally.successes(), 2);
         assert_eq!(tally.answered(), 4);
         assert_eq!(tally.first_failure.as_deref(), Some("first"));
+        assert_eq!(tally.failures(), 2);
+    }
+
+    #[test]
+    fn what_fails_while_the_server_is_disturbed_is_no_failure() {
+        let mut tally = Tally::new();
+        tally.disturbed = true;
+        tally.count_errors("connect", 3, || "down".to_owned());
+        tally.disturbed = false;
+        tally.count_status(reply(503), 2, || "up".to_owned());
+        assert_eq!((tally.failures(), tally.refused), (2, 3));
+        assert_eq!(tally.first_failure.as_deref(), Some("up"));
+    }
+
+    #[test]
+    fn a_window_has_what_came_since_the_last() {
+        let (mut tally, mut window) = (Tally::new(), Window::new());
+        for latency_us in [5, 7] {
+            tally.count_due(1);
+            tally.count_reply(reply(200), String::new, Duration::ZERO, Duration::from_micros(latency_us));
+            tally.next_window(&mut window);
+            assert_eq!((window.due, window.successes, window.latency_us.max()), (1, 1, latency_us));
+        }
+        assert_eq!(tally.latency_us.len(), 2);
     }
 }

@@ -72,8 +72,9 @@ pub(crate) struct RedisStore {
 
 /// A Redis of our own. The process is ended before its folder is removed.
 struct Own {
-    _process: ServerProcess,
-    _folder: TempDir,
+    /// `None` while it is stopped.
+    process: Option<ServerProcess>,
+    folder: TempDir,
 }
 
 impl Redis {
@@ -111,6 +112,24 @@ impl Redis {
         Info::parse(&answer.concat())
     }
 
+    /// Ends one that was started here, in order; what it has acknowledged stays in its folder.
+    pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("only a Redis that was started for the run can be stopped")?;
+        if let Some(process) = own.process.take() {
+            process.terminate(START_LIMIT).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts it again, on the same port and data, and waits until it answers.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("only a Redis that was started for the run can be started again")?;
+        own.process = None;
+        own.process = Some(Own::answering(own.folder.path(), &self.store.url).await?);
+        self.client = Client::connect(&self.store.url).await?;
+        Ok(())
+    }
+
     /// Deletes what the servers of this run have stored; after they have ended.
     pub(crate) async fn clear(mut self) -> anyhow::Result<()> {
         if self.own.is_some() {
@@ -141,10 +160,15 @@ impl Own {
             .tempdir()
             .context("cannot make a temporary folder")?;
         let url = RedisUrl::on_loopback(free_port()?);
-        let mut process = Self::spawn(folder.path(), &url)?;
-        let answers = async || Client::connect(&url).await.is_ok();
+        let process = Self::answering(folder.path(), &url).await?;
+        Ok((Self { process: Some(process), folder }, url))
+    }
+
+    async fn answering(folder: &Path, url: &RedisUrl) -> anyhow::Result<ServerProcess> {
+        let mut process = Self::spawn(folder, url)?;
+        let answers = async || Client::connect(url).await.is_ok();
         process.until("PING", START_LIMIT, answers).await?;
-        Ok((Self { _process: process, _folder: folder }, url))
+        Ok(process)
     }
 
     fn spawn(folder: &Path, url: &RedisUrl) -> anyhow::Result<ServerProcess> {
@@ -200,6 +224,16 @@ mod tests {
         own.client.ask(&["SET", "somebody else's", "x"]).await.expect("written");
         given.clear().await.expect("cleared");
         assert_eq!(own.client.ask(&["KEYS", "*"]).await.expect("the keys"), ["somebody else's"]);
+    }
+
+    #[tokio::test]
+    async fn a_redis_that_was_stopped_and_started_again_has_its_data() {
+        let mut redis = Redis::open(&WhichRedis::Own).await.expect("redis-server");
+        redis.client.ask(&["SET", "k", "kept"]).await.expect("written");
+        redis.stop().await.expect("stopped");
+        assert!(redis.client.ask(&["PING"]).await.is_err());
+        redis.start_again().await.expect("started again");
+        assert_eq!(redis.client.ask(&["GET", "k"]).await.expect("read"), ["kept"]);
     }
 
     #[tokio::test]

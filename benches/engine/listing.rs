@@ -1,0 +1,41 @@
+//! Listing agents: filtering them, and encoding them as JSON.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, Throughput};
+use guardbeat::fleet::{AgentFilter, SharedTexts, Status};
+
+use crate::sample::{self, AGENTS};
+
+pub fn measure(criterion: &mut Criterion) {
+    let mut texts = SharedTexts::default();
+    let fleet = sample::agents(&mut texts);
+
+    let mut group = criterion.benchmark_group("list");
+    group.throughput(Throughput::Elements(AGENTS));
+    group.bench_function("encode, 10,000 rows", |bencher| {
+        let mut json = Vec::new();
+        bencher.iter(|| {
+            json.clear();
+            for agent in black_box(&fleet) {
+                serde_json::to_writer(&mut json, &agent.row(Status::Online)).expect("a row is JSON");
+            }
+            json.len()
+        });
+    });
+    let filters = [
+        ("status", AgentFilter { status: Some(Status::Stale), ..AgentFilter::default() }),
+        ("org", AgentFilter { org_id: Some("org-7".into()), ..AgentFilter::default() }),
+        ("tag", AgentFilter { tags: vec!["rack-7".into()], ..AgentFilter::default() }),
+    ];
+    for (name, filter) in &filters {
+        group.bench_function(format!("filter by {name}, 10,000 agents"), |bencher| {
+            bencher.iter(|| black_box(&fleet).iter().filter(|agent| filter.matches(agent, Status::Online)).count());
+        });
+    }
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("detail of one", |bencher| {
+        bencher.iter(|| serde_json::to_vec(&black_box(&fleet[0]).detail(Status::Online)).expect("an agent is JSON"));
+    });
+    group.finish();
+}

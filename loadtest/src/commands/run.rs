@@ -1,0 +1,104 @@
+//! `run`: a scenario, carried out and held to its thresholds.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, bail};
+
+use crate::report;
+use crate::run::{Host, Outcome, run as carry_out};
+use crate::scenario::{BUILT_IN, Scenario};
+
+use super::Usage;
+use super::given::Access;
+use super::summary;
+
+/// Where results go unless said otherwise: a folder for each scenario in it.
+pub(super) const RESULTS: &str = "load-report";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// A scenario's file, or the name of one that is built in: steady, ramp, herd, churn, silence, restart, store-outage
+    #[arg(value_name = "SCENARIO")]
+    scenario: PathBuf,
+    /// The `guardbeat` binary, started for the run with a temporary data folder
+    #[arg(long, value_name = "BINARY", required_unless_present = "url", conflicts_with_all = ["url", "ca"])]
+    server: Option<PathBuf>,
+    /// Base URL of a server that runs already; its agents of this run are deregistered at the end
+    #[arg(long)]
+    url: Option<String>,
+    #[command(flatten)]
+    access: Access,
+    /// A setting that holds over the scenario's, as in --set fleet.agents=1000; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Folder for result.json and report.html [default: load-report/NAME-OF-SCENARIO]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// Runs, prints the table, writes the files. Fails if a threshold is broken.
+pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let scenario = read(&args.scenario, &args.set)?;
+    if args.url.is_some() && scenario.is_disturbing() {
+        let message = "this scenario kills the server or its store: it needs one of its own, with --server";
+        return Err(Usage(message.to_owned()).into());
+    }
+    let host = match (args.server, &args.url) {
+        (Some(binary), _) => Host::start(binary, &scenario.server).await?,
+        (None, Some(url)) => args.access.reach(url).await?,
+        (None, None) => bail!("clap asks for one of them"),
+    };
+    let outcome = carry_out(&scenario, host, stop, true).await?;
+    print!("{}", summary::of(&outcome));
+    let out = args.out.unwrap_or_else(|| Path::new(RESULTS).join(&scenario.name));
+    write(&outcome, &out)?;
+    println!("\n{} and result.json beside it", out.join("report.html").display());
+    check(&outcome)
+}
+
+/// Reads a scenario from its file; or from those that are built in, if there is no such file.
+pub(super) fn read(path: &Path, sets: &[String]) -> Result<Scenario, Usage> {
+    let built_in = BUILT_IN.iter().find(|(name, _)| Path::new(name) == path);
+    let text = match (fs::read_to_string(path), built_in) {
+        (Ok(text), _) => text,
+        (Err(_), Some((_, text))) => (*text).to_owned(),
+        (Err(error), None) => {
+            let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+            return Err(Usage(format!(
+                "{}: {error}; name a scenario's file, or one of {}",
+                path.display(),
+                names.join(", ")
+            )));
+        }
+    };
+    Scenario::read(path, &text, sets).map_err(Usage)
+}
+
+/// Writes the report and the figures behind it into a folder.
+pub(super) fn write(outcome: &Outcome, folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot be made", folder.display()))?;
+    let json = serde_json::to_string_pretty(outcome).context("the result cannot be written as JSON")?;
+    for (name, text) in [("result.json", json + "\n"), ("report.html", report::html(outcome))] {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Fails if a threshold is broken, the server did not end in order, or nothing worked at all.
+pub(super) fn check(outcome: &Outcome) -> anyhow::Result<()> {
+    let broken: Vec<String> = outcome.broken().map(|verdict| format!("\n  {}", verdict.complaint())).collect();
+    if !broken.is_empty() {
+        bail!("{} of {} thresholds broken:{}", broken.len(), outcome.thresholds.len(), broken.concat());
+    }
+    if let Some(reason) = &outcome.ended_badly {
+        bail!("{reason}");
+    }
+    match &outcome.first_failure {
+        Some(failure) if outcome.figures.get("achieved") == Some(&0.0) => bail!("no beat succeeded: {failure}"),
+        Some(_) | None => Ok(()),
+    }
+}

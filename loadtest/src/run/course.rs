@@ -1,0 +1,191 @@
+//! What happens while agents beat: some fall silent, the server is killed, its store goes away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::load::{Fleet, OpenLoop, Ran, Schedule, Silence};
+use crate::scenario::{Course, Incident, Scenario, SilencePlan};
+use crate::server::Scrape;
+use crate::units;
+
+use super::host::Host;
+use super::roll::Roll;
+use super::{PATIENCE, Stage};
+
+/// Requests that were on their way when the server came back may still fail.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How often metrics are looked at that tell the end of something.
+const POLL: Duration = Duration::from_millis(20);
+/// Silence is waited for at most so many timeouts, and so long beyond them.
+const NOTICED_WITHIN: (u32, Duration) = (5, Duration::from_secs(30));
+
+/// What the course of events has brought to light.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Beats beside the schedule.
+    pub(super) more: Ran,
+    /// How many agents fell silent.
+    pub(super) silent: u64,
+    /// Who of them was seen as such at the end, and who else.
+    pub(super) roll: Option<Roll>,
+    /// From the start after a kill to ready.
+    pub(super) ready: Option<Duration>,
+    /// From the return of the store until it had everything that was heard before.
+    pub(super) written: Option<Duration>,
+}
+
+/// For how long to beat after the warm-up, and who falls silent.
+pub(super) fn plan(scenario: &Scenario, agents: u64, warm_up: Duration) -> (Duration, Silence) {
+    match &scenario.course {
+        Course::Steady(duration) => (*duration, Silence::never()),
+        Course::Restart(incident) | Course::Outage(incident) => (incident.duration, Silence::never()),
+        Course::Silence(plan) => {
+            let silent = ((plan.share * agents as f64) as u64).clamp(1, agents);
+            let from_beat = scenario.schedule.released(warm_up + plan.after);
+            let (timeouts, more) = NOTICED_WITHIN;
+            let longest = plan.after + plan.together.unwrap_or_default() + scenario.server.timeout * timeouts + more;
+            (longest, Silence::of(silent, agents, from_beat))
+        }
+        Course::Ramp(_) => unreachable!("a ramp has a course of its own"),
+    }
+}
+
+/// Lets happen what the scenario says.
+pub(super) async fn follow(
+    scenario: &Scenario,
+    stage: &Stage,
+    host: &mut Host,
+    fleet: &Arc<Fleet>,
+    silence: Silence,
+) -> anyhow::Result<Findings> {
+    let mut findings = Findings::default();
+    match &scenario.course {
+        Course::Steady(_) | Course::Ramp(_) => {}
+        Course::Silence(plan) => {
+            let part = Arc::new(fleet.part(|agent| silence.includes(agent)));
+            fall_silent(scenario, plan, stage, host, part, &mut findings).await?;
+        }
+        Course::Restart(incident) => findings.ready = restart(incident, stage, host).await?,
+        Course::Outage(incident) => findings.written = outage(incident, stage, host).await?,
+    }
+    Ok(findings)
+}
+
+/// The silent ones send a last beat together, if that is wanted; then they are waited for to be noticed, and one timeout
+/// more, in which nobody else may be.
+async fn fall_silent(
+    scenario: &Scenario,
+    plan: &SilencePlan,
+    stage: &Stage,
+    host: &Host,
+    silent: Arc<Fleet>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    if !stage.wait_until(stage.zero + plan.after).await {
+        return Ok(());
+    }
+    let count = silent.len();
+    findings.silent = count;
+    stage.tell(format!("{} agents fall silent", units::count(count)));
+    if let Some(together) = plan.together {
+        let last_beat = OpenLoop {
+            target: host.target.clone(),
+            schedule: Schedule::every(count, together),
+            fleet: silent,
+            silence: Silence::never(),
+            transport: scenario.transport,
+            warm_up: Duration::ZERO,
+            duration: together,
+            patience: PATIENCE,
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        findings.more = last_beat.run(stage.tally.clone()).await?;
+        stage.tell("their last beats are in");
+    }
+    stage.now_doing(format!("waiting for {} silent agents to be noticed", units::count(count)));
+    while stage.ledger().most_missing() < count {
+        if !stage.wait_until(Instant::now() + POLL).await {
+            return Ok(());
+        }
+    }
+    stage.tell("all have been noticed");
+    stage.now_doing("waiting whether anybody else is called silent");
+    stage.wait_until(Instant::now() + scenario.server.timeout).await;
+    stage.stop.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Kills the server and starts it again; returns how long it took to be ready.
+async fn restart(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow::Result<Option<Duration>> {
+    if !stage.wait_until(stage.zero + incident.after).await {
+        return Ok(None);
+    }
+    stage.tell("kill -9");
+    stage.now_doing("down");
+    stage.tally.lock().disturbed = true;
+    host.kill()?;
+    if !stage.wait_until(Instant::now() + incident.down).await {
+        return Ok(None);
+    }
+    stage.tell("started again");
+    stage.now_doing("starting");
+    let ready = host.start_again().await?;
+    stage.tell(format!("ready after {}", units::duration(ready)));
+    stage.now_doing("beating");
+    stage.wait_until(Instant::now() + SETTLE).await;
+    stage.tally.lock().disturbed = false;
+    Ok(Some(ready))
+}
+
+/// Stops the server's Redis and starts it again; returns how long it took until everything heard before its return was
+/// written to it.
+async fn outage(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow::Result<Option<Duration>> {
+    let mut metrics = host.metrics().await?;
+    if !stage.wait_until(stage.zero + incident.after).await {
+        return Ok(None);
+    }
+    stage.tell("Redis is stopped");
+    stage.now_doing("without its store");
+    stage.tally.lock().disturbed = true;
+    host.redis()?.stop().await?;
+    stage.wait_until(Instant::now() + incident.down).await;
+    host.redis()?.start_again().await?;
+    let back = Instant::now();
+    stage.tell("Redis is back");
+    let mut written = None;
+    while written.is_none() && stage.wait_until(Instant::now() + POLL).await {
+        let since = back.elapsed();
+        written = metrics.scrape().await.is_ok_and(|scrape| is_written(&scrape, since)).then(|| back.elapsed());
+    }
+    if let Some(written) = written {
+        stage.tell(format!("everything is written {} later", units::duration(written)));
+    }
+    stage.now_doing("beating");
+    stage.wait_until(Instant::now() + SETTLE).await;
+    stage.tally.lock().disturbed = false;
+    Ok(written)
+}
+
+/// Whether the store has everything that was heard up to so long ago.
+fn is_written(scrape: &Scrape, since: Duration) -> bool {
+    let up = scrape.sum("guardbeat_store_up", &[]) == Some(1.0);
+    up && scrape.sum("guardbeat_store_flush_age_seconds", &[]).is_some_and(|age| age <= since.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_has_everything_once_it_was_flushed_after_its_return() {
+        for (up, age_s, since_ms, written) in
+            [(1, 0.1, 200, true), (1, 8.0, 200, false), (0, 0.0, 200, false), (1, 0.2, 200, true)]
+        {
+            let page = format!("guardbeat_store_up {up}\nguardbeat_store_flush_age_seconds {age_s}\n");
+            let since = Duration::from_millis(since_ms);
+            assert_eq!(is_written(&Scrape::parse(&page), since), written, "{page}");
+        }
+        assert!(!is_written(&Scrape::default(), Duration::MAX));
+    }
+}

@@ -1,0 +1,239 @@
+//! A run: a scenario carried out on a server, from the registrations to the figures.
+//!
+//! It promises that a server it started is ended with it, and that agents it registered with a given
+//! server are deregistered if that is wanted. It prints nothing but progress.
+
+mod course;
+mod host;
+mod ledger;
+mod machine;
+mod outcome;
+mod ramp;
+mod roll;
+mod search;
+mod watch;
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::load::{Churn, Churned, Fleet, OpenLoop, Ran, SharedTally, Tally, deregister, register};
+use crate::progress;
+use crate::scenario::{Course, Scenario};
+
+use course::Findings;
+pub(crate) use host::Host;
+use ledger::Ledger;
+pub(crate) use outcome::Outcome;
+pub(crate) use ramp::Trial;
+pub(crate) use watch::Point;
+use watch::{Seen, Watch};
+
+/// How long outstanding answers are waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections to register over, whatever the beats use: a registration waits for the server's disk.
+const REGISTERING: usize = 128;
+
+/// Something that was done, or that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Event {
+    /// Seconds since the end of the warm-up.
+    pub(crate) at_s: f64,
+    /// What.
+    pub(crate) what: String,
+}
+
+/// What those share who carry out a run: the load, the course of events, and the one who watches.
+struct Stage {
+    tally: SharedTally,
+    /// The end of the warm-up, from which on everything counts.
+    zero: Instant,
+    pid: Arc<AtomicU32>,
+    /// Set to end the load early; by the course, or from outside.
+    stop: Arc<AtomicBool>,
+    /// Set when the load has ended.
+    done: AtomicBool,
+    ledger: Mutex<Ledger>,
+    events: Mutex<Vec<Event>>,
+    doing: Mutex<String>,
+}
+
+impl Stage {
+    fn set(host: &Host, zero: Instant, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            tally: SharedTally::new(),
+            zero,
+            pid: host.pid.clone(),
+            stop,
+            done: AtomicBool::new(false),
+            ledger: Mutex::default(),
+            events: Mutex::default(),
+            doing: Mutex::new("beating".to_owned()),
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Notes what has just happened.
+    fn tell(&self, what: impl Into<String>) {
+        let at_s = Instant::now().saturating_duration_since(self.zero).as_secs_f64();
+        lock(&self.events).push(Event { at_s, what: what.into() });
+    }
+
+    /// What the progress line says.
+    fn doing(&self) -> String {
+        lock(&self.doing).clone()
+    }
+
+    fn now_doing(&self, what: impl Into<String>) {
+        *lock(&self.doing) = what.into();
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.done.load(Ordering::Relaxed)
+    }
+
+    /// Waits until then; `false` if the run ended before.
+    async fn wait_until(&self, moment: Instant) -> bool {
+        while !self.is_over() {
+            match moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left.min(Duration::from_millis(20))).await,
+                None => return true,
+            }
+        }
+        false
+    }
+}
+
+/// Locked for moments only, and whole after every step: a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything a run has brought to light.
+struct Record {
+    stage: Stage,
+    ran: Ran,
+    tally: Tally,
+    seen: Seen,
+    findings: Findings,
+    churned: Option<(Churned, Tally)>,
+    trials: Vec<Trial>,
+}
+
+/// Carries out a scenario. `stop`, set from outside, ends it early. `deregister_after` cleans up on a server that goes on.
+pub(crate) async fn run(
+    scenario: &Scenario,
+    mut host: Host,
+    stop: Arc<AtomicBool>,
+    deregister_after: bool,
+) -> anyhow::Result<Outcome> {
+    let version = host.version().await;
+    let begun = Instant::now();
+    let bar = progress::bar(scenario.agents, "registering");
+    let connections = REGISTERING.max(scenario.transport.connections.min(1_000));
+    let fleet = register(&host.target, &host.token, scenario.agents, connections, scenario.credentials, &bar).await;
+    bar.finish_and_clear();
+    let fleet = Arc::new(fleet?);
+    // Those that registered first may have become stale meanwhile: all must have beaten before it counts.
+    let warm_up = if begun.elapsed() > scenario.server.timeout {
+        scenario.warm_up.max(scenario.interval + Duration::from_secs(1))
+    } else {
+        scenario.warm_up
+    };
+
+    let record = match &scenario.course {
+        Course::Ramp(plan) => ramp::run(scenario, plan, &host, &fleet, stop).await?,
+        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
+            beat(scenario, &mut host, &fleet, warm_up, stop).await?
+        }
+    };
+    let target = host.target.to_string();
+    let ended = if host.is_own() {
+        host.end().await
+    } else if deregister_after {
+        let bar = progress::bar(fleet.len(), "deregistering");
+        let done = deregister(&host.target, &host.token, &fleet, connections, &bar).await;
+        bar.finish_and_clear();
+        done.context("deregistering the agents")
+    } else {
+        Ok(())
+    };
+    // Told with the figures, which would be lost otherwise.
+    let ended_badly = ended.err().map(|error| format!("{error:#}"));
+    Ok(Outcome { ended_badly, ..Outcome::of(scenario, record, target, version) })
+}
+
+/// Beats by schedule while the course of events takes place.
+async fn beat(
+    scenario: &Scenario,
+    host: &mut Host,
+    fleet: &Arc<Fleet>,
+    warm_up: Duration,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Record> {
+    let stage = Stage::set(host, Instant::now() + warm_up, stop);
+    let spinner = progress::spinner("warming up");
+    let watching = Watch { stage: &stage, metrics: host.metrics().await?, spinner: &spinner }.run();
+    let (duration, silence) = course::plan(scenario, fleet.len(), warm_up);
+    let load = OpenLoop {
+        target: host.target.clone(),
+        fleet: fleet.clone(),
+        schedule: scenario.schedule,
+        silence,
+        transport: scenario.transport,
+        warm_up,
+        duration: warm_up + duration,
+        patience: PATIENCE,
+        stop: stage.stop.clone(),
+    };
+    let churn = scenario.churn_per_second.map(|per_second| Churn {
+        target: host.target.clone(),
+        token: host.token.as_str().into(),
+        fleet: fleet.clone(),
+        per_second,
+        stop: Arc::default(),
+    });
+    let (beating, churning) = beat_and_churn(&stage, load, churn);
+    let following = course::follow(scenario, &stage, host, fleet, silence);
+    let done = tokio::try_join!(beating, churning, following, watching);
+    spinner.finish_and_clear();
+    let (ran, churned, mut findings, seen) = done?;
+    if findings.silent > 0 {
+        // Not there on a server that is none of ours, of which the metrics say nothing either.
+        findings.roll = roll::call(&host.target, &host.token, fleet, silence).await.ok();
+    }
+    let tally = stage.tally.lock().take();
+    Ok(Record { stage, ran, tally, seen, findings, churned, trials: Vec::new() })
+}
+
+/// The load, at the end of which the run is over; and churn from the end of the warm-up up to then.
+fn beat_and_churn(
+    stage: &Stage,
+    load: OpenLoop,
+    churn: Option<Churn>,
+) -> (impl Future<Output = anyhow::Result<Ran>>, impl Future<Output = anyhow::Result<Option<(Churned, Tally)>>>) {
+    let over = churn.as_ref().map(|churn| churn.stop.clone());
+    let beating = async move {
+        let ran = load.run(stage.tally.clone()).await;
+        stage.done.store(true, Ordering::Relaxed);
+        if let Some(over) = over {
+            over.store(true, Ordering::Relaxed);
+        }
+        ran
+    };
+    let churning = async move {
+        let Some(churn) = churn else { return Ok(None) };
+        stage.wait_until(stage.zero).await;
+        let tally = SharedTally::new();
+        let churned = churn.run(tally.clone()).await?;
+        let tally = tally.lock().take();
+        Ok(Some((churned, tally)))
+    };
+    (beating, churning)
+}

@@ -1,0 +1,282 @@
+//! What came of a run: the figures, and all that a report shows. Its serialised form is `result.json`.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::load::Ran;
+use crate::scenario::{Course, Figures, Scenario, Verdict};
+
+use super::machine::Machine;
+use super::{Event, Point, Record, Trial};
+
+/// The quantiles of the percentile curve.
+const QUANTILES: [f64; 18] =
+    [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999, 1.0];
+/// Quantiles with figures of their own.
+const FIGURE_QUANTILES: [(&str, f64); 5] =
+    [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99), ("p999_ms", 0.999), ("max_ms", 1.0)];
+const LAG_QUANTILES: [(&str, f64); 3] = [("lag_p50_ms", 0.5), ("lag_p99_ms", 0.99), ("lag_max_ms", 1.0)];
+
+/// The result of a run.
+#[derive(Debug, Serialize)]
+pub(crate) struct Outcome {
+    /// Name of the scenario.
+    pub(crate) scenario: String,
+    /// What it is for.
+    pub(crate) description: String,
+    /// When the run ended: RFC 3339, UTC.
+    pub(crate) ended_at: String,
+    /// Where the beats went.
+    pub(crate) target: String,
+    /// Version of the server, if it told.
+    pub(crate) server_version: Option<String>,
+    /// Version of this program.
+    pub(crate) loadtest_version: &'static str,
+    /// What it ran on.
+    pub(crate) machine: Machine,
+    /// All settings of the scenario that held.
+    pub(crate) settings: BTreeMap<String, String>,
+    /// Figures by name: those that thresholds may limit.
+    pub(crate) figures: Figures,
+    /// The scenario's thresholds, and whether they were kept.
+    pub(crate) thresholds: Vec<Verdict>,
+    /// Beats that became due.
+    pub(crate) due: u64,
+    /// Answers by status.
+    pub(crate) statuses: BTreeMap<u16, u64>,
+    /// Beats without an answer, by kind.
+    pub(crate) unanswered: BTreeMap<String, u64>,
+    /// What was said of the first beat that failed when nothing was done to the server.
+    pub(crate) first_failure: Option<String>,
+    /// Why the server did not end in order, if it did not.
+    pub(crate) ended_badly: Option<String>,
+    /// Quantiles of the latency.
+    pub(crate) latency: Vec<Quantile>,
+    /// The part of the latency that was spent before sending, 99th percentile: when it is most of it, client or server
+    /// cannot keep up.
+    pub(crate) wait_p99_ms: Option<f64>,
+    /// Processor time of this client per beat that was answered.
+    pub(crate) client_cpu_us: Option<f64>,
+    /// A look each second.
+    pub(crate) points: Vec<Point>,
+    /// What happened meanwhile.
+    pub(crate) events: Vec<Event>,
+    /// The rates that a ramp has tried.
+    pub(crate) trials: Vec<Trial>,
+}
+
+/// A latency that a share of all beats did not exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Quantile {
+    /// The share.
+    pub(crate) quantile: f64,
+    /// The latency.
+    pub(crate) ms: f64,
+}
+
+impl Outcome {
+    pub(super) fn of(scenario: &Scenario, record: Record, target: String, server_version: Option<String>) -> Self {
+        let figures = figures(scenario, &record);
+        let Record { stage, ran, tally, seen, findings, trials, churned } = record;
+        let thresholds = scenario.thresholds.judge(&figures);
+        let answered = seen.points.iter().map(|point| point.achieved).sum::<f64>() > 0.0;
+        let mut unanswered: BTreeMap<String, u64> =
+            tally.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
+        for (what, count) in [
+            ("none at the end", outstanding(&record_due(ran, findings.more), tally.answered() + tally.unanswered())),
+            ("never sent", ran.unsent + findings.more.unsent),
+        ] {
+            if count > 0 {
+                unanswered.insert(what.to_owned(), count);
+            }
+        }
+        let first_failure = tally.first_failure.clone().or_else(|| churned.and_then(|(_, tally)| tally.first_failure));
+        Self {
+            scenario: scenario.name.clone(),
+            description: scenario.description.clone(),
+            ended_at: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+            target,
+            server_version,
+            loadtest_version: env!("CARGO_PKG_VERSION"),
+            machine: Machine::this(),
+            settings: scenario.settings.iter().cloned().collect(),
+            thresholds,
+            due: ran.due + findings.more.due,
+            statuses: tally.statuses.clone(),
+            unanswered,
+            first_failure,
+            ended_badly: None,
+            latency: quantiles(&tally.latency_us),
+            wait_p99_ms: (!tally.wait_us.is_empty()).then(|| tally.wait_us.value_at_quantile(0.99) as f64 / 1e3),
+            client_cpu_us: answered.then(|| seen.client_cpu.as_secs_f64() * 1e6 / beats_seen(&seen.points)),
+            points: seen.points,
+            events: std::mem::take(&mut *super::lock(&stage.events)),
+            trials,
+            figures,
+        }
+    }
+
+    /// The thresholds that were not kept.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = &Verdict> {
+        self.thresholds.iter().filter(|verdict| !verdict.kept)
+    }
+}
+
+fn record_due(ran: Ran, more: Ran) -> Ran {
+    Ran { due: ran.due + more.due, unsent: ran.unsent + more.unsent, ..ran }
+}
+
+/// Beats that were sent and came to no end.
+fn outstanding(ran: &Ran, ended: u64) -> u64 {
+    (ran.due - ran.unsent).saturating_sub(ended)
+}
+
+/// Beats answered 2xx while somebody looked.
+fn beats_seen(points: &[Point]) -> f64 {
+    let mut before_s = 0.0;
+    let of_point = |point: &Point| {
+        let seconds = point.at_s - std::mem::replace(&mut before_s, point.at_s);
+        point.achieved * seconds
+    };
+    points.iter().map(of_point).sum::<f64>().max(1.0)
+}
+
+fn figures(scenario: &Scenario, record: &Record) -> Figures {
+    let Record { ran, tally, seen, findings, churned, trials, stage } = record;
+    let mut figures = Figures::new();
+    let all = record_due(*ran, findings.more);
+    let successes = tally.successes() as f64;
+    match scenario.course {
+        Course::Ramp(_) => {
+            let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered);
+            figures.insert("rate", best.fold(0.0, f64::max));
+        }
+        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
+            figures.insert("rate", successes / ran.elapsed.as_secs_f64().max(1e-9));
+        }
+    }
+    if all.due > 0 {
+        figures.insert("achieved", successes / all.due as f64);
+    }
+    let ended = tally.answered() + tally.unanswered();
+    figures.insert("errors", (tally.failures() + outstanding(&all, ended) + all.unsent) as f64);
+    if matches!(scenario.course, Course::Restart(_) | Course::Outage(_)) {
+        figures.insert("refused", tally.refused as f64);
+    }
+    if !tally.latency_us.is_empty() {
+        figures.extend(
+            FIGURE_QUANTILES.map(|(name, share)| (name, tally.latency_us.value_at_quantile(share) as f64 / 1e3)),
+        );
+    }
+    let ledger = stage.ledger();
+    if ledger.has_begun() {
+        let (missed, accused) = findings.roll.map_or((0, 0), |roll| (roll.missed, roll.falsely_accused));
+        let false_stale = ledger.falsely_accused(findings.silent - missed).max(accused);
+        figures.insert("false_stale", false_stale as f64);
+        if findings.roll.is_some() {
+            figures.insert("missed", missed as f64);
+            let lag = ledger.lag();
+            let lags = LAG_QUANTILES.map(|(name, share)| Some((name, lag.quantile_at_most(share)? * 1e3)));
+            figures.extend(lags.into_iter().flatten());
+        }
+    }
+    figures.extend(findings.ready.map(|ready| ("ready_ms", ready.as_secs_f64() * 1e3)));
+    figures.extend(findings.written.map(|written| ("written_ms", written.as_secs_f64() * 1e3)));
+    if let Some((_, tally)) = churned {
+        figures.insert("churn_errors", tally.failures() as f64);
+        if !tally.latency_us.is_empty() {
+            figures.insert("churn_p99_ms", tally.latency_us.value_at_quantile(0.99) as f64 / 1e3);
+        }
+    }
+    if let Some(cpu) = seen.server_cpu.filter(|_| successes > 0.0) {
+        figures.insert("cpu_us", cpu.as_secs_f64() * 1e6 / beats_seen(&seen.points));
+    }
+    figures.extend(seen.points.iter().filter_map(|point| point.rss_mib).reduce(f64::max).map(|rss| ("rss_mib", rss)));
+    figures
+}
+
+/// The percentile curve: up to as many nines as there are beats.
+fn quantiles(latency_us: &Histogram<u64>) -> Vec<Quantile> {
+    let told_apart = |quantile: &f64| *quantile == 1.0 || (1.0 - quantile) * latency_us.len() as f64 >= 1.0;
+    if latency_us.is_empty() {
+        return Vec::new();
+    }
+    let quantile = |quantile| Quantile { quantile, ms: latency_us.value_at_quantile(quantile) as f64 / 1e3 };
+    QUANTILES.into_iter().filter(told_apart).map(quantile).collect()
+}
+
+#[cfg(test)]
+impl Outcome {
+    /// One with everything in it, for tests of what shows it; `text` stands wherever a text comes from outside.
+    pub(crate) fn example(text: &str) -> Self {
+        use super::ledger::Census;
+        use super::watch::Latency;
+
+        let scenario = "[thresholds]\np99_ms = 20\nerrors = 0\n";
+        let scenario = Scenario::read(std::path::Path::new("example"), scenario, &[]).expect("a scenario");
+        let figures =
+            Figures::from([("p99_ms", 23.5), ("errors", 0.0), ("rate", 1_000.0), ("lag_max_ms", f64::INFINITY)]);
+        let point = |second: u32| Point {
+            at_s: f64::from(second),
+            offered: 1_000.0,
+            achieved: 990.0 + f64::from(second),
+            failed: 0.0,
+            latency: (second != 3).then_some(Latency { p50_ms: 0.4, p99_ms: 3.0, max_ms: 40.0 }),
+            server_cpu: Some(0.5),
+            client_cpu: 0.2,
+            rss_mib: Some(80.0),
+            census: Some(Census { online: 90, stale: 10, offline: 0 }),
+        };
+        Self {
+            scenario: text.to_owned(),
+            description: text.to_owned(),
+            ended_at: "2026-01-01T00:00:00Z".to_owned(),
+            target: text.to_owned(),
+            server_version: Some(text.to_owned()),
+            loadtest_version: "1.0.0",
+            machine: Machine { processor: Some(text.to_owned()), ..Machine::this() },
+            settings: BTreeMap::from([(text.to_owned(), text.to_owned())]),
+            thresholds: scenario.thresholds.judge(&figures),
+            figures,
+            due: 10_000,
+            statuses: BTreeMap::from([(200, 9_990), (503, 5)]),
+            unanswered: BTreeMap::from([(text.to_owned(), 5)]),
+            first_failure: Some(text.to_owned()),
+            ended_badly: Some(text.to_owned()),
+            latency: QUANTILES.map(|quantile| Quantile { quantile, ms: 1.0 + quantile }).into(),
+            wait_p99_ms: Some(0.3),
+            client_cpu_us: Some(20.0),
+            points: (1..6).map(point).collect(),
+            events: vec![Event { at_s: 2.0, what: text.to_owned() }],
+            trials: vec![Trial { offered: 1_000.0, achieved: 999.0, p99_ms: 2.0, failed: 0, holds: true }],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Tally;
+
+    #[test]
+    fn the_percentile_curve_has_no_more_nines_than_there_are_beats() {
+        let mut latency_us = Tally::new().latency_us;
+        assert!(quantiles(&latency_us).is_empty());
+        for us in 1..=1_000 {
+            latency_us.record(us).expect("in bounds");
+        }
+        let curve = quantiles(&latency_us);
+        let last: Vec<f64> = curve.iter().rev().take(2).map(|point| point.quantile).collect();
+        assert_eq!(last, [1.0, 0.999]);
+        assert!(curve.windows(2).all(|pair| pair[0].ms <= pair[1].ms));
+    }
+
+    #[test]
+    fn beats_without_an_end_are_found() {
+        let ran = Ran { due: 100, unsent: 10, ..Ran::default() };
+        assert_eq!((outstanding(&ran, 85), outstanding(&ran, 90)), (5, 0));
+    }
+}

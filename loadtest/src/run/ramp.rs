@@ -1,0 +1,122 @@
+//! The ramp: one rate after the other, to find the highest that holds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::load::{Fleet, OpenLoop, Ran, Schedule, Silence, Tally};
+use crate::progress;
+use crate::scenario::{RampPlan, Scenario};
+use crate::units;
+
+use super::course::Findings;
+use super::host::Host;
+use super::search::Search;
+use super::watch::Watch;
+use super::{Record, Stage};
+
+/// The share of each step after which it counts.
+const WARM_UP_SHARE: f64 = 0.25;
+/// What was kept waiting by a rate that did not hold must not burden the next.
+const REST: Duration = Duration::from_millis(500);
+
+/// One rate that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Trial {
+    /// Beats that became due, per second.
+    pub(crate) offered: f64,
+    /// Beats answered 2xx, per second.
+    pub(crate) achieved: f64,
+    /// Latency, 99th percentile.
+    pub(crate) p99_ms: f64,
+    /// Beats that were not answered 2xx.
+    pub(crate) failed: u64,
+    /// Whether the rate held.
+    pub(crate) holds: bool,
+}
+
+/// Searches for the highest rate that holds. The figures are those of the run at that rate.
+pub(super) async fn run(
+    scenario: &Scenario,
+    plan: &RampPlan,
+    host: &Host,
+    fleet: &Arc<Fleet>,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<Record> {
+    let stage = Stage::set(host, Instant::now(), stop);
+    let spinner = progress::spinner("beating");
+    let watching = Watch { stage: &stage, metrics: host.metrics().await?, spinner: &spinner }.run();
+    let searching = async {
+        let found = search(scenario, plan, host, fleet, &stage).await;
+        stage.done.store(true, Ordering::Relaxed);
+        found
+    };
+    let done = tokio::try_join!(searching, watching);
+    spinner.finish_and_clear();
+    let (Found { ran, tally, trials }, seen) = done?;
+    Ok(Record { stage, ran, tally, seen, findings: Findings::default(), churned: None, trials })
+}
+
+/// All trials, and what the best of them was like; the last, if none held.
+struct Found {
+    ran: Ran,
+    tally: Tally,
+    trials: Vec<Trial>,
+}
+
+async fn search(
+    scenario: &Scenario,
+    plan: &RampPlan,
+    host: &Host,
+    fleet: &Arc<Fleet>,
+    stage: &Stage,
+) -> anyhow::Result<Found> {
+    let mut search = Search::from(plan.from, plan.precision);
+    let mut found = Found { ran: Ran::default(), tally: Tally::new(), trials: Vec::new() };
+    while let Some(rate) = search.next().filter(|_| !stage.stop.load(Ordering::Relaxed)) {
+        stage.now_doing(format!("trying {}", units::rate(rate)));
+        let load = OpenLoop {
+            target: host.target.clone(),
+            fleet: fleet.clone(),
+            schedule: Schedule::at_rate(fleet.len(), rate),
+            silence: Silence::never(),
+            transport: scenario.transport,
+            warm_up: plan.step.mul_f64(WARM_UP_SHARE),
+            duration: plan.step.mul_f64(1.0 + WARM_UP_SHARE),
+            patience: plan.step,
+            stop: stage.stop.clone(),
+        };
+        let ran = load.run(stage.tally.clone()).await?;
+        let tally = stage.tally.lock().take();
+        if stage.stop.load(Ordering::Relaxed) {
+            // Ended early from outside: this trial says nothing.
+            break;
+        }
+        let trial = Trial::of(rate, ran, &tally, plan.p99);
+        stage.tell(format!("{} {}", units::rate(rate), if trial.holds { "holds" } else { "is too much" }));
+        search.tried(rate, trial.holds);
+        if search.best().is_none_or(|best| best <= rate && trial.holds) {
+            (found.ran, found.tally) = (ran, tally);
+        }
+        found.trials.push(trial);
+        tokio::time::sleep(REST).await;
+    }
+    Ok(found)
+}
+
+impl Trial {
+    fn of(rate: f64, ran: Ran, tally: &Tally, limit: Duration) -> Self {
+        let successes = tally.successes();
+        let failed = ran.due.saturating_sub(successes);
+        let p99_us = tally.latency_us.value_at_quantile(0.99);
+        Self {
+            offered: rate,
+            achieved: successes as f64 / ran.elapsed.as_secs_f64().max(1e-9),
+            p99_ms: p99_us as f64 / 1e3,
+            failed,
+            holds: failed == 0 && ran.due > 0 && u128::from(p99_us) <= limit.as_micros(),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The settings of a scenario as somebody gave them, and how they become what the run needs.
+//!
+//! All mistakes are told at once, each with its file and line (or `--set`), its key, and what would be right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+/// Where a setting was given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Origin {
+    /// In a file, in this line.
+    File(String, usize),
+    /// On the command line.
+    Flag,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file, line) => write!(f, "{file}:{line}"),
+            Self::Flag => f.write_str("--set"),
+        }
+    }
+}
+
+/// One value as it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Value {
+    /// On the command line: could be of any type.
+    Plain(String),
+    /// In quotes.
+    Text(String),
+    /// A number, as written.
+    Number(String),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// Texts in brackets.
+    Texts(Vec<String>),
+    /// Something that no setting is, in words.
+    Other(&'static str),
+}
+
+impl Value {
+    fn of(value: &DeValue<'_>) -> Self {
+        match value {
+            DeValue::String(text) => Self::Text(text.to_string()),
+            DeValue::Integer(number) => Self::Number(number.to_string().replace('_', "")),
+            DeValue::Float(number) => Self::Number(number.to_string().replace('_', "")),
+            DeValue::Boolean(boolean) => Self::Boolean(*boolean),
+            DeValue::Array(items) => {
+                let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+                texts.collect::<Option<_>>().map_or(Self::Other("a list of other things than texts"), Self::Texts)
+            }
+            DeValue::Datetime(_) => Self::Other("a date or time"),
+            DeValue::Table(_) => Self::Other("a section"),
+        }
+    }
+
+    fn number(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) | Self::Number(text) => Some(text),
+            Self::Text(_) | Self::Boolean(_) | Self::Texts(_) | Self::Other(_) => None,
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Plain(text) | Self::Text(text) => Some(text),
+            Self::Number(_) | Self::Boolean(_) | Self::Texts(_) | Self::Other(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) | Self::Number(text) => f.write_str(text),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Boolean(boolean) => write!(f, "{boolean}"),
+            Self::Texts(texts) => write!(f, "{texts:?}"),
+            Self::Other(what) => f.write_str(what),
+        }
+    }
+}
+
+/// The settings that were given, until each is taken.
+#[derive(Debug)]
+pub(super) struct Reader {
+    given: BTreeMap<String, (Origin, Value)>,
+    sections: BTreeSet<String>,
+    /// Keys that were asked for.
+    known: Vec<&'static str>,
+    /// What holds, as people write it.
+    effective: Vec<(String, String)>,
+    errors: Vec<(Option<Origin>, String)>,
+}
+
+impl Reader {
+    /// Reads a file's text and, over it, `key=value` of the command line.
+    pub(super) fn read(file: &Path, text: &str, sets: &[String]) -> Self {
+        let mut reader = Self {
+            given: BTreeMap::new(),
+            sections: BTreeSet::new(),
+            known: Vec::new(),
+            effective: Vec::new(),
+            errors: Vec::new(),
+        };
+        let file = file.display().to_string();
+        let origin = |at: usize| Origin::File(file.clone(), 1 + text[..at].matches('\n').count());
+        match DeTable::parse(text) {
+            Ok(table) => reader.add(table.get_ref(), "", &origin),
+            Err(error) => {
+                let at = error.span().map_or(0, |span| span.start.min(text.len()));
+                reader.errors.push((Some(origin(at)), error.message().to_owned()));
+            }
+        }
+        for set in sets {
+            match set.split_once('=') {
+                Some((key, value)) if key.contains('.') => {
+                    let (key, value) = (key.trim(), value.trim());
+                    reader.sections.extend(key.split_once('.').map(|(section, _)| section.to_owned()));
+                    reader.given.insert(key.to_owned(), (Origin::Flag, Value::Plain(value.to_owned())));
+                }
+                _ => {
+                    let message = format!("`{set}` must be section.key=value, as in --set fleet.agents=1000");
+                    reader.errors.push((Some(Origin::Flag), message));
+                }
+            }
+        }
+        reader
+    }
+
+    fn add(&mut self, table: &DeTable<'_>, section: &str, origin: &impl Fn(usize) -> Origin) {
+        for (key, value) in table {
+            match value.get_ref() {
+                DeValue::Table(inner) if section.is_empty() => {
+                    self.sections.insert(key.get_ref().to_string());
+                    self.add(inner, key.get_ref(), origin);
+                }
+                value => {
+                    let name =
+                        if section.is_empty() { key.to_string() } else { format!("{section}.{}", key.get_ref()) };
+                    self.given.insert(name, (origin(key.span().start), Value::of(value)));
+                }
+            }
+        }
+    }
+
+    /// Whether there is such a section, or a setting of it.
+    pub(super) fn has_section(&self, section: &str) -> bool {
+        self.sections.contains(section)
+    }
+
+    /// A whole number.
+    pub(super) fn whole(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let rule = format!("a whole number from {} to {}", range.start(), range.end());
+        let read = |value: &Value| value.number()?.parse().ok().filter(|number| range.contains(number));
+        self.take(key, Some((default, default.to_string())), &rule, read).unwrap_or(default)
+    }
+
+    /// A number in a range, if it is given.
+    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+        let rule = if range.end().is_finite() {
+            format!("a number from {} to {}", range.start(), range.end())
+        } else {
+            format!("a number, at least {}", range.start())
+        };
+        let read = |value: &Value| value.number()?.parse::<f64>().ok().filter(|number| range.contains(number));
+        self.take(key, None, &rule, read)
+    }
+
+    /// A number in a range.
+    pub(super) fn number_or(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        let given = self.number(key, range);
+        if given.is_none() {
+            self.effective.push((key.to_owned(), default.to_string()));
+        }
+        given.unwrap_or(default)
+    }
+
+    /// A time such as `"10s"`, if it is given.
+    pub(super) fn duration_if(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        self.take(key, None, &duration_rule(&range), |value| duration(value, &range))
+    }
+
+    /// A time such as `"10s"`.
+    pub(super) fn duration(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        let shown = humantime::format_duration(default).to_string();
+        let rule = duration_rule(&range);
+        self.take(key, Some((default, shown)), &rule, |value| duration(value, &range)).unwrap_or(default)
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+        let read = |value: &Value| match value {
+            Value::Boolean(boolean) => Some(*boolean),
+            Value::Plain(text) => text.parse().ok(),
+            Value::Text(_) | Value::Number(_) | Value::Texts(_) | Value::Other(_) => None,
+        };
+        self.take(key, Some((default, default.to_string())), "true or false", read).unwrap_or(default)
+    }
+
+    /// One of some words; the first is the default.
+    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)]) -> T {
+        let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+        let read = |value: &Value| {
+            let text = value.text()?;
+            choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
+        };
+        let (word, default) = choices[0];
+        self.take(key, Some((default, word.to_owned())), &words.join(" or "), read).unwrap_or(default)
+    }
+
+    /// A text, if it is given.
+    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+        self.take(key, None, "a text in quotes", |value| value.text().map(str::to_owned))
+    }
+
+    /// A list of texts; empty if it is not given.
+    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+        let read = |value: &Value| match value {
+            Value::Texts(texts) => Some(texts.clone()),
+            Value::Plain(text) => Some(text.split(',').map(str::to_owned).collect()),
+            Value::Text(_) | Value::Number(_) | Value::Boolean(_) | Value::Other(_) => None,
+        };
+        self.take(key, None, "a list of texts, such as [\"--store=memory:\"]", read).unwrap_or_default()
+    }
+
+    fn take<T>(
+        &mut self,
+        key: &'static str,
+        default: Option<(T, String)>,
+        rule: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        match self.given.get(key) {
+            None => {
+                let (value, shown) = default?;
+                self.effective.push((key.to_owned(), shown));
+                Some(value)
+            }
+            Some((origin, value)) => {
+                let taken = read(value);
+                match taken {
+                    Some(_) => self.effective.push((key.to_owned(), value.to_string())),
+                    None => {
+                        let message = format!("{key} is {value}: it must be {rule}");
+                        self.errors.push((Some(origin.clone()), message));
+                    }
+                }
+                taken
+            }
+        }
+    }
+
+    /// Leaves a section that is not in use out of what holds.
+    pub(super) fn forget(&mut self, section: &str) {
+        self.effective.retain(|(key, _)| key.split_once('.').is_none_or(|(of, _)| of != section));
+    }
+
+    /// Notes a mistake in how settings go together; `key` is the one to be told of.
+    pub(super) fn object(&mut self, key: &str, message: String) {
+        let origin = self.given.get(key).map(|(origin, _)| origin.clone());
+        self.errors.push((origin, message));
+    }
+
+    /// What holds: keys and values. Fails with all mistakes, keys that nobody asked for among them.
+    pub(super) fn finish(mut self) -> Result<Vec<(String, String)>, String> {
+        for (key, (origin, _)) in &self.given {
+            if !self.known.contains(&key.as_str()) {
+                self.errors.push((Some(origin.clone()), format!("unknown key {key}: {}", self.remedy(key))));
+            }
+        }
+        for section in &self.sections {
+            let prefix = format!("{section}.");
+            let filled = self.given.keys().any(|key| key.starts_with(&prefix));
+            if !filled && !self.known.iter().any(|key| key.starts_with(&prefix)) {
+                self.errors.push((None, format!("unknown section [{section}]: {}", self.sections_known())));
+            }
+        }
+        if self.errors.is_empty() {
+            return Ok(self.effective);
+        }
+        self.errors.sort();
+        let lines: Vec<String> = self
+            .errors
+            .into_iter()
+            .map(|(origin, message)| origin.map_or(message.clone(), |origin| format!("{origin}: {message}")))
+            .collect();
+        Err(lines.join("\n"))
+    }
+
+    fn remedy(&self, key: &str) -> String {
+        let Some((section, _)) = key.split_once('.') else {
+            return format!("{}, or description above them", self.sections_known());
+        };
+        let prefix = format!("{section}.");
+        let siblings: Vec<&str> = self.known.iter().filter_map(|known| known.strip_prefix(&prefix)).collect();
+        if siblings.is_empty() { self.sections_known() } else { format!("[{section}] takes {}", siblings.join(", ")) }
+    }
+
+    fn sections_known(&self) -> String {
+        let sections: BTreeSet<&str> = self.known.iter().filter_map(|key| Some(key.split_once('.')?.0)).collect();
+        let sections: Vec<String> = sections.into_iter().map(|section| format!("[{section}]")).collect();
+        format!("the sections are {}", sections.join(", "))
+    }
+}
+
+fn duration(value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {
+    humantime::parse_duration(value.text()?).ok().filter(|duration| range.contains(duration))
+}
+
+fn duration_rule(range: &RangeInclusive<Duration>) -> String {
+    format!(
+        "a time in quotes such as \"10s\" or \"250ms\", from {} to {}",
+        humantime::format_duration(*range.start()),
+        humantime::format_duration(*range.end())
+    )
+}

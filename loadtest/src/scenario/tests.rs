@@ -1,0 +1,114 @@
+use super::*;
+
+fn read(text: &str) -> Result<Scenario, String> {
+    read_with(text, &[])
+}
+
+fn read_with(text: &str, sets: &[&str]) -> Result<Scenario, String> {
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    Scenario::read(Path::new("folder/some.toml"), text, &sets)
+}
+
+#[test]
+fn every_built_in_scenario_can_be_read() {
+    for (name, text) in BUILT_IN {
+        let scenario = Scenario::read(Path::new(name), text, &[]).unwrap_or_else(|error| panic!("{error}"));
+        assert!(!scenario.description.is_empty(), "{name} says what it is for");
+        assert_ne!(scenario.thresholds, Thresholds::default(), "{name} has thresholds");
+    }
+}
+
+#[test]
+fn an_empty_file_is_a_steady_load() {
+    let scenario = read("").expect("a scenario");
+    assert_eq!((scenario.name.as_str(), scenario.agents), ("some", 10_000));
+    assert_eq!(scenario.course, Course::Steady(SECOND * 30));
+    assert_eq!(scenario.server.timeout, SECOND * 10);
+    assert!(scenario.settings.contains(&("fleet.agents".to_owned(), "10000".to_owned())));
+    assert!(!scenario.settings.iter().any(|(key, _)| key.starts_with("ramp.")));
+}
+
+#[test]
+fn settings_are_read() {
+    let text = r#"
+        description = "a test"
+        [fleet]
+        agents = 1_000
+        rate = 500
+        tokens = "admin"
+        [herd]
+        within = "500ms"
+        [load]
+        duration = "1m"
+        batch = 100
+        keep_alive = false
+        [server]
+        store = "redis"
+        args = ["--tls=off"]
+        [thresholds]
+        p99_ms = 2.5
+        errors = 0
+    "#;
+    let scenario = read(text).expect("a scenario");
+    assert_eq!(scenario.schedule, Schedule::herd(1_000, SECOND * 2, MILLISECOND * 500));
+    assert_eq!(scenario.course, Course::Steady(SECOND * 60));
+    assert_eq!(scenario.transport.batching, Some(Batching { beats: 100, gather: MILLISECOND * 10 }));
+    assert_eq!(scenario.transport.keep_alive, KeepAlive::No);
+    assert_eq!((scenario.server.store, scenario.server.timeout), (StorePlan::Redis, SECOND * 2));
+    let verdicts = scenario.thresholds.judge(&Figures::from([("p99_ms", 2.0), ("errors", 1.0)]));
+    assert_eq!(verdicts.iter().map(|verdict| verdict.kept).collect::<Vec<_>>(), [true, false]);
+}
+
+#[test]
+fn the_command_line_holds_over_the_file() {
+    let scenario = read_with("[fleet]\nagents = 5\n", &["fleet.agents=7", "silence.share = 0.5", "load.warm_up=0s"]);
+    let scenario = scenario.expect("a scenario");
+    assert_eq!((scenario.agents, scenario.warm_up), (7, Duration::ZERO));
+    assert!(matches!(scenario.course, Course::Silence(SilencePlan { share: 0.5, .. })));
+}
+
+#[test]
+fn an_empty_section_chooses_a_course_with_its_defaults() {
+    let scenario = read("[ramp]\n").expect("a scenario");
+    assert!(matches!(scenario.course, Course::Ramp(RampPlan { from: 1_000.0, .. })));
+    assert_eq!(scenario.server.timeout, Duration::from_millis(LONG_TIMEOUT_MS));
+}
+
+#[test]
+fn each_mistake_is_told_with_its_line_its_key_and_what_would_be_right() {
+    for (text, told) in [
+        ("[fleet]\nagents = 0", "folder/some.toml:2: fleet.agents is 0: it must be a whole number from 1 to"),
+        ("[fleet]\nagents = \"5\"", "some.toml:2: fleet.agents is \"5\": it must be a whole number"),
+        ("[fleet]\n\nagent = 5", "some.toml:3: unknown key fleet.agent: [fleet] takes agents, interval, rate, tokens"),
+        ("[flet]\nagents = 5", "some.toml:2: unknown key flet.agents: the sections are [churn], [fleet]"),
+        ("[flet]", "unknown section [flet]"),
+        ("agents = 5", "some.toml:1: unknown key agents: the sections are"),
+        ("[load]\nduration = 30", "some.toml:2: load.duration is 30: it must be a time in quotes such as \"10s\""),
+        ("[load]\nkeep_alive = 1", "some.toml:2: load.keep_alive is 1: it must be true or false"),
+        ("[fleet]\ntokens = \"mine\"", "fleet.tokens is \"mine\": it must be \"own\" or \"admin\""),
+        ("[thresholds]\np99_ms = -1", "thresholds.p99_ms is -1: it must be a number, at least 0"),
+        ("[thresholds]\nmissed = 0", "some.toml:2: thresholds.missed needs a section [silence]"),
+        ("[fleet]\nrate = 5\ninterval = \"1s\"", "some.toml:2: fleet.rate and fleet.interval say the same"),
+        ("[ramp]\n[silence]", "[ramp] and [silence] cannot be in one scenario"),
+        ("[load]\nbatch = 5", "some.toml:2: load.batch needs fleet.tokens = \"admin\""),
+        ("[outage]", "[outage] needs server.store = \"redis\""),
+        (
+            "[restart]\n[load]\nduration = \"5s\"",
+            "some.toml:3: load.duration is 5s: to see agents falsely called stale",
+        ),
+        ("[fleet\n", "some.toml:1: "),
+    ] {
+        let error = read(text).expect_err(text);
+        assert!(error.contains(told), "{text:?} gave {error:?} instead of {told:?}");
+    }
+    let error = read_with("", &["fleet.agents=x"]).expect_err("not a number");
+    assert!(error.starts_with("--set: fleet.agents is x: it must be a whole number"), "{error}");
+    assert!(read_with("", &["agents"]).expect_err("no value").contains("must be section.key=value"));
+}
+
+#[test]
+fn all_mistakes_are_told_in_the_order_of_the_file() {
+    let error = read("[load]\nkeep_alive = 1\n[fleet]\nagents = 0\nx = 1\n").expect_err("three mistakes");
+    let lines: Vec<&str> = error.lines().map(|line| &line[..line.find(": ").expect("an origin")]).collect();
+    assert_eq!(lines, ["folder/some.toml:2", "folder/some.toml:4", "folder/some.toml:5"]);
+}

@@ -1,0 +1,214 @@
+//! The figures a run can be held to, and whether it kept them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::reader::Reader;
+
+/// Which side of its limit a figure has to be on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Bound {
+    /// No more than the limit.
+    AtMost,
+    /// No less.
+    AtLeast,
+}
+
+/// A figure that scenarios may limit.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Figure {
+    /// Its key, with `thresholds.` before it.
+    key: &'static str,
+    /// What it is, for people.
+    pub(crate) title: &'static str,
+    /// Behind the number; may be empty.
+    pub(crate) unit: &'static str,
+    /// Which side of a limit is right.
+    pub(crate) bound: Bound,
+    /// The section without which there is no such figure; may be empty.
+    needs: &'static str,
+}
+
+impl Figure {
+    /// Its name, the key of the JSON file.
+    pub(crate) fn name(&self) -> &'static str {
+        self.key.strip_prefix("thresholds.").expect("all keys begin like this")
+    }
+}
+
+macro_rules! figures {
+    ($($name:ident: $title:literal, $unit:literal, $bound:ident $(, $needs:literal)?;)*) => {
+        /// All of them, in the order in which they are shown.
+        pub(crate) const FIGURES: &[Figure] = &[$(Figure {
+            key: concat!("thresholds.", stringify!($name)),
+            title: $title,
+            unit: $unit,
+            bound: Bound::$bound,
+            needs: concat!("" $(, $needs)?),
+        }),*];
+    };
+}
+
+figures! {
+    rate: "beats answered 2xx per second; with [ramp] the highest rate that held", "/s", AtLeast;
+    achieved: "share of the beats due that were answered 2xx", "", AtLeast;
+    p50_ms: "latency, median", "ms", AtMost;
+    p90_ms: "latency, 90th percentile", "ms", AtMost;
+    p99_ms: "latency, 99th percentile", "ms", AtMost;
+    p999_ms: "latency, 99.9th percentile", "ms", AtMost;
+    max_ms: "latency, highest", "ms", AtMost;
+    errors: "beats not answered 2xx while nothing was done to the server", "", AtMost;
+    refused: "beats not answered 2xx while the server was disturbed on purpose", "", AtMost;
+    false_stale: "agents called stale although they beat", "", AtMost;
+    missed: "silent agents that were not noticed", "", AtMost, "silence";
+    lag_p50_ms: "detection lag, median (upper bound of its bucket)", "ms", AtMost, "silence";
+    lag_p99_ms: "detection lag, 99th percentile (upper bound of its bucket)", "ms", AtMost, "silence";
+    lag_max_ms: "detection lag, highest (upper bound of its bucket)", "ms", AtMost, "silence";
+    ready_ms: "from the start after kill -9 to ready", "ms", AtMost, "restart";
+    written_ms: "from the return of the store until all that was heard before it is written", "ms", AtMost, "outage";
+    churn_p99_ms: "registrations and deregistrations, 99th percentile", "ms", AtMost, "churn";
+    churn_errors: "registrations and deregistrations that failed", "", AtMost, "churn";
+    cpu_us: "processor time of the server per beat answered 2xx", "µs", AtMost;
+    rss_mib: "resident memory of the server, highest", "MiB", AtMost;
+}
+
+/// What was measured, by name.
+pub(crate) type Figures = BTreeMap<&'static str, f64>;
+
+/// The limits of a scenario.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Thresholds(Vec<(&'static Figure, f64)>);
+
+/// Whether one limit was kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Verdict {
+    /// The figure.
+    pub(crate) name: &'static str,
+    /// What it is.
+    pub(crate) title: &'static str,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// Which side of the limit is right.
+    pub(crate) bound: Bound,
+    /// The limit.
+    pub(crate) limit: f64,
+    /// What was measured; `None` if it could not be, which keeps no limit.
+    pub(crate) measured: Option<f64>,
+    /// Whether it is on the right side.
+    pub(crate) kept: bool,
+}
+
+impl Thresholds {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let mut limits = Vec::new();
+        for figure in FIGURES {
+            let limit = reader.number(figure.key, 0.0..=f64::INFINITY);
+            if limit.is_some() && !figure.needs.is_empty() && !reader.has_section(figure.needs) {
+                reader.object(figure.key, format!("{} needs a section [{}]", figure.key, figure.needs));
+            }
+            limits.extend(limit.map(|limit| (figure, limit)));
+        }
+        Self(limits)
+    }
+
+    /// Holds the figures to the limits.
+    pub(crate) fn judge(&self, figures: &Figures) -> Vec<Verdict> {
+        let judge = |(figure, limit): &(&'static Figure, f64)| {
+            let measured = figures.get(figure.name()).copied();
+            let kept = measured.is_some_and(|measured| match figure.bound {
+                Bound::AtMost => measured <= *limit,
+                Bound::AtLeast => measured >= *limit,
+            });
+            let Figure { title, unit, bound, .. } = *figure;
+            Verdict { name: figure.name(), title, unit, bound: *bound, limit: *limit, measured, kept }
+        };
+        self.0.iter().map(judge).collect()
+    }
+}
+
+impl Verdict {
+    /// The limit, for people: `≤ 20 ms`.
+    pub(crate) fn limit_shown(&self) -> String {
+        let sign = match self.bound {
+            Bound::AtMost => "≤",
+            Bound::AtLeast => "≥",
+        };
+        format!("{sign} {}", with_unit(self.limit, self.unit))
+    }
+
+    /// What was measured, for people.
+    pub(crate) fn measured_shown(&self) -> String {
+        self.measured.map_or_else(|| "not measured".to_owned(), |measured| with_unit(measured, self.unit))
+    }
+
+    /// Why the limit was not kept: `p99_ms is 23.1 ms, 3.1 ms above its limit of 20 ms`.
+    pub(crate) fn complaint(&self) -> String {
+        let (limit, name) = (with_unit(self.limit, self.unit), self.name);
+        match self.measured {
+            None => format!("{name} was not measured, and should have been held to {}", self.limit_shown()),
+            Some(measured) => {
+                let side = if measured > self.limit { "above" } else { "below" };
+                let by = with_unit((measured - self.limit).abs(), self.unit);
+                format!("{name} is {}, {by} {side} its limit of {limit}", with_unit(measured, self.unit))
+            }
+        }
+    }
+}
+
+/// A number with its unit: as many digits as say something.
+pub(crate) fn with_unit(value: f64, unit: &str) -> String {
+    let number = match value.abs() {
+        _ if !value.is_finite() => "∞".to_owned(),
+        _ if value.fract() == 0.0 => format!("{value:.0}"),
+        0.0..1.0 => format!("{value:.4}"),
+        1.0..100.0 => format!("{value:.2}"),
+        _ => format!("{value:.1}"),
+    };
+    match unit {
+        "" => number,
+        "/s" => format!("{number}/s"),
+        unit => format!("{number} {unit}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(name: &str, limit: f64, measured: Option<f64>) -> Verdict {
+        let figure = FIGURES.iter().find(|figure| figure.name() == name).expect("a figure");
+        let figures = measured.map(|value| (figure.name(), value)).into_iter().collect();
+        Thresholds(vec![(figure, limit)]).judge(&figures).remove(0)
+    }
+
+    #[test]
+    fn a_limit_is_kept_up_to_and_including_itself() {
+        for (name, limit, measured, kept) in [
+            ("p99_ms", 20.0, 20.0, true),
+            ("p99_ms", 20.0, 20.1, false),
+            ("rate", 1_000.0, 1_000.0, true),
+            ("rate", 1_000.0, 999.9, false),
+            ("errors", 0.0, 0.0, true),
+            ("errors", 0.0, 1.0, false),
+        ] {
+            assert_eq!(verdict(name, limit, Some(measured)).kept, kept, "{name} {measured}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_keeps_no_limit() {
+        let verdict = verdict("missed", 0.0, None);
+        assert!(!verdict.kept);
+        assert!(verdict.complaint().contains("missed was not measured"), "{}", verdict.complaint());
+    }
+
+    #[test]
+    fn a_complaint_says_what_and_by_how_much() {
+        let above = verdict("p99_ms", 20.0, Some(23.5)).complaint();
+        assert_eq!(above, "p99_ms is 23.50 ms, 3.50 ms above its limit of 20 ms");
+        let below = verdict("rate", 1_000.0, Some(400.0)).complaint();
+        assert_eq!(below, "rate is 400/s, 600/s below its limit of 1000/s");
+    }
+}

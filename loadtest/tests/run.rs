@@ -1,0 +1,88 @@
+//! `run` from the outside: the real program against the real server.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const LOADTEST: &str = env!("CARGO_BIN_EXE_guardbeat-loadtest");
+
+/// The server beside the load test, where cargo puts both. It is another package's, which `cargo test` builds for the
+/// whole workspace only.
+fn server() -> Option<PathBuf> {
+    let server = Path::new(LOADTEST).with_file_name("guardbeat");
+    if server.exists() {
+        return Some(server);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo test --workspace`", server.display());
+    eprintln!("skipped: {} is missing; `cargo build` makes it", server.display());
+    None
+}
+
+fn run(folder: &Path, scenario: &str, more: &[&str]) -> Output {
+    let file = folder.join("small.toml");
+    std::fs::write(&file, scenario).expect("a file");
+    Command::new(LOADTEST)
+        .arg("run")
+        .arg(&file)
+        .arg("--out")
+        .arg(folder.join("out"))
+        .args(more)
+        .output()
+        .expect("started")
+}
+
+fn result(folder: &Path) -> Value {
+    let text = std::fs::read_to_string(folder.join("out/result.json")).expect("result.json");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+const SMALL: &str = r#"
+[fleet]
+agents = 50
+interval = "500ms"
+[load]
+warm_up = "100ms"
+duration = "1s"
+connections = 4
+[server]
+timeout_ms = 5_000
+store = "memory"
+"#;
+
+#[test]
+fn a_run_keeps_its_thresholds_and_leaves_a_report() {
+    let Some(server) = server() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let scenario = format!("{SMALL}[thresholds]\nerrors = 0\nfalse_stale = 0\nachieved = 1\n");
+    let output = run(folder.path(), &scenario, &["--server", server.to_str().expect("a path")]);
+    assert!(output.status.success(), "{output:?}");
+    let result = result(folder.path());
+    assert_eq!((&result["due"], &result["statuses"]["200"]), (&Value::from(100), &Value::from(100)));
+    assert!(result["figures"]["cpu_us"].as_f64().is_some_and(|us| us > 0.0), "{result}");
+    assert!(result["points"][0]["online"].as_u64().is_some_and(|online| online == 50), "{result}");
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).expect("report.html");
+    assert!(page.contains("Passed: all 3 thresholds were kept.") && page.contains("<polyline"));
+}
+
+#[test]
+fn a_broken_threshold_is_told_and_makes_the_status_1() {
+    let Some(server) = server() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let server = server.to_str().expect("a path");
+    let output = run(folder.path(), SMALL, &["--server", server, "--set", "thresholds.rate=1000000"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("1 of 1 thresholds broken") && said.contains("below its limit of 1000000/s"), "{said}");
+    assert_eq!(result(folder.path())["thresholds"][0]["kept"], false);
+}
+
+#[test]
+fn a_mistake_in_a_scenario_is_told_with_its_line_and_makes_the_status_2() {
+    let folder = TempDir::new().expect("a folder");
+    let output = run(folder.path(), "[fleet]\nagents = 0\n", &["--server", "never/started"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("small.toml:2: fleet.agents is 0: it must be a whole number"), "{said}");
+}
