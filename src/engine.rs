@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use actix_http::Response;
+use actix_service::{IntoServiceFactory, ServiceFactoryExt};
 use actix_web::{
     App, HttpServer,
     dev::{Server, ServerHandle},
@@ -26,7 +28,7 @@ use crate::{
     clock::Clock,
     config::{Config, LivenessConfig},
     fleet::{Heard, Thresholds},
-    http::{ApiState, AuthRules, Gate, route, route_operations},
+    http::{ApiState, AuthRules, Gate, Lane, route, route_operations},
     lifecycle::{Lifecycle, Phase},
     limits::{RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
     listener::listen,
@@ -204,11 +206,11 @@ impl Parts {
         let http = HttpServer::new(move || {
             // Called once on each worker thread.
             shards.start_next();
-            App::new()
+            let app = App::new()
                 .app_data(state.clone())
                 .default_service(web::to(route))
-                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-                .wrap(gate.clone())
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)));
+            gate.clone().around(Lane::before(app.into_factory(), state.clone()))
         });
         let http = http
             .workers(server.workers)
@@ -234,7 +236,8 @@ impl Parts {
             always_open: &["/metrics", "/livez", "/readyz"],
         };
         let http = HttpServer::new(move || {
-            App::new().app_data(state.clone()).default_service(web::to(route_operations)).wrap(gate.clone())
+            let app = App::new().app_data(state.clone()).default_service(web::to(route_operations));
+            gate.clone().around(app.into_factory().map(Response::from))
         });
         Ok(http.workers(1).shutdown_timeout(0).disable_signals().listen(self.operations.try_clone()?)?.run())
     }

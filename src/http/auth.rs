@@ -1,6 +1,9 @@
 //! Who sends a request, and what that one may do.
 
-use actix_web::{HttpRequest, http::header::AUTHORIZATION};
+use actix_web::{
+    HttpRequest,
+    http::header::{AUTHORIZATION, HeaderMap},
+};
 use ipnet::IpNet;
 
 use super::{ApiState, envelope::ApiError, peer};
@@ -36,8 +39,8 @@ pub(super) enum Caller {
 
 impl Caller {
     /// Reads the `Authorization` header. One that cannot be anybody's token is refused at once.
-    pub(super) fn of(request: &HttpRequest, rules: &AuthRules) -> Result<Self, ApiError> {
-        let Some(header) = request.headers().get(AUTHORIZATION) else {
+    pub(super) fn of(headers: &HeaderMap, rules: &AuthRules) -> Result<Self, ApiError> {
+        let Some(header) = headers.get(AUTHORIZATION) else {
             return Ok(Self::Anonymous);
         };
         let (scheme, token) =
@@ -103,12 +106,12 @@ impl Caller {
 
 /// Lets through whoever has a valid token, the administrator's or an agent's.
 pub(super) async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
-    Caller::of(request, &state.auth)?.check(state).await
+    Caller::of(request.headers(), &state.auth)?.check(state).await
 }
 
 /// Whether the request may register, and whether it has a token: one without may not take over a machine.
 pub(super) async fn may_enrol(request: &HttpRequest, state: &ApiState) -> Result<bool, ApiError> {
-    match Caller::of(request, &state.auth)? {
+    match Caller::of(request.headers(), &state.auth)? {
         Caller::Admin => Ok(true),
         Caller::Anonymous if peer::is_within(&state.auth.open_enrollment, peer::address(request, state)) => Ok(false),
         caller => Err(caller.refusal(state).await),

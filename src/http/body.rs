@@ -1,13 +1,14 @@
 //! Reading request bodies: bounded in size and time, JSON objects only, errors that name the field.
 
-use std::time::Duration;
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 use actix_web::{
-    HttpRequest,
-    http::header::{CONTENT_LENGTH, CONTENT_TYPE},
-    web::{Bytes, BytesMut, Payload},
+    dev::Payload,
+    error::PayloadError,
+    http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap},
+    web::{Bytes, BytesMut},
 };
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::envelope::ApiError;
@@ -17,30 +18,49 @@ use crate::limits::{BODY_MAX_BYTES, BODY_TIMEOUT_MS, JSON_DEPTH_MAX};
 pub(super) type FieldRules = [(&'static str, &'static str)];
 
 /// Reads the whole body, which may be empty.
-pub(super) async fn read(request: &HttpRequest, mut payload: Payload) -> Result<Bytes, ApiError> {
-    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Bytes, ApiError> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > BODY_MAX_BYTES as u64) {
         return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
     }
-    // A small body has arrived together with its head: no timer and no copy for it.
-    let first = match payload.next().now_or_never() {
+    // A small body arrives together with its head: no timer and no copy for it.
+    let first = match at_once(payload).await {
         Some(chunk) => chunk,
         None => within_time(payload.next()).await?,
     };
     let Some(first) = first else {
         return Ok(Bytes::new());
     };
-    let first = first.map_err(|error| ApiError::BadRequest(format!("The body cannot be read: {error}")))?;
+    let first = first.map_err(|error| unreadable(&error))?;
     if announced == Some(first.len() as u64) {
         return Ok(first);
     }
     within_time(read_rest(first, payload)).await?
 }
 
-async fn read_rest(first: Bytes, mut payload: Payload) -> Result<Bytes, ApiError> {
+/// The first chunk (or the end of an empty body) if it is there already, or as soon as the connection has looked at what
+/// arrived with the head: actix-http's HTTP/1 polls a request once before it has decoded the body behind it, and once
+/// more right after.
+async fn at_once(payload: &mut Payload) -> Option<Option<Result<Bytes, PayloadError>>> {
+    let mut polls = match payload {
+        Payload::H1 { .. } => 2,
+        _ => 1,
+    };
+    poll_fn(|cx| {
+        polls -= 1;
+        match payload.poll_next_unpin(cx) {
+            Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
+            Poll::Pending if polls == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+async fn read_rest(first: Bytes, payload: &mut Payload) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::from(first);
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| ApiError::BadRequest(format!("The body cannot be read: {error}")))?;
+        let chunk = chunk.map_err(|error| unreadable(&error))?;
         if body.len() + chunk.len() > BODY_MAX_BYTES {
             return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
         }
@@ -52,20 +72,20 @@ async fn read_rest(first: Bytes, mut payload: Payload) -> Result<Bytes, ApiError
     Ok(body.freeze())
 }
 
+fn unreadable(error: &PayloadError) -> ApiError {
+    ApiError::BadRequest(format!("The body cannot be read: {error}"))
+}
+
 async fn within_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
     tokio::time::timeout(Duration::from_millis(BODY_TIMEOUT_MS), reading).await.map_err(|_| ApiError::BodyTimeout)
 }
 
 /// Parses a body that must be a JSON object.
-pub(super) fn parse<T: DeserializeOwned>(
-    request: &HttpRequest,
-    body: &[u8],
-    rules: &FieldRules,
-) -> Result<T, ApiError> {
+pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8], rules: &FieldRules) -> Result<T, ApiError> {
     if body.is_empty() {
         return Err(not_an_object());
     }
-    if !is_json(request) {
+    if !is_json(headers) {
         return Err(ApiError::NotJson);
     }
     let text = std::str::from_utf8(body).map_err(|_| ApiError::BadRequest("The body must be UTF-8".into()))?;
@@ -127,8 +147,8 @@ fn is_too_deep(text: &str) -> bool {
     false
 }
 
-fn is_json(request: &HttpRequest) -> bool {
-    let Some(Ok(kind)) = request.headers().get(CONTENT_TYPE).map(|kind| kind.to_str()) else {
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(Ok(kind)) = headers.get(CONTENT_TYPE).map(|kind| kind.to_str()) else {
         return false;
     };
     kind.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))

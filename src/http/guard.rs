@@ -2,18 +2,18 @@
 //! every response carries.
 
 use std::{
-    future::{Ready, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
+use actix_http::{Request, Response};
 use actix_web::{
     Error, ResponseError,
     body::{BodySize, BoxBody, EitherBody, MessageBody},
-    dev::{Service, ServiceRequest, ServiceResponse, Transform},
+    dev::{AppConfig, Service, ServiceFactory},
     http::{
-        Version,
+        ConnectionType, Version,
         header::{
             HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
             X_FRAME_OPTIONS,
@@ -21,6 +21,7 @@ use actix_web::{
     },
 };
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 use uuid::Uuid;
 
@@ -42,19 +43,39 @@ pub struct Gate {
     pub always_open: &'static [&'static str],
 }
 
-impl<S, B> Transform<S, ServiceRequest> for Gate
-where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
-    B: MessageBody,
-{
-    type Response = ServiceResponse<Answer<B>>;
-    type Error = Error;
-    type Transform = Guarded<S>;
-    type InitError = ();
-    type Future = Ready<Result<Self::Transform, ()>>;
+impl Gate {
+    /// Lets requests through it to what `inner` makes.
+    pub fn around<F>(self, inner: F) -> Gated<F> {
+        Gated { gate: self, inner }
+    }
+}
 
-    fn new_transform(&self, service: S) -> Self::Future {
-        ready(Ok(Guarded { service, gate: self.clone(), in_flight: self.lifecycle.add_worker() }))
+/// What is behind a gate.
+#[derive(Debug)]
+pub struct Gated<F> {
+    gate: Gate,
+    inner: F,
+}
+
+impl<F, B> ServiceFactory<Request> for Gated<F>
+where
+    F: ServiceFactory<Request, Config = AppConfig, Response = Response<B>, Error = Error, InitError = ()>,
+    F::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = Response<Answer<B>>;
+    type Error = Error;
+    type Config = AppConfig;
+    type Service = Guarded<F::Service>;
+    type InitError = ();
+    type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
+
+    fn new_service(&self, config: AppConfig) -> Self::Future {
+        let (gate, service) = (self.gate.clone(), self.inner.new_service(config));
+        Box::pin(async move {
+            let in_flight = gate.lifecycle.add_worker();
+            Ok(Guarded { service: service.await?, gate, in_flight })
+        })
     }
 }
 
@@ -68,26 +89,24 @@ pub struct Guarded<S> {
 
 impl<S> Guarded<S> {
     fn refusal(&self, path: &str) -> Option<ApiError> {
-        if self.gate.always_open.contains(&path) {
-            return None;
-        }
-        match self.gate.lifecycle.phase() {
-            Phase::Starting => Some(ApiError::Unavailable("The fleet is being loaded; try again later")),
-            Phase::Draining => Some(ApiError::Unavailable("The server is shutting down; try again later")),
+        let refusal = match self.gate.lifecycle.phase() {
+            Phase::Starting => "The fleet is being loaded; try again later",
+            Phase::Draining => "The server is shutting down; try again later",
             Phase::Serving if self.in_flight.count() > self.gate.max_in_flight => {
-                Some(ApiError::Unavailable("Too many requests at once; try again later"))
+                "Too many requests at once; try again later"
             }
-            Phase::Serving => None,
-        }
+            Phase::Serving => return None,
+        };
+        (!self.gate.always_open.contains(&path)).then_some(ApiError::Unavailable(refusal))
     }
 }
 
-impl<S, B> Service<ServiceRequest> for Guarded<S>
+impl<S, B> Service<Request> for Guarded<S>
 where
-    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+    S: Service<Request, Response = Response<B>, Error = Error>,
     B: MessageBody,
 {
-    type Response = ServiceResponse<Answer<B>>;
+    type Response = Response<Answer<B>>;
     type Error = Error;
     type Future = Answering<S::Future, B>;
 
@@ -95,18 +114,17 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&self, request: ServiceRequest) -> Self::Future {
-        let request_id = request_id(request.headers());
+    fn call(&self, request: Request) -> Self::Future {
+        let request_id = request_id(&request.head().headers);
         let tls = self.gate.tls;
         // Counted first: who drains must not find nobody under way and one let in a moment later.
         let in_flight = Some(self.in_flight.begin());
         if let Some(refusal) = self.refusal(request.path()) {
-            let (request, _) = request.into_parts();
-            let mut response = refusal.error_response();
+            let mut response: Response<BoxBody> = refusal.error_response().into();
             if self.gate.lifecycle.phase() == Phase::Draining && request.version() < Version::HTTP_2 {
-                response.head_mut().set_connection_type(actix_web::http::ConnectionType::Close);
+                response.head_mut().set_connection_type(ConnectionType::Close);
             }
-            let response = ServiceResponse::new(request, response).map_into_right_body();
+            let response = response.map_body(|_, body| EitherBody::right(body));
             return Answering {
                 inner: Inner::Refused { response: Some(response) },
                 request_id: Some(request_id),
@@ -124,7 +142,7 @@ where
 }
 
 /// The body of an answer: the service's, counted until it has been sent, or that of a refusal.
-type Answer<B> = EitherBody<Counted<B>, BoxBody>;
+pub type Answer<B> = EitherBody<Counted<B>, BoxBody>;
 
 pin_project! {
     /// A body that counts as a request under way until it has been sent.
@@ -167,16 +185,16 @@ pin_project! {
     #[project = InnerProjection]
     enum Inner<F, B> {
         Called { #[pin] answer: F },
-        Refused { response: Option<ServiceResponse<Answer<B>>> },
+        Refused { response: Option<Response<Answer<B>>> },
     }
 }
 
 impl<F, B> Future for Answering<F, B>
 where
-    F: Future<Output = Result<ServiceResponse<B>, Error>>,
+    F: Future<Output = Result<Response<B>, Error>>,
     B: MessageBody,
 {
-    type Output = Result<ServiceResponse<Answer<B>>, Error>;
+    type Output = Result<Response<Answer<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();

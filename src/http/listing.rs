@@ -29,7 +29,7 @@ struct ListRequest {
 }
 
 pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request, &state.auth)?.must_be_admin(state).await?;
+    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let wanted = ListRequest::parse(request.query_string())?;
     let query = ListQuery { after: wanted.after, filter: Arc::new(wanted.filter), rows: PAGE_MAX };
     match wanted.limit {

@@ -2,12 +2,19 @@
 //!
 //! What every response carries is added in one place (`guard.rs`), every failure becomes a status in one place
 //! (`envelope.rs`), every body is read in one place (`body.rs`). Nothing here knows how the engine works.
+//!
+//! ```text
+//! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
+//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, listing.rs, operations.rs
+//! ```
 
 mod agents;
 mod auth;
 mod body;
 mod envelope;
 mod guard;
+mod heartbeat;
+mod lane;
 mod listing;
 mod operations;
 mod peer;
@@ -16,13 +23,13 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::Method,
+    http::{Method, StatusCode},
     web::{self, Payload},
 };
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-pub use self::{auth::AuthRules, envelope::ApiError, guard::Gate, operations::route_operations};
+pub use self::{auth::AuthRules, envelope::ApiError, guard::Gate, lane::Lane, operations::route_operations};
 use crate::{
     actors::EngineHandle,
     lifecycle::{Lifecycle, Phase},
@@ -65,7 +72,10 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
     let segments = [segments.next(), segments.next(), segments.next(), segments.next(), segments.next()];
     match (segments, request.method()) {
         ([Some("api"), Some("agents"), Some(id), Some("heartbeat"), None], method) => match method {
-            &Method::POST => agents::heartbeat(&request, payload, &state, id).await,
+            &Method::POST => {
+                let json = heartbeat::receive(request.headers(), &mut payload.into_inner(), &state, id).await?;
+                Ok(envelope::json_response(StatusCode::OK, json))
+            }
             _ => wrong_method(&request, &state, "POST").await,
         },
         ([Some("api"), Some("agents"), Some("register"), None, None], method) => match method {

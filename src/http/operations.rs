@@ -39,7 +39,7 @@ pub(super) fn health(state: &State) -> HttpResponse {
 
 /// `GET /metrics` on the main listener.
 pub(super) async fn metrics_for_admin(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request, &state.auth)?.must_be_admin(state).await?;
+    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     render(state).await
 }
 

@@ -1,0 +1,100 @@
+//! `POST /api/agents/:id/heartbeat`, the one request that is made a million times a minute.
+//!
+//! It comes in by two ways, the framework's `App` and the lane in front of it (`lane.rs`); this is what both call.
+
+use std::fmt::Write as _;
+
+use actix_web::{dev::Payload, http::header::HeaderMap};
+
+use super::{ApiState, agents::parse_id, auth::Caller, body, envelope::ApiError};
+use crate::{
+    actors::{BeatAck, EngineError},
+    fleet::{AgentId, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody},
+    metrics::HeartbeatResult,
+};
+
+/// Longest answer, in bytes: `pendingPolicies` has ten digits at most.
+const ANSWER_BYTES: usize = 144;
+
+/// Hands the heartbeat to its agent. Returns the body of the answer, which is JSON.
+pub(super) async fn receive(
+    headers: &HeaderMap,
+    payload: &mut Payload,
+    state: &ApiState,
+    id: &str,
+) -> Result<String, ApiError> {
+    let clock = state.engine.clock();
+    let arrived = clock.monotonic();
+    let outcome = beat(headers, payload, state, parse_id(id)).await;
+    let metrics = state.engine.metrics();
+    metrics.heartbeat(outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
+    metrics.heartbeat_latency.record(clock.monotonic() - arrived);
+    outcome
+}
+
+async fn beat(
+    headers: &HeaderMap,
+    payload: &mut Payload,
+    state: &ApiState,
+    id: Option<AgentId>,
+) -> Result<String, ApiError> {
+    let caller = Caller::of(headers, &state.auth)?;
+    let proof = caller.proof_for(id, state).await?;
+    let heartbeat = match read(headers, payload).await {
+        Ok(heartbeat) => heartbeat,
+        // The agent's actor would have found a wrong token; it must not go unnoticed behind a wrong body.
+        Err(wrong) => return Err(caller.check(state).await.err().unwrap_or(wrong)),
+    };
+    let id = id.ok_or(EngineError::NotFound)?;
+    let ack = state.engine.beat(id, proof, heartbeat).await.map_err(|error| caller.explain(error))?;
+    Ok(answer(id, &ack))
+}
+
+async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Heartbeat, ApiError> {
+    let body = body::read(headers, payload).await?;
+    if body.is_empty() {
+        return Ok(Heartbeat::default());
+    }
+    Ok(body::parse::<HeartbeatBody>(headers, &body, HEARTBEAT_FIELDS)?.try_into()?)
+}
+
+/// Written by hand, into memory that is allocated once.
+fn answer(id: AgentId, ack: &BeatAck) -> String {
+    let BeatAck { status, at, pending_policies } = ack;
+    let mut json = String::with_capacity(ANSWER_BYTES);
+    write!(
+        json,
+        r#"{{"ok":true,"data":{{"id":"{id}","status":"{status}","lastHeartbeat":"{at}","pendingPolicies":{pending_policies}}}}}"#
+    )
+    .expect("a string takes all that is written to it");
+    json
+}
+
+fn result_of(error: &ApiError) -> HeartbeatResult {
+    match error {
+        ApiError::Unauthorized | ApiError::Forbidden(_) => HeartbeatResult::Refused,
+        ApiError::NotFound(_) => HeartbeatResult::Unknown,
+        ApiError::Unavailable(_) => HeartbeatResult::Unavailable,
+        ApiError::BadRequest(_)
+        | ApiError::MethodNotAllowed { .. }
+        | ApiError::BodyTimeout
+        | ApiError::Conflict(_)
+        | ApiError::BodyTooLarge { .. }
+        | ApiError::NotJson => HeartbeatResult::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Status, Timestamp};
+
+    #[test]
+    fn the_longest_answer_needs_no_second_allocation() {
+        let ack = BeatAck { status: Status::Offline, at: Timestamp::from_millis(0), pending_policies: u32::MAX };
+        let json = answer(AgentId::new(u64::MAX), &ack);
+        assert!(json.len() <= ANSWER_BYTES, "{} bytes", json.len());
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["data"]["lastHeartbeat"], "1970-01-01T00:00:00.000Z");
+    }
+}

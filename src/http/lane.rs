@@ -1,0 +1,177 @@
+//! A narrow lane for heartbeats, in front of the framework's `App`.
+//!
+//! Nearly all requests are heartbeats, and half of what one costs is the framework's: its own request and response types,
+//! extractors, boxed handlers. A heartbeat needs none of that, so it is answered here, one layer down, over actix-http's
+//! types (figures: docs/benchmarks.md). Everything else goes on to the `App`, and so does a heartbeat that asks for more
+//! than an answer: one with an `Origin`, which wants CORS headers, or with a path that is not spelt the usual way. What a
+//! heartbeat is checked for and answered with is in `heartbeat.rs` for both.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use actix_http::{Request, Response};
+use actix_web::{
+    Error,
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{AppConfig, Service, ServiceFactory, ServiceResponse},
+    http::{
+        Method, StatusCode,
+        header::{CONTENT_TYPE, HeaderValue, ORIGIN},
+    },
+};
+use futures_util::future::LocalBoxFuture;
+use pin_project_lite::pin_project;
+
+use super::{State, envelope::ApiError, heartbeat};
+
+/// The body of an answer: that of a heartbeat, of a refused one, or the `App`'s.
+pub type LaneBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
+
+/// Puts the lane in front of an `App` on each worker.
+#[derive(Debug)]
+pub struct Lane<F> {
+    state: State,
+    app: F,
+}
+
+impl<F> Lane<F> {
+    /// A lane in front of what `app` makes.
+    pub fn before(app: F, state: State) -> Self {
+        Self { state, app }
+    }
+}
+
+impl<F, B> ServiceFactory<Request> for Lane<F>
+where
+    F: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = Error, InitError = ()>,
+    F::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = Response<LaneBody<B>>;
+    type Error = Error;
+    type Config = AppConfig;
+    type Service = LaneService<F::Service>;
+    type InitError = ();
+    type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
+
+    fn new_service(&self, config: AppConfig) -> Self::Future {
+        let (state, app) = (self.state.clone(), self.app.new_service(config));
+        Box::pin(async move { Ok(LaneService { state, app: app.await? }) })
+    }
+}
+
+/// The lane of one worker.
+#[derive(Debug)]
+pub struct LaneService<S> {
+    state: State,
+    app: S,
+}
+
+impl<S, B> Service<Request> for LaneService<S>
+where
+    S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
+    B: MessageBody,
+{
+    type Response = Response<LaneBody<B>>;
+    type Error = Error;
+    type Future = Way<S::Future>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.app.poll_ready(cx)
+    }
+
+    fn call(&self, request: Request) -> Self::Future {
+        if is_heartbeat(&request) {
+            Way::Lane { answer: Box::pin(answer(request, self.state.clone())) }
+        } else {
+            Way::App { answer: self.app.call(request) }
+        }
+    }
+}
+
+pin_project! {
+    /// A request on one of the two ways.
+    #[project = WayProjection]
+    pub enum Way<F> {
+        /// A heartbeat.
+        Lane { answer: LocalBoxFuture<'static, Response<EitherBody<String, BoxBody>>> },
+        /// Anything else.
+        App { #[pin] answer: F },
+    }
+}
+
+impl<F, B> Future for Way<F>
+where
+    F: Future<Output = Result<ServiceResponse<B>, Error>>,
+    B: MessageBody,
+{
+    type Output = Result<Response<LaneBody<B>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            WayProjection::Lane { answer } => {
+                answer.as_mut().poll(cx).map(|answer| Ok(answer.map_body(|_, body| EitherBody::left(body))))
+            }
+            WayProjection::App { answer } => {
+                answer.poll(cx).map_ok(|answer| Response::from(answer).map_body(|_, body| EitherBody::right(body)))
+            }
+        }
+    }
+}
+
+fn is_heartbeat(request: &Request) -> bool {
+    let head = request.head();
+    head.method == Method::POST && agent_of(head.uri.path()).is_some() && !head.headers.contains_key(ORIGIN)
+}
+
+/// The agent that a heartbeat's path names: `/api/agents/:id/heartbeat`.
+fn agent_of(path: &str) -> Option<&str> {
+    let id = path.strip_prefix("/api/agents/")?.strip_suffix("/heartbeat")?;
+    // An escaped path, or one with more parts, is for the framework.
+    (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).then_some(id)
+}
+
+async fn answer(mut request: Request, state: State) -> Response<EitherBody<String, BoxBody>> {
+    let mut payload = request.take_payload();
+    let head = request.head();
+    let id = agent_of(head.uri.path()).expect("only heartbeats come here");
+    match heartbeat::receive(&head.headers, &mut payload, &state, id).await {
+        Ok(json) => {
+            let mut response = Response::with_body(StatusCode::OK, EitherBody::left(json));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+#[cold]
+fn refused(error: &ApiError) -> Response<EitherBody<String, BoxBody>> {
+    use actix_web::ResponseError as _;
+    Response::from(error.error_response()).map_body(|_, body| EitherBody::right(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lane_is_for_heartbeats_spelt_the_usual_way() {
+        assert_eq!(agent_of("/api/agents/agent-00f3a1b2c3d4e5f6/heartbeat"), Some("agent-00f3a1b2c3d4e5f6"));
+        assert_eq!(agent_of("/api/agents/nobody/heartbeat"), Some("nobody"));
+        for other in [
+            "/api/agents/agent-1/heartbeat/",
+            "/api/agents//heartbeat",
+            "/api/agents/heartbeat",
+            "/api/agents/a/b/heartbeat",
+            "/api/agents/a%62/heartbeat",
+            "//api/agents/a/heartbeat",
+            "/api/agents/register",
+            "/",
+        ] {
+            assert_eq!(agent_of(other), None, "{other}");
+        }
+    }
+}
