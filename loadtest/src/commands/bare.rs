@@ -4,6 +4,7 @@
 //! keeps nothing, checks no token and asks no actor. It takes the cheapest way that is still plain
 //! actix-web: the body as bytes and then serde, which is less than the `Json` extractor does.
 
+use std::borrow::Cow;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
 
+/// As much as the engine takes.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// The agents of the baseline are numbered.
 static REGISTERED: AtomicU64 = AtomicU64::new(0);
 
@@ -49,7 +52,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let mut server = HttpServer::new(|| {
         App::new()
             .route("/api/agents/{id}/heartbeat", web::post().to(heartbeat))
+            .app_data(web::PayloadConfig::new(MAX_BATCH_BYTES))
             .route("/api/agents/register", web::post().to(register))
+            .route("/api/agents/{id}", web::delete().to(deregister))
+            .route("/api/heartbeats", web::post().to(heartbeats))
             .route("/health", web::get().to(health))
     });
     if let Some(workers) = args.workers {
@@ -87,7 +93,10 @@ fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig>
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the fields are parsed, which is what is measured, and then dropped")]
-struct Heartbeat {
+struct Heartbeat<'a> {
+    /// In a line of a batch: whose it is.
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
     uptime: Option<f64>,
     cpu: Option<f64>,
     memory: Option<f64>,
@@ -101,7 +110,7 @@ struct Heartbeat {
 }
 
 async fn heartbeat(id: web::Path<String>, body: web::Bytes) -> HttpResponse {
-    let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&body) else {
+    let Ok(heartbeat) = serde_json::from_slice::<Heartbeat<'_>>(&body) else {
         return answer(StatusCode::BAD_REQUEST, r#"{"ok":false,"error":"Invalid JSON"}"#.to_owned());
     };
     // Without this the compiler might see that nobody reads the fields.
@@ -111,6 +120,22 @@ async fn heartbeat(id: web::Path<String>, body: web::Bytes) -> HttpResponse {
     json.push_str(&id);
     json.push_str(r#"","status":"online","lastHeartbeat":"2026-03-07T12:05:00.000Z","pendingPolicies":0}}"#);
     answer(StatusCode::OK, json)
+}
+
+async fn heartbeats(body: web::Bytes) -> HttpResponse {
+    let mut accepted = 0;
+    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let Ok(line) = serde_json::from_slice::<Heartbeat<'_>>(line) else {
+            return answer(StatusCode::BAD_REQUEST, r#"{"ok":false,"error":"Invalid JSON"}"#.to_owned());
+        };
+        black_box(&line);
+        accepted += 1;
+    }
+    answer(StatusCode::OK, format!(r#"{{"ok":true,"data":{{"accepted":{accepted},"rejected":[]}}}}"#))
+}
+
+async fn deregister() -> HttpResponse {
+    answer(StatusCode::OK, r#"{"ok":true}"#.to_owned())
 }
 
 async fn register() -> HttpResponse {
@@ -161,6 +186,15 @@ mod tests {
             body,
             r#"{"ok":true,"data":{"id":"agent-00f3a1b2c3d4e5f6","status":"online","lastHeartbeat":"2026-03-07T12:05:00.000Z","pendingPolicies":0}}"#
         );
+    }
+
+    #[tokio::test]
+    async fn the_baseline_takes_batches_and_parses_each_line() {
+        let send = async |body: &'static str| heartbeats(web::Bytes::from_static(body.as_bytes())).await;
+        let response = send("{\"id\":\"agent-1\",\"cpu\":1}\n{\"id\":\"agent-2\"}\n").await;
+        let body = to_bytes(response.into_body()).await.expect("a body");
+        assert_eq!(body.as_ref(), br#"{"ok":true,"data":{"accepted":2,"rejected":[]}}"#);
+        assert_eq!(send("{\"id\":\"agent-1\"}\n{\"cpu\":").await.status(), StatusCode::BAD_REQUEST);
     }
 
     #[tokio::test]

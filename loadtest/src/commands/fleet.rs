@@ -16,6 +16,7 @@ use crate::table::Table;
 use crate::units;
 
 use super::beat::connections;
+use super::cpu_clock::CpuClock;
 use super::listing;
 use super::silence::Experiment;
 use super::subject::{END_LIMIT, Meter, Subject};
@@ -64,19 +65,20 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     let Subject { engine, mut redis, process, ready } = Subject::start(options, args.redis.as_ref()).await?;
     let mut table = Table::default();
     table.pair("ready with no agents after", units::duration(ready));
+    let mut clock = CpuClock::Process(process.pid());
     let empty = Footprint::of(&process, redis.as_mut()).await?;
-    let meter = Meter::start(process.pid(), redis.as_mut()).await?;
+    let meter = Meter::start(&mut clock, redis.as_mut()).await?;
     let fleet = grow(&args, &engine, &mut table).await?;
-    meter.stop(redis.as_mut(), fleet.len()).await?.show(&mut table, "registration");
+    meter.stop(&mut clock, redis.as_mut(), fleet.len()).await?.show(&mut table, "registration");
     tokio::time::sleep(REST).await;
     Footprint::of(&process, redis.as_mut()).await?.show(&mut table, empty, fleet.len());
     print_part("Registration", &table);
 
     let fleet = Arc::new(fleet);
     let mut table = Table::default();
-    let meter = Meter::start(process.pid(), redis.as_mut()).await?;
+    let meter = Meter::start(&mut clock, redis.as_mut()).await?;
     beat_all(&args, &engine, &fleet, &mut table).await?;
-    meter.stop(redis.as_mut(), fleet.len()).await?.show(&mut table, "heartbeat");
+    meter.stop(&mut clock, redis.as_mut(), fleet.len()).await?.show(&mut table, "heartbeat");
     tokio::time::sleep(REST).await;
     Footprint::of(&process, redis.as_mut()).await?.show(&mut table, empty, fleet.len());
     print_part("A first heartbeat from each", &table);

@@ -30,6 +30,11 @@ impl Access {
         Ok(Host::given(target, token))
     }
 
+    /// Whether any of it was given as a flag.
+    pub(super) fn is_given(&self) -> bool {
+        self.ca.is_some() || self.token_file.is_some()
+    }
+
     fn admin_token(&self) -> anyhow::Result<String> {
         // A file that is named on the command line goes before a variable; clap sees to the flags.
         if let Some(path) = &self.token_file {

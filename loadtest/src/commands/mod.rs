@@ -3,12 +3,14 @@
 pub(crate) mod bare;
 pub(crate) mod beat;
 pub(crate) mod compare;
+mod cpu_clock;
 pub(crate) mod fleet;
 mod given;
 mod listing;
 pub(crate) mod register;
 mod rounds;
 pub(crate) mod run;
+mod side;
 mod silence;
 mod subject;
 mod summary;

@@ -19,6 +19,7 @@ use crate::units;
 use crate::wire::Target;
 
 use super::beat::connections;
+use super::cpu_clock::CpuClock;
 use super::rounds::{Round, Sample, client, each, measure, redis_table, table};
 use super::subject::{Meter, Subject};
 use super::summary;
@@ -115,23 +116,24 @@ impl Side {
             most: args.most,
         };
         let tally = SharedTally::new();
-        let meter = Meter::start(self.subject.process.pid(), self.subject.redis.as_mut()).await?;
+        let mut clock = CpuClock::Process(self.subject.process.pid());
+        let meter = Meter::start(&mut clock, self.subject.redis.as_mut()).await?;
         let elapsed = load.run(&tally).await?;
         let registered = tally.lock().successes();
-        let cost = meter.stop(self.subject.redis.as_mut(), registered.max(1)).await?;
+        let cost = meter.stop(&mut clock, self.subject.redis.as_mut(), registered.max(1)).await?;
         let tally = tally.lock();
         if let Some(failure) = &tally.first_failure {
             let failed = tally.answered() + tally.unanswered() - registered;
             bail!("{failed} registrations failed on the side `{}`, {registered} did not: {failure}", self.name);
         }
         self.latency_us.add(&tally.latency_us)?;
-        Ok(Sample { per_second: registered as f64 / elapsed.as_secs_f64(), cost })
+        Ok(Sample { per_second: registered as f64 / elapsed.as_secs_f64(), cost, resumed: None })
     }
 }
 
 fn report(names: &[&str], rounds: &[Round]) -> Table {
     let with_unit = |unit: &str| names.iter().map(move |name| format!("{name} {unit}")).collect::<Vec<_>>();
-    let mut columns = each(with_unit("/s"), 0, |sample| sample.per_second);
+    let mut columns = each(with_unit("/s"), 0, |sample| Some(sample.per_second));
     columns.extend(each(with_unit("µs"), 2, |sample| sample.cost.server_us));
     columns.push(client());
     table(rounds, &columns)
@@ -156,8 +158,10 @@ mod tests {
 
     #[test]
     fn each_side_has_its_rate_and_its_cost() {
-        let sample =
-            |per_second, server_us| Sample { per_second, cost: Cost { server_us, client_us: 9.0, redis: None } };
+        let sample = |per_second, server_us| {
+            let cost = Cost { server_us: Some(server_us), client_us: 9.0, redis: None };
+            Sample { per_second, cost, resumed: None }
+        };
         let rounds = [vec![sample(1_000.0, 60.0), sample(2_000.0, 50.0)]];
         let text = report(&["embedded", "Redis"], &rounds).to_string();
         let row = text.lines().find(|line| line.contains("median")).expect("a median");

@@ -14,6 +14,8 @@ pub(super) struct Sample {
     pub(super) per_second: f64,
     /// What each of them has cost.
     pub(super) cost: Cost,
+    /// The share of its TLS handshakes that resumed a session; `None` without any.
+    pub(super) resumed: Option<f64>,
 }
 
 /// What all sides did in one round.
@@ -52,28 +54,32 @@ fn order(round: u32, sides: usize) -> Vec<usize> {
     order
 }
 
-/// A figure that is shown for each round.
+/// A figure that is shown for each round, where it is known.
 pub(super) struct Column<'a, R> {
     heading: String,
     digits: usize,
-    value: Box<dyn Fn(&R) -> f64 + 'a>,
+    value: Value<'a, R>,
 }
+
+type Value<'a, R> = Box<dyn Fn(&R) -> Option<f64> + 'a>;
 
 impl<'a, R> Column<'a, R> {
     /// A figure with so many digits behind the point.
-    pub(super) fn new(heading: impl Into<String>, digits: usize, value: impl Fn(&R) -> f64 + 'a) -> Self {
+    pub(super) fn new(heading: impl Into<String>, digits: usize, value: impl Fn(&R) -> Option<f64> + 'a) -> Self {
         Self { heading: heading.into(), digits, value: Box::new(value) }
     }
 
-    fn show(&self, value: f64) -> String {
-        format!("{value:.*}", self.digits)
+    fn show(&self, value: Option<f64>) -> String {
+        value.map_or_else(|| "–".to_owned(), |value| format!("{value:.*}", self.digits))
     }
 }
 
 type Figure = fn(&Spread) -> f64;
 
-/// A row for each round, of which there is at least one; then median, lowest and highest of each column.
+/// A row for each round; then median, lowest and highest of each column. Columns of which nothing is known are left out.
 pub(super) fn table<R>(rounds: &[R], columns: &[Column<'_, R>]) -> Table {
+    let columns: Vec<_> =
+        columns.iter().filter(|column| rounds.iter().any(|round| (column.value)(round).is_some())).collect();
     let headings = columns.iter().map(|column| column.heading.as_str());
     let mut table = Table::with_headings(std::iter::once("round").chain(headings));
     for (index, round) in rounds.iter().enumerate() {
@@ -82,12 +88,12 @@ pub(super) fn table<R>(rounds: &[R], columns: &[Column<'_, R>]) -> Table {
     }
     let spreads: Vec<Spread> = columns
         .iter()
-        .map(|column| Spread::of(rounds.iter().map(&column.value)).expect("there is at least one round"))
+        .map(|column| Spread::of(rounds.iter().filter_map(&column.value)).expect("others were left out above"))
         .collect();
     let figures: [(&str, Figure); 3] =
         [("median", |spread| spread.median), ("lowest", |spread| spread.min), ("highest", |spread| spread.max)];
     for (name, figure) in figures {
-        let cells = columns.iter().zip(&spreads).map(|(column, spread)| column.show(figure(spread)));
+        let cells = columns.iter().zip(&spreads).map(|(column, spread)| column.show(Some(figure(spread))));
         table.row(std::iter::once(name.to_owned()).chain(cells));
     }
     table
@@ -97,7 +103,7 @@ pub(super) fn table<R>(rounds: &[R], columns: &[Column<'_, R>]) -> Table {
 pub(super) fn each<'a>(
     names: impl IntoIterator<Item = impl Into<String>>,
     digits: usize,
-    figure: fn(&Sample) -> f64,
+    figure: fn(&Sample) -> Option<f64>,
 ) -> Vec<Column<'a, Round>> {
     let column = |(side, name)| Column::new(name, digits, move |round: &Round| figure(&round[side]));
     names.into_iter().enumerate().map(column).collect()
@@ -106,22 +112,24 @@ pub(super) fn each<'a>(
 /// What this client used for a request, on average over the sides.
 pub(super) fn client<'a>() -> Column<'a, Round> {
     Column::new("client µs", 2, |round: &Round| {
-        round.iter().map(|sample| sample.cost.client_us).sum::<f64>() / round.len() as f64
+        Some(round.iter().map(|sample| sample.cost.client_us).sum::<f64>() / round.len() as f64)
     })
 }
 
 /// What Redis used and did for the requests of the sides that keep their fleet there; `None` without any.
 pub(super) fn redis_table(rounds: &[Round]) -> Option<Table> {
-    let in_redis = |sample: &Sample| Some((sample.cost.server_us, sample.cost.redis?));
+    let in_redis = |sample: &Sample| Some((sample.cost.server_us?, sample.cost.redis?));
     let rounds: Vec<(f64, Expense)> = rounds.iter().flatten().filter_map(in_redis).collect();
     if rounds.is_empty() {
         return None;
     }
     let columns = [
-        Column::new("redis-server µs", 2, |(_, redis): &(f64, Expense)| redis.cpu_us),
-        Column::new("engine + redis-server µs", 2, |(server_us, redis): &(f64, Expense)| server_us + redis.cpu_us),
-        Column::new("commands/1,000", 2, |(_, redis): &(f64, Expense)| redis.commands_per_1000),
-        Column::new("EXEC/1,000", 3, |(_, redis): &(f64, Expense)| redis.transactions_per_1000),
+        Column::new("redis-server µs", 2, |(_, redis): &(f64, Expense)| Some(redis.cpu_us)),
+        Column::new("engine + redis-server µs", 2, |(server_us, redis): &(f64, Expense)| {
+            Some(server_us + redis.cpu_us)
+        }),
+        Column::new("commands/1,000", 2, |(_, redis): &(f64, Expense)| Some(redis.commands_per_1000)),
+        Column::new("EXEC/1,000", 3, |(_, redis): &(f64, Expense)| Some(redis.transactions_per_1000)),
     ];
     Some(table(&rounds, &columns))
 }
@@ -142,7 +150,11 @@ mod tests {
 
     #[test]
     fn a_table_ends_with_the_spread_of_each_column() {
-        let columns = [Column::new("a", 0, |round: &(f64, f64)| round.0), Column::new("a/b", 2, |(a, b)| a / b)];
+        let columns = [
+            Column::new("a", 0, |round: &(f64, f64)| Some(round.0)),
+            Column::new("unknown", 0, |_| None),
+            Column::new("a/b", 2, |(a, b)| Some(a / b)),
+        ];
         let text = table(&[(3.0, 1.0), (1.0, 2.0), (2.0, 1.0)], &columns).to_string();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[0], ["round", "a", "a/b"]);

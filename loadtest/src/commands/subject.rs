@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::server::{
-    Engine, EngineOptions, Expense, Info, Redis, ServerProcess, WhichRedis, cpu_time_of, own_cpu_time,
-};
+use crate::server::{Engine, EngineOptions, Expense, Info, Redis, ServerProcess, WhichRedis, own_cpu_time};
 use crate::table::Table;
 use crate::wire::Target;
 
+use super::cpu_clock::CpuClock;
+
 /// How long a server may take to end after SIGTERM.
-pub(super) const END_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(300);
 
 /// A running engine. Dropped, it ends, and then a Redis that was started for it.
 pub(super) struct Subject {
@@ -50,17 +50,16 @@ impl Subject {
 
 /// What a server, the Redis behind it and this client use for a load, from start to stop.
 pub(super) struct Meter {
-    pid: u32,
     redis: Option<Info>,
-    server_cpu: Duration,
+    server_cpu: Option<Duration>,
     client_cpu: Duration,
 }
 
 /// What each request of a load has cost.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Cost {
-    /// Processor time of the server, in microseconds.
-    pub(super) server_us: f64,
+    /// Processor time of the server, in microseconds; `None` if it is not known.
+    pub(super) server_us: Option<f64>,
     /// Processor time of this client, in microseconds.
     pub(super) client_us: f64,
     /// What it meant to Redis, if that is where the fleet is.
@@ -69,19 +68,24 @@ pub(super) struct Cost {
 
 impl Meter {
     /// Begins. What is read right after this belongs to the same moment.
-    pub(super) async fn start(pid: u32, redis: Option<&mut Redis>) -> anyhow::Result<Self> {
+    pub(super) async fn start(clock: &mut CpuClock, redis: Option<&mut Redis>) -> anyhow::Result<Self> {
         let redis = info(redis).await?;
-        Ok(Self { pid, redis, server_cpu: cpu_time_of(pid)?, client_cpu: own_cpu_time()? })
+        Ok(Self { redis, server_cpu: clock.read().await?, client_cpu: own_cpu_time()? })
     }
 
     /// Ends, and shares out what was used over so many requests; at least one.
-    pub(super) async fn stop(self, redis: Option<&mut Redis>, requests: u64) -> anyhow::Result<Cost> {
-        let server = cpu_time_of(self.pid)?.saturating_sub(self.server_cpu);
+    pub(super) async fn stop(
+        self,
+        clock: &mut CpuClock,
+        redis: Option<&mut Redis>,
+        requests: u64,
+    ) -> anyhow::Result<Cost> {
+        let server = clock.read().await?.zip(self.server_cpu).map(|(now, then)| now.saturating_sub(then));
         let client = own_cpu_time()?.saturating_sub(self.client_cpu);
         let redis = self.redis.zip(info(redis).await?);
         let each_us = |cpu: Duration| cpu.as_secs_f64() * 1e6 / requests as f64;
         Ok(Cost {
-            server_us: each_us(server),
+            server_us: server.map(each_us),
             client_us: each_us(client),
             redis: redis.map(|(before, after)| after.since(&before, requests)),
         })
@@ -91,7 +95,9 @@ impl Meter {
 impl Cost {
     /// Appends it to a table; `of` is what the requests are.
     pub(super) fn show(&self, table: &mut Table, of: &str) {
-        table.pair(format!("processor time per {of}"), format!("{:.1} µs", self.server_us));
+        if let Some(server_us) = self.server_us {
+            table.pair(format!("processor time per {of}"), format!("{server_us:.1} µs"));
+        }
         if let Some(redis) = self.redis {
             table.pair(format!("processor time of Redis per {of}"), format!("{:.1} µs", redis.cpu_us));
             table.pair(format!("Redis commands per 1,000 {of}s"), format!("{:.1}", redis.commands_per_1000));

@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::wire::{KeepAlive, Link, Target};
 
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Batch, Heartbeat};
 use super::registrar::LIMIT;
+use super::relayed::Relayed;
 use super::{Fleet, refusal};
 
 /// Connections that beat as fast as they are answered, until this is dropped.
@@ -38,15 +39,35 @@ struct Counters {
     first_failure: std::sync::OnceLock<String>,
 }
 
+/// How a closed loop sends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manner {
+    /// Requests under way at once.
+    pub(crate) connections: usize,
+    /// What becomes of a connection after a request.
+    pub(crate) keep_alive: KeepAlive,
+    /// So many beats in each request, as relays send them, with the token that the fleet shares; or each alone.
+    pub(crate) batch: Option<u64>,
+}
+
 impl ClosedLoop {
     /// Starts beating.
-    pub(crate) fn start(target: &Arc<Target>, fleet: &Arc<Fleet>, connections: usize, keep_alive: KeepAlive) -> Self {
+    pub(crate) fn start(target: &Arc<Target>, fleet: &Arc<Fleet>, manner: Manner) -> Self {
         let counters = Arc::new(Counters::default());
         let mut set = JoinSet::new();
-        for index in 0..connections {
-            // Each connection speaks for its own share of the agents.
-            let first = fleet.len() * index as u64 / connections as u64;
-            set.spawn(beat(target.clone(), fleet.clone(), keep_alive, first, counters.clone()));
+        for index in 0..manner.connections {
+            let connection = Connection {
+                target: target.clone(),
+                fleet: fleet.clone(),
+                keep_alive: manner.keep_alive,
+                // Each connection speaks for its own share of the agents.
+                first: fleet.len() * index as u64 / manner.connections as u64,
+                counters: counters.clone(),
+            };
+            match manner.batch {
+                None => set.spawn(connection.beat()),
+                Some(beats) => set.spawn(connection.relay(beats)),
+            };
         }
         Self { counters, _connections: set }
     }
@@ -65,23 +86,57 @@ impl ClosedLoop {
     }
 }
 
-async fn beat(target: Arc<Target>, fleet: Arc<Fleet>, keep_alive: KeepAlive, first: u64, counters: Arc<Counters>) {
-    let heartbeat = Heartbeat::to(&target, keep_alive);
-    let mut link = Link::new(target.clone(), keep_alive);
-    let mut request = Vec::new();
-    for number in first.. {
-        let (agent, token) = fleet.agent_of(number);
-        heartbeat.write(&mut request, agent, token);
-        let failure = match link.exchange(&request).await {
-            Ok(reply) if reply.is_success() => {
-                counters.beats.fetch_add(1, Ordering::Relaxed);
-                continue;
+struct Connection {
+    target: Arc<Target>,
+    fleet: Arc<Fleet>,
+    keep_alive: KeepAlive,
+    first: u64,
+    counters: Arc<Counters>,
+}
+
+impl Connection {
+    async fn beat(self) {
+        let heartbeat = Heartbeat::to(&self.target, self.keep_alive);
+        let mut link = Link::new(self.target.clone(), self.keep_alive);
+        let mut request = Vec::new();
+        for number in self.first.. {
+            let (agent, token) = self.fleet.agent_of(number);
+            heartbeat.write(&mut request, agent, token);
+            let failure = match link.exchange(&request).await {
+                Ok(reply) if reply.is_success() => {
+                    self.counters.beats.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                Ok(reply) => refusal(&self.target, reply, link.body()),
+                Err(error) => error.advice(&self.target),
+            };
+            self.fail(1, failure).await;
+        }
+    }
+
+    async fn relay(self, beats: u64) {
+        let (_, token) = self.fleet.agent_of(0);
+        let mut batch = Batch::to(&self.target, self.keep_alive, token);
+        let mut link = Link::new(self.target.clone(), self.keep_alive);
+        let mut request = Vec::new();
+        let mut first = self.first;
+        loop {
+            batch.write(&mut request, (first..first + beats).map(|number| self.fleet.agent_of(number).0));
+            first += beats;
+            let (accepted, failure) = match link.exchange(&request).await {
+                Ok(reply) => Relayed::read(reply, link.body()).accepted(beats, &self.target),
+                Err(error) => (0, Some(error.advice(&self.target))),
+            };
+            self.counters.beats.fetch_add(accepted, Ordering::Relaxed);
+            if let Some(failure) = failure {
+                self.fail(beats - accepted, failure).await;
             }
-            Ok(reply) => refusal(&target, reply, link.body()),
-            Err(error) => error.advice(&target),
-        };
-        counters.failures.fetch_add(1, Ordering::Relaxed);
-        counters.first_failure.get_or_init(|| failure);
+        }
+    }
+
+    async fn fail(&self, beats: u64, failure: String) {
+        self.counters.failures.fetch_add(beats, Ordering::Relaxed);
+        self.counters.first_failure.get_or_init(|| failure);
         // A server that is gone fails at once: do not spin.
         tokio::task::yield_now().await;
     }

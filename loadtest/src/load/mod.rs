@@ -24,7 +24,7 @@ mod tally;
 
 pub(crate) use agent::{AgentId, Fleet};
 pub(crate) use churn::{Churn, Churned};
-pub(crate) use closed_loop::{ClosedLoop, beat_once};
+pub(crate) use closed_loop::{ClosedLoop, Manner, beat_once};
 pub(crate) use open_loop::{Batching, OpenLoop, Ran, Transport};
 pub(crate) use registrar::{Credentials, deregister, refusal, register};
 pub(crate) use registration_loop::RegistrationLoop;

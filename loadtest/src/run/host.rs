@@ -17,9 +17,9 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 /// A server under load.
 pub(crate) struct Host {
     /// Its main listener.
-    pub(super) target: Arc<Target>,
+    pub(crate) target: Arc<Target>,
     /// The admin token.
-    pub(super) token: String,
+    pub(crate) token: String,
     /// Its process, for those who look at it from aside; 0 while there is none, or none is known.
     pub(super) pid: Arc<AtomicU32>,
     own: Option<Own>,
@@ -71,7 +71,7 @@ impl Host {
     }
 
     /// A client for its metrics.
-    pub(super) async fn metrics(&self) -> anyhow::Result<Probe> {
+    pub(crate) async fn metrics(&self) -> anyhow::Result<Probe> {
         Ok(match &self.own {
             Some(own) => Probe::open(own.engine.operations().await?),
             None => Probe::with_token(self.target.clone(), &self.token),

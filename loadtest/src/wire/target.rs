@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -28,6 +29,30 @@ pub(crate) struct Target {
     authority: String,
     prefix: String,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    full: AtomicU64,
+    resumed: AtomicU64,
+}
+
+/// TLS handshakes that were done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Handshakes {
+    /// Those with certificates and signatures.
+    full: u64,
+    /// Those that resumed a session.
+    resumed: u64,
+}
+
+impl Handshakes {
+    /// Those since then.
+    pub(crate) fn since(self, then: Self) -> Self {
+        Self { full: self.full - then.full, resumed: self.resumed - then.resumed }
+    }
+
+    /// The share that resumed a session; `None` if there were none at all.
+    pub(crate) fn resumed_share(self) -> Option<f64> {
+        let all = self.full + self.resumed;
+        (all > 0).then(|| self.resumed as f64 / all as f64)
+    }
 }
 
 impl Target {
@@ -75,6 +100,8 @@ impl Target {
             authority: format!("{host}:{port}"),
             prefix: parsed.path().trim_end_matches('/').to_owned(),
             tls,
+            full: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
         })
     }
 
@@ -93,7 +120,13 @@ impl Target {
         self.tls.is_some()
     }
 
-    /// A new connection; TLS sessions are resumed where the server allows it.
+    /// The TLS handshakes up to now, of all links.
+    pub(crate) fn handshakes(&self) -> Handshakes {
+        Handshakes { full: self.full.load(Ordering::Relaxed), resumed: self.resumed.load(Ordering::Relaxed) }
+    }
+
+    /// A new connection. TLS sessions are resumed where the server allows it: all links share the tickets that it
+    /// gives, as the connections of one client do.
     pub(super) async fn connect(&self) -> Result<Stream, WireError> {
         let tcp = self.connect_tcp().await?;
         match &self.tls {
@@ -101,7 +134,15 @@ impl Target {
             Some((connector, name)) => {
                 let session = connector.connect(name.clone(), tcp);
                 match tokio::time::timeout(CONNECT_TIMEOUT, session).await {
-                    Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream))),
+                    Ok(Ok(stream)) => {
+                        match stream.get_ref().1.handshake_kind() {
+                            Some(HandshakeKind::Resumed) => self.resumed.fetch_add(1, Ordering::Relaxed),
+                            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => {
+                                self.full.fetch_add(1, Ordering::Relaxed)
+                            }
+                        };
+                        Ok(Stream::Tls(Box::new(stream)))
+                    }
                     Ok(Err(cause)) => Err(WireError::Tls(cause)),
                     Err(_) => Err(WireError::Timeout(CONNECT_TIMEOUT)),
                 }

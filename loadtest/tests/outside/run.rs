@@ -1,24 +1,12 @@
 //! `run` from the outside: the real program against the real server.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-const LOADTEST: &str = env!("CARGO_BIN_EXE_guardbeat-loadtest");
-
-/// The server beside the load test, where cargo puts both. It is another package's, which `cargo test` builds for the
-/// whole workspace only.
-fn server() -> Option<PathBuf> {
-    let server = Path::new(LOADTEST).with_file_name("guardbeat");
-    if server.exists() {
-        return Some(server);
-    }
-    assert!(std::env::var_os("CI").is_none(), "{} is missing: run `cargo test --workspace`", server.display());
-    eprintln!("skipped: {} is missing; `cargo build` makes it", server.display());
-    None
-}
+use crate::support::{LOADTEST, server};
 
 fn run(folder: &Path, scenario: &str, more: &[&str]) -> Output {
     let file = folder.join("small.toml");

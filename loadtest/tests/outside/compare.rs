@@ -1,0 +1,88 @@
+//! `compare` against another server, in batches, and over TLS.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::support::{LOADTEST, server};
+
+/// A baseline of its own, as somebody might start one on another machine.
+struct Bare {
+    process: Child,
+    url: String,
+}
+
+impl Bare {
+    fn start() -> Self {
+        let mut process =
+            Command::new(LOADTEST).args(["bare", "--workers", "1"]).stdout(Stdio::piped()).spawn().expect("started");
+        let mut line = String::new();
+        let out = process.stdout.take().expect("piped");
+        BufReader::new(out).read_line(&mut line).expect("says where it listens");
+        let url = line.trim().strip_prefix("listening on ").expect("a URL").to_owned();
+        Self { process, url }
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn compare(server: &Path, more: &[&str]) -> Output {
+    Command::new(LOADTEST)
+        .arg("compare")
+        .arg("--server")
+        .arg(server)
+        .args(["--rounds", "1", "--seconds", "1", "--connections", "4", "--agents", "40"])
+        .args(more)
+        .env_remove("GUARDBEAT_TOKEN")
+        .output()
+        .expect("started")
+}
+
+/// The row of medians of the table with this title.
+fn medians(output: &Output, title: &str) -> Vec<f64> {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let table = text.split(title).nth(1).unwrap_or_else(|| panic!("no table {title}: {output:?}"));
+    let row = table.lines().find(|line| line.contains("median")).expect("a median");
+    row.split_whitespace().skip(1).map(|cell| cell.parse().expect("a number")).collect()
+}
+
+#[test]
+fn any_url_can_be_the_other_side() {
+    let other = Bare::start();
+    let output = compare(Path::new("bare"), &["--against", &other.url, "--token", "any"]);
+    assert!(output.status.success(), "{output:?}");
+    // The baseline tells nothing of its processor time: that of the first side and of the client remain.
+    assert_eq!(medians(&output, "Processor time").len(), 2);
+    let rates = medians(&output, "Heartbeats per second");
+    assert!(rates.len() == 3 && rates.iter().all(|rate| *rate > 0.0), "{rates:?}");
+}
+
+#[test]
+fn both_sides_take_batches() {
+    let output = compare(Path::new("bare"), &["--batch", "10"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(medians(&output, "Heartbeats per second").iter().all(|rate| *rate > 0.0));
+}
+
+#[test]
+fn sessions_are_resumed_when_each_beat_has_a_connection() {
+    let Some(server) = server() else { return };
+    let output = compare(&server, &["--tls", "--new-connection-per-beat"]);
+    assert!(output.status.success(), "{output:?}");
+    let bare = *medians(&output, "TLS handshakes that resumed").last().expect("a share");
+    // The baseline keeps sessions, as rustls does unless told otherwise.
+    assert!(bare > 0.5, "{output:?}");
+}
+
+#[test]
+fn a_url_where_nothing_listens_is_told_before_anything_is_measured() {
+    let output = compare(Path::new("bare"), &["--against", "http://127.0.0.1:9", "--token", "any"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("nothing listens at http://127.0.0.1:9"), "{said}");
+}

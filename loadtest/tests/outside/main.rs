@@ -1,0 +1,5 @@
+//! The load test from the outside: the real program against the real server. One binary, so that it is linked once.
+
+mod compare;
+mod run;
+mod support;
