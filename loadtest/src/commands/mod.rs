@@ -6,7 +6,7 @@ pub(crate) mod compare;
 mod cpu_clock;
 pub(crate) mod fleet;
 mod given;
-mod listing;
+mod pages;
 pub(crate) mod register;
 mod rounds;
 pub(crate) mod run;

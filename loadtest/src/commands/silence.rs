@@ -12,6 +12,7 @@ use crate::table::Table;
 use crate::units;
 use crate::wire::Target;
 
+use super::pages;
 use super::summary;
 
 /// How often the metrics are looked at.
@@ -41,10 +42,9 @@ struct View {
 
 impl View {
     fn of(scrape: &Scrape) -> Self {
-        let agents = |status| scrape.sum("guardbeat_agents", &[("status", status)]).unwrap_or(0.0) as u64;
         let turned_stale = [("from", "online"), ("to", "stale")];
         Self {
-            missing: agents("stale") + agents("offline"),
+            missing: pages::silent(scrape),
             accusations: scrape.sum("guardbeat_transitions_total", &turned_stale).map(|count| count as u64),
         }
     }

@@ -22,8 +22,10 @@ pub(super) const LIMIT: Duration = Duration::from_secs(30);
 const MAX_REPEATS: u32 = 20;
 /// The pause before that when the server names none.
 const DEFAULT_PAUSE_S: u64 = 1;
-/// Racks the simulated agents stand in; each is a tag.
-const RACKS: u64 = 100;
+/// Organisations that the simulated agents belong to, and racks they stand in, each a tag: some that many agents have,
+/// and some that few have.
+const ORGANISATIONS: u64 = 100;
+const RACKS: u64 = 1_000;
 
 /// With which token the registered agents will beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +118,8 @@ pub(crate) async fn deregister(
 /// What an agent says of itself when it registers.
 pub(super) fn registration(number: u64) -> String {
     format!(
-        r#"{{"hostname":"web-server-{number}","os":"linux","version":"1.2.0","tags":["production","rack-{:02}"]}}"#,
+        r#"{{"hostname":"web-server-{number}","os":"linux","version":"1.2.0","org_id":"org-{}","tags":["production","rack-{}"]}}"#,
+        number % ORGANISATIONS,
         number % RACKS
     )
 }

@@ -5,6 +5,7 @@
 
 mod bare;
 mod engine;
+mod listing;
 mod probe;
 mod process;
 mod prometheus;
@@ -13,6 +14,7 @@ mod usage;
 
 pub(crate) use bare::Bare;
 pub(crate) use engine::{Engine, EngineOptions};
+pub(crate) use listing::{AGENT_MARK, Listing};
 pub(crate) use probe::Probe;
 pub(crate) use process::ServerProcess;
 pub(crate) use prometheus::{Buckets, Scrape};

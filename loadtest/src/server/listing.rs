@@ -4,47 +4,35 @@ use std::time::Duration;
 
 use memchr::memmem;
 
-use crate::server::{Probe, resident_bytes};
+use super::Probe;
 
 /// Each agent of a list has this key once.
-const MARK: &[u8] = b"\"registeredAt\":";
-/// How often the server's memory is looked at meanwhile.
-const SAMPLING: Duration = Duration::from_millis(10);
+pub(crate) const AGENT_MARK: &[u8] = b"\"registeredAt\":";
 
 /// What the list was like.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Listing {
+pub(crate) struct Listing {
     /// From the request to the last byte.
-    pub(super) time: Duration,
+    pub(crate) time: Duration,
     /// Bytes of the body.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// Agents in it.
-    pub(super) agents: u64,
-    /// By how much the server's resident memory rose at most.
-    pub(super) growth_bytes: u64,
+    pub(crate) agents: u64,
 }
 
-/// Reads `GET /api/agents` to its end.
-pub(super) async fn read(probe: &mut Probe, pid: u32) -> anyhow::Result<Listing> {
-    let before = resident_bytes(pid)?;
-    let mut peak = before;
-    let mut bytes = 0;
-    let mut marks = Occurrences::of(MARK);
-    let time = {
-        let streaming = probe.stream("/api/agents", |piece| {
-            bytes += piece.len() as u64;
-            marks.feed(piece);
-        });
-        tokio::pin!(streaming);
-        let mut sample = tokio::time::interval(SAMPLING);
-        loop {
-            tokio::select! {
-                time = &mut streaming => break time?,
-                _ = sample.tick() => peak = peak.max(resident_bytes(pid)?),
-            }
-        }
-    };
-    Ok(Listing { time, bytes, agents: marks.count, growth_bytes: peak - before })
+impl Listing {
+    /// Reads `GET /api/agents` to its end.
+    pub(crate) async fn read(api: &mut Probe) -> anyhow::Result<Self> {
+        let mut bytes = 0;
+        let mut marks = Occurrences::of(AGENT_MARK);
+        let time = api
+            .stream("/api/agents", |piece| {
+                bytes += piece.len() as u64;
+                marks.feed(piece);
+            })
+            .await?;
+        Ok(Self { time, bytes, agents: marks.count })
+    }
 }
 
 /// Counts a text in a stream that may be cut anywhere.
@@ -84,7 +72,7 @@ mod tests {
     fn occurrences_are_counted_once_however_the_stream_is_cut() {
         let text = br#"[{"registeredAt":"1"},{"registeredAt":"2"},{"registeredAt":"3"}]"#;
         for size in 1..=text.len() {
-            let mut marks = Occurrences::of(MARK);
+            let mut marks = Occurrences::of(AGENT_MARK);
             text.chunks(size).for_each(|piece| marks.feed(piece));
             assert_eq!(marks.count, 3, "in pieces of {size}");
         }
