@@ -32,6 +32,12 @@ pub const NUMBER_MAX: f64 = 9_007_199_254_740_991.0;
 
 /// Largest request body of the agent endpoints, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
+/// Largest body of a batch of heartbeats, in bytes.
+pub const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Most heartbeats in a batch.
+pub const BATCH_MAX_LINES: usize = 10_000;
+/// Heartbeats of a batch that are read and handed over at a time: bounds how long a batch keeps others waiting.
+pub const BATCH_STEP_LINES: usize = 256;
 /// Longest time in which a body may arrive, in milliseconds.
 pub const BODY_TIMEOUT_MS: u64 = 10_000;
 /// Deepest nesting of a JSON body.

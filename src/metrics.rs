@@ -72,7 +72,7 @@ pub struct Metrics {
     pub deregistrations: Counter,
     /// Actors started in place of one that fell.
     pub actor_respawns: Counter,
-    /// From the arrival of a heartbeat's head to its answer.
+    /// From the arrival of a heartbeat's head to its answer; of those that come alone.
     pub heartbeat_latency: Histogram,
     /// From the threshold of silence to its detection.
     pub detection_lag: Histogram,
@@ -143,9 +143,9 @@ impl Metrics {
         })
     }
 
-    /// Counts a heartbeat request.
-    pub fn heartbeat(&self, result: HeartbeatResult) {
-        self.heartbeats[result as usize].increment(1);
+    /// Counts heartbeats that ended alike.
+    pub fn heartbeats(&self, count: u64, result: HeartbeatResult) {
+        self.heartbeats[result as usize].increment(count);
     }
 
     /// Counts a change of status.
@@ -227,13 +227,13 @@ fn describe() {
     );
     describe_counter!("guardbeat_registrations_total", "Registrations answered 201.");
     describe_counter!("guardbeat_deregistrations_total", "Deregistrations answered 200.");
-    describe_counter!("guardbeat_heartbeats_total", "Heartbeat requests, by how they ended.");
+    describe_counter!("guardbeat_heartbeats_total", "Heartbeats, alone or in a batch, by how they ended.");
     describe_counter!("guardbeat_transitions_total", "Changes of status of an agent.");
     describe_counter!("guardbeat_actor_respawns_total", "Actors started in place of one that fell with a panic.");
     describe_histogram!(
         "guardbeat_heartbeat_latency_seconds",
         Unit::Seconds,
-        "From the arrival of a heartbeat request to its answer."
+        "From the arrival of a heartbeat request to its answer; batches are not counted."
     );
     describe_histogram!(
         "guardbeat_detection_lag_seconds",

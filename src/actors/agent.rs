@@ -9,11 +9,13 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 
 use super::{
     context::AgentContext,
-    messages::{Beat, BeatAck, Identify, Identity, Prepare, Proof, Refusal, Reregister, Revive, Settle, Show, Stop},
+    messages::{
+        Beat, BeatAck, Identify, Identity, Prepare, Proof, Refusal, RelayedBeat, Reregister, Revive, Settle, Show, Stop,
+    },
     shard::Shard,
 };
 use crate::{
-    fleet::{Agent, Heard, Status, Transition},
+    fleet::{Agent, Heard, Heartbeat, Status, Timestamp, Transition},
     store::{Change, DirtySource},
 };
 
@@ -112,6 +114,15 @@ impl AgentActor {
         self.cell.changing.set(self.cell.changing.get().saturating_sub(1));
     }
 
+    /// Notes a heartbeat, and when it was heard.
+    fn take_over(&self, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Timestamp {
+        let at = self.shard.clock.wall();
+        let now = self.shard.clock.hear(self.shard.index);
+        self.cell.agent.borrow_mut().heard(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
+        self.is_alive(now, ctx);
+        at
+    }
+
     /// After a sign of life at `now`: the agent is online, whatever it was before.
     fn is_alive(&self, now: Heard, ctx: &mut AgentContext) {
         if let Some(transition) = Transition::between(self.cell.counted_as.get(), Status::Online) {
@@ -147,12 +158,20 @@ impl Handler<Beat> for AgentActor {
 
     fn handle(&mut self, beat: Beat, ctx: &mut AgentContext) -> Self::Result {
         self.check(beat.proof)?;
-        let at = self.shard.clock.wall();
-        let now = self.shard.clock.hear(self.shard.index);
-        self.cell.agent.borrow_mut().heard(beat.heartbeat, at, now, &mut self.shard.texts.borrow_mut());
-        self.is_alive(now, ctx);
+        let at = self.take_over(beat.heartbeat, ctx);
         // No endpoint takes policies yet, so none is pending.
         Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies: 0 })
+    }
+}
+
+impl Handler<RelayedBeat> for AgentActor {
+    type Result = ();
+
+    fn handle(&mut self, RelayedBeat { heartbeat, receipt }: RelayedBeat, ctx: &mut AgentContext) {
+        if !self.cell.retired.get() {
+            self.take_over(heartbeat, ctx);
+            receipt.sign();
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use actix::{Message, dev::Mailbox};
 use super::{
     agent::AgentActor,
     listing::{ListChunk, ListQuery},
+    relay::{Receipt, Relayed},
 };
 use crate::{
     fleet::{AgentId, Heartbeat, MachineKey, Registration, Status, Timestamp, TokenHash},
@@ -38,6 +39,21 @@ pub struct Beat {
     /// What it says.
     pub heartbeat: Heartbeat,
 }
+
+/// To an agent: a heartbeat that a relay passes on; the relay may speak for the whole fleet, that was checked before.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RelayedBeat {
+    /// What it says.
+    pub heartbeat: Heartbeat,
+    /// To be signed once it has been taken over.
+    pub receipt: Receipt,
+}
+
+/// To a shard: pass these heartbeats on to their agents. Answers the places of those that were not taken over.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<u32>")]
+pub struct Relay(pub Vec<Relayed>);
 
 /// How a heartbeat is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,6 +32,19 @@ impl Routing {
         self.actors.pin().get(&id).map(|actor| actor.send(message))
     }
 
+    /// Sends `message`, whose answer nobody waits for. It is dropped if there is no such agent.
+    pub fn do_send<M>(&self, id: AgentId, message: M)
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        AgentActor: Handler<M>,
+        AgentContext: ToEnvelope<AgentActor, M>,
+    {
+        if let Some(actor) = self.actors.pin().get(&id) {
+            actor.do_send(message);
+        }
+    }
+
     /// Whether there is such an agent.
     pub fn contains(&self, id: AgentId) -> bool {
         self.actors.pin().contains_key(&id)

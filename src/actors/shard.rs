@@ -50,7 +50,7 @@ pub struct Shard {
     pub(super) agents: RefCell<BTreeMap<AgentId, Rc<AgentCell>>>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
-    routing: Arc<Routing>,
+    pub(super) routing: Arc<Routing>,
     /// Agents whose last heartbeat is not in the store yet; each is in it once.
     dirty: RefCell<VecDeque<Rc<AgentCell>>>,
     /// Agents of which the store's registration is in doubt: those that are not in `agents` must not be in the store either.
@@ -268,6 +268,10 @@ impl ShardActor {
         let address = Actor::start(Self { shard: shard.clone(), write_behind });
         shard.address.set(address.clone()).expect("a shard is started once");
         address
+    }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
     }
 }
 

@@ -253,7 +253,7 @@ impl EngineHandle {
         self.shard(id.partition().shard(self.fleet.shards.len()))
     }
 
-    fn shard(&self, index: usize) -> Result<&Addr<ShardActor>, EngineError> {
+    pub(super) fn shard(&self, index: usize) -> Result<&Addr<ShardActor>, EngineError> {
         self.fleet.shards[index].address.get().ok_or(EngineError::Unresponsive)
     }
 

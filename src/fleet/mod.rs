@@ -23,4 +23,4 @@ pub use registration::{
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
 pub use text::{FieldError, Text, Timestamp};
 pub use view::{AgentDetail, AgentRow};
-pub use vitals::{GuardReport, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody, Vitals};
+pub use vitals::{GuardReport, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody, RelayedBody, RelayedId, Vitals};

@@ -1,8 +1,11 @@
 //! What a heartbeat tells of an agent besides that it is alive.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
-use super::text::{FieldError, Text};
+use super::{
+    agent_id::AgentId,
+    text::{FieldError, Text},
+};
 use crate::limits::{MODE_MAX_CHARS, NUMBER_MAX, PERCENT_MAX, VERSION_MAX_CHARS};
 
 /// One heartbeat, validated. A field that is `None` keeps its last value.
@@ -77,9 +80,13 @@ impl Vitals {
 }
 
 /// The body of a heartbeat as it is sent. Unknown fields are ignored; `null` is the same as left out.
+///
+/// `Id` is what becomes of a field `id`: of a heartbeat that comes alone nothing, as its agent is named by its path.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct HeartbeatBody {
+pub struct HeartbeatBody<Id = IgnoredAny> {
+    #[serde(default)]
+    id: Id,
     uptime: Option<f64>,
     cpu: Option<f64>,
     memory: Option<f64>,
@@ -94,6 +101,7 @@ pub struct HeartbeatBody {
 
 /// What each field of a heartbeat must be, for the error that names it.
 pub const HEARTBEAT_FIELDS: &[(&str, &str)] = &[
+    ("id", "a string"),
     ("uptime", COUNT),
     ("cpu", PERCENT),
     ("memory", PERCENT),
@@ -108,10 +116,50 @@ pub const HEARTBEAT_FIELDS: &[(&str, &str)] = &[
 const PERCENT: &str = "a number from 0 to 100";
 const COUNT: &str = "a number from 0 to 9007199254740991";
 
-impl TryFrom<HeartbeatBody> for Heartbeat {
+/// A heartbeat in a batch: one line of it.
+pub type RelayedBody = HeartbeatBody<RelayedId>;
+
+/// Whose heartbeat a line of a batch is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RelayedId {
+    /// The line does not say.
+    #[default]
+    Missing,
+    /// A name that no agent can have.
+    Nobody,
+    /// This agent's.
+    Agent(AgentId),
+}
+
+impl<'de> Deserialize<'de> for RelayedId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl serde::de::Visitor<'_> for Text {
+            type Value = RelayedId;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RelayedId, E> {
+                Ok(text.parse().map_or(RelayedId::Nobody, RelayedId::Agent))
+            }
+        }
+        from.deserialize_str(Text)
+    }
+}
+
+impl RelayedBody {
+    /// Whose heartbeat it is.
+    pub fn id(&self) -> RelayedId {
+        self.id
+    }
+}
+
+impl<Id> TryFrom<HeartbeatBody<Id>> for Heartbeat {
     type Error = FieldError;
 
-    fn try_from(body: HeartbeatBody) -> Result<Self, FieldError> {
+    fn try_from(body: HeartbeatBody<Id>) -> Result<Self, FieldError> {
         let mode = body.mode.map(|mode| Text::<MODE_MAX_CHARS>::new("mode", mode)).transpose()?;
         let report = GuardReport {
             mode: mode.map(Text::into_inner),
@@ -179,7 +227,17 @@ mod tests {
     fn every_field_has_its_rule_told() {
         for (field, _) in HEARTBEAT_FIELDS {
             let wrong = format!(r#"{{"{field}":[]}}"#);
-            assert!(serde_json::from_str::<HeartbeatBody>(&wrong).is_err(), "{field} is a field");
+            assert!(serde_json::from_str::<RelayedBody>(&wrong).is_err(), "{field} is a field");
         }
+    }
+
+    #[test]
+    fn a_line_of_a_batch_names_its_agent_and_a_heartbeat_alone_need_not() {
+        let id = |json| serde_json::from_str::<RelayedBody>(json).unwrap().id();
+        assert_eq!(id(r#"{"id":"agent-000000000000000a"}"#), RelayedId::Agent(AgentId::new(10)));
+        assert_eq!(id(r#"{"id":"\u0061gent-000000000000000a"}"#), RelayedId::Agent(AgentId::new(10)));
+        assert_eq!(id(r#"{"id":"web-1"}"#), RelayedId::Nobody);
+        assert_eq!(id("{}"), RelayedId::Missing);
+        assert!(parse(r#"{"id":[5]}"#).is_ok());
     }
 }

@@ -13,12 +13,13 @@ use super::{
 use crate::{
     actors::{EngineError, Registered},
     fleet::{AgentId, EnrolmentRequest, REGISTRATION_FIELDS, Registration, RegistrationBody, Status, Timestamp},
+    limits::BODY_MAX_BYTES,
 };
 
 /// `POST /api/agents/register`
 pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
     let by_token = auth::may_enrol(request, state).await?;
-    let body = body::read(request.headers(), &mut payload.into_inner()).await?;
+    let body = body::read(request.headers(), &mut payload.into_inner(), BODY_MAX_BYTES).await?;
     let wanted: RegistrationBody = body::parse(request.headers(), &body, REGISTRATION_FIELDS)?;
     let wanted = EnrolmentRequest::try_from(wanted)?;
     let from = peer::address(request, state);

@@ -12,16 +12,19 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 
 use super::envelope::ApiError;
-use crate::limits::{BODY_MAX_BYTES, BODY_TIMEOUT_MS, JSON_DEPTH_MAX};
+use crate::limits::{BODY_TIMEOUT_MS, JSON_DEPTH_MAX};
+
+/// JSON, as a media type.
+pub(super) const JSON: &str = "application/json";
 
 /// The rules of the fields of a body: what each must be.
 pub(super) type FieldRules = [(&'static str, &'static str)];
 
-/// Reads the whole body, which may be empty.
-pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Bytes, ApiError> {
+/// Reads the whole body, which may be empty and has `most` bytes at most.
+pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > BODY_MAX_BYTES as u64) {
-        return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
+    if announced.is_some_and(|length| length > most as u64) {
+        return Err(ApiError::BodyTooLarge { most });
     }
     // A small body arrives together with its head: no timer and no copy for it.
     let first = match at_once(payload).await {
@@ -35,7 +38,7 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<B
     if announced == Some(first.len() as u64) {
         return Ok(first);
     }
-    within_time(read_rest(first, payload)).await?
+    within_time(read_rest(first, payload, most)).await?
 }
 
 /// The first chunk (or the end of an empty body) if it is there already, or as soon as the connection has looked at what
@@ -57,17 +60,17 @@ async fn at_once(payload: &mut Payload) -> Option<Option<Result<Bytes, PayloadEr
     .await
 }
 
-async fn read_rest(first: Bytes, payload: &mut Payload) -> Result<Bytes, ApiError> {
+async fn read_rest(first: Bytes, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
     let mut body = BytesMut::from(first);
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| unreadable(&error))?;
-        if body.len() + chunk.len() > BODY_MAX_BYTES {
-            return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
+        if body.len() + chunk.len() > most {
+            return Err(ApiError::BodyTooLarge { most });
         }
         body.extend_from_slice(&chunk);
     }
-    if body.len() > BODY_MAX_BYTES {
-        return Err(ApiError::BodyTooLarge { most: BODY_MAX_BYTES });
+    if body.len() > most {
+        return Err(ApiError::BodyTooLarge { most });
     }
     Ok(body.freeze())
 }
@@ -82,35 +85,46 @@ async fn within_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError>
 
 /// Parses a body that must be a JSON object.
 pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8], rules: &FieldRules) -> Result<T, ApiError> {
-    if body.is_empty() {
-        return Err(not_an_object());
+    if !body.is_empty() {
+        must_be(JSON, headers)?;
     }
-    if !is_json(headers) {
-        return Err(ApiError::NotJson);
-    }
-    let text = std::str::from_utf8(body).map_err(|_| ApiError::BadRequest("The body must be UTF-8".into()))?;
+    parse_object("body", body, rules)
+}
+
+/// Parses what must be a JSON object; `what` it is, for the error.
+pub(super) fn parse_object<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+    rules: &FieldRules,
+) -> Result<T, ApiError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::BadRequest(format!("The {what} must be UTF-8")))?;
     if is_too_deep(text) {
-        return Err(ApiError::BadRequest(format!("The body is nested more than {JSON_DEPTH_MAX} deep")));
+        return Err(ApiError::BadRequest(format!("The {what} is nested more than {JSON_DEPTH_MAX} deep")));
     }
     // serde would also take an array for a struct.
     if !text.trim_ascii_start().starts_with('{') {
         return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-            Ok(_) => not_an_object(),
-            Err(error) => not_json(&error),
+            Err(error) if !text.is_empty() => not_json(what, &error),
+            _ => ApiError::BadRequest(format!("The {what} must be a JSON object")),
         });
     }
-    serde_json::from_str(text).map_err(|error| explain::<T>(text, &error, rules))
+    serde_json::from_str(text).map_err(|error| explain::<T>(what, text, &error, rules))
 }
 
 /// Says which field is wrong and what it must be. Reads the body once more: errors are rare, and the fast path need not
 /// keep track of where it is.
-fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error, rules: &FieldRules) -> ApiError {
+fn explain<T: DeserializeOwned>(
+    what: &'static str,
+    text: &str,
+    error: &serde_json::Error,
+    rules: &FieldRules,
+) -> ApiError {
     if !error.is_data() {
-        return not_json(error);
+        return not_json(what, error);
     }
     let mut tracked = serde_json::Deserializer::from_str(text);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
-        return not_json(error);
+        return not_json(what, error);
     };
     let path = error.path().to_string();
     let field = path.split(['.', '[']).next().unwrap_or_default();
@@ -119,7 +133,7 @@ fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error, rules: &F
         // No field is wrong by itself: one is given twice, perhaps once under its other name.
         None => match error.inner().to_string().split('`').nth(1) {
             Some(name) => ApiError::BadRequest(format!("{name} is given twice")),
-            None => not_json(error.inner()),
+            None => not_json(what, error.inner()),
         },
     }
 }
@@ -147,17 +161,13 @@ fn is_too_deep(text: &str) -> bool {
     false
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(Ok(kind)) = headers.get(CONTENT_TYPE).map(|kind| kind.to_str()) else {
-        return false;
-    };
-    kind.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+/// Refuses a body that is not announced as one of this kind.
+pub(super) fn must_be(kind: &'static str, headers: &HeaderMap) -> Result<(), ApiError> {
+    let announced = headers.get(CONTENT_TYPE).and_then(|announced| announced.to_str().ok()).unwrap_or_default();
+    let essence = announced.split(';').next().unwrap_or_default();
+    if essence.trim().eq_ignore_ascii_case(kind) { Ok(()) } else { Err(ApiError::WrongMediaType { expected: kind }) }
 }
 
-fn not_an_object() -> ApiError {
-    ApiError::BadRequest("The body must be a JSON object".into())
-}
-
-fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::BadRequest(format!("The body is not valid JSON: {error}"))
+fn not_json(what: &'static str, error: &serde_json::Error) -> ApiError {
+    ApiError::BadRequest(format!("The {what} is not valid JSON: {error}"))
 }

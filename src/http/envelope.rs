@@ -53,8 +53,11 @@ pub enum ApiError {
         most: usize,
     },
     /// 415.
-    #[error("The body must be sent with Content-Type: application/json")]
-    NotJson,
+    #[error("The body must be sent with Content-Type: {expected}")]
+    WrongMediaType {
+        /// What it must be.
+        expected: &'static str,
+    },
     /// 503: the same request may succeed later.
     #[error("{0}")]
     Unavailable(&'static str),
@@ -77,7 +80,7 @@ impl ResponseError for ApiError {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::WrongMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -98,7 +101,11 @@ impl ResponseError for ApiError {
                 // The rest of the body may still be on its way; it is not worth reading.
                 response.force_close();
             }
-            Self::BadRequest(_) | Self::Forbidden(_) | Self::NotFound(_) | Self::Conflict(_) | Self::NotJson => {}
+            Self::BadRequest(_)
+            | Self::Forbidden(_)
+            | Self::NotFound(_)
+            | Self::Conflict(_)
+            | Self::WrongMediaType { .. } => {}
         }
         response.json(Failure { ok: false, error: self.to_string() })
     }

@@ -10,6 +10,7 @@ use super::{ApiState, agents::parse_id, auth::Caller, body, envelope::ApiError};
 use crate::{
     actors::{BeatAck, EngineError},
     fleet::{AgentId, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody},
+    limits::BODY_MAX_BYTES,
     metrics::HeartbeatResult,
 };
 
@@ -27,7 +28,7 @@ pub(super) async fn receive(
     let arrived = clock.monotonic();
     let outcome = beat(headers, payload, state, parse_id(id)).await;
     let metrics = state.engine.metrics();
-    metrics.heartbeat(outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
+    metrics.heartbeats(1, outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
     metrics.heartbeat_latency.record(clock.monotonic() - arrived);
     outcome
 }
@@ -51,7 +52,7 @@ async fn beat(
 }
 
 async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Heartbeat, ApiError> {
-    let body = body::read(headers, payload).await?;
+    let body = body::read(headers, payload, BODY_MAX_BYTES).await?;
     if body.is_empty() {
         return Ok(Heartbeat::default());
     }
@@ -70,7 +71,7 @@ fn answer(id: AgentId, ack: &BeatAck) -> String {
     json
 }
 
-fn result_of(error: &ApiError) -> HeartbeatResult {
+pub(super) fn result_of(error: &ApiError) -> HeartbeatResult {
     match error {
         ApiError::Unauthorized | ApiError::Forbidden(_) => HeartbeatResult::Refused,
         ApiError::NotFound(_) => HeartbeatResult::Unknown,
@@ -80,7 +81,7 @@ fn result_of(error: &ApiError) -> HeartbeatResult {
         | ApiError::BodyTimeout
         | ApiError::Conflict(_)
         | ApiError::BodyTooLarge { .. }
-        | ApiError::NotJson => HeartbeatResult::Invalid,
+        | ApiError::WrongMediaType { .. } => HeartbeatResult::Invalid,
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
-//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, listing.rs, operations.rs
+//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, relay.rs, listing.rs, …
 //! ```
 
 mod agents;
@@ -18,6 +18,7 @@ mod lane;
 mod listing;
 mod operations;
 mod peer;
+mod relay;
 
 use std::{sync::Arc, time::Duration};
 
@@ -90,6 +91,10 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
         ([Some("api"), Some("agents"), None, None, None], method) => match method {
             &Method::GET | &Method::HEAD => listing::list(&request, &state).await,
             _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("heartbeats"), None, ..], method) => match method {
+            &Method::POST => relay::heartbeats(&request, payload, &state).await,
+            _ => wrong_method(&request, &state, "POST").await,
         },
         ([Some("metrics"), None, ..], method) => match method {
             &Method::GET | &Method::HEAD => operations::metrics_for_admin(&request, &state).await,

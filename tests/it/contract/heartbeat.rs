@@ -172,3 +172,55 @@ fn the_last_heartbeat_outlives_a_shutdown() {
     let server = server.restart();
     assert_eq!(show(&mut server.client(), &id), before);
 }
+
+#[test]
+fn a_heartbeat_is_answered_alike_by_both_ways_in() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    let (id, token) = client.enrol("h");
+    let (other, _) = client.enrol("other");
+    let post = |id: &str| Request::new("POST", format!("/api/agents/{id}/heartbeat"));
+    let wrong = b"Bearer wrong".to_vec();
+    let cases = [
+        post(&id).json(r#"{"cpu":1}"#),
+        post(&id),
+        post(&id).json("{").chunked(),
+        post(&id).json(r#"{"cpu":101}"#),
+        post(&id).body(r#"{"cpu":1}"#),
+        post(&id).json("x".repeat(70_000)),
+        post(&id).json("{}").header("Authorization", wrong.clone()),
+        post(&other).json("{}").header("Authorization", format!("Bearer {token}")),
+        post(NOBODY).json("{}"),
+        post("nobody").json("{}"),
+        post(NOBODY).json("{}").header("Authorization", wrong),
+    ];
+    let told = |reply: crate::support::Reply| {
+        let mut json = reply.json();
+        json["data"]["lastHeartbeat"].take();
+        let volatile = |name: &str| ["date", "x-request-id", "content-length"].contains(&name);
+        let mut headers: Vec<_> = reply.headers.into_iter().filter(|(name, _)| !volatile(name)).collect();
+        headers.sort();
+        (reply.status, headers, json)
+    };
+    for case in cases {
+        let by_the_lane = told(server.client().send(&case));
+        // An origin, of which nothing is known here, is the framework's business.
+        let by_the_app = told(server.client().send(&case.clone().header("Origin", "https://example.org")));
+        assert_eq!(by_the_lane, by_the_app, "{case:?}");
+    }
+}
+
+#[test]
+fn a_body_that_does_not_arrive_is_not_waited_for_for_ever() {
+    let server = Launch::plain().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let request = Request::new("POST", format!("/api/agents/{id}/heartbeat")).json(r#"{"cpu":1}"#);
+    let bytes = request.encode(Some(&server.token));
+    let mut slow = server.client();
+    slow.write(&bytes[..bytes.len() - 3]).unwrap();
+    // Within the limit of this client's reads; the server's is 10 s.
+    let reply = slow.read_reply(false).unwrap();
+    assert_eq!(reply.error(408), "The body did not arrive in time");
+    assert_eq!(show(&mut client, &id)["cpu"], Value::Null);
+}

@@ -9,6 +9,7 @@ mod identity;
 mod list;
 mod protocol;
 mod register;
+mod relay;
 
 /// An id that no agent has.
 const NOBODY: &str = "agent-0000000000000000";
