@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Carry out a scenario and hold the server to its thresholds (open loop)
     Run(scenario::Args),
-    /// Carry out all built-in scenarios, one after the other, in some five minutes
+    /// Carry out the built-in scenarios but the longest, one after the other, in some five minutes
     Tour(tour::Args),
     /// Register agents with a running server and beat by schedule (open loop)
     Beat(beat::Args),

@@ -1,4 +1,4 @@
-//! `tour`: all built-in scenarios, one after the other, and what came of each.
+//! `tour`: the built-in scenarios but the long ones, one after the other, and what came of each.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::bail;
 
 use crate::run::{Host, Outcome, run as carry_out};
-use crate::scenario::{BUILT_IN, Course, Scenario, with_unit};
+use crate::scenario::{BUILT_IN, Course, LONG, Scenario, with_unit};
 use crate::table::Table;
 use crate::units;
 
@@ -32,8 +32,10 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
     let mut table = Table::with_headings(["scenario", "agents", "beats", "p50", "p99", "highest", "result"]);
     let (mut failed, mut highest_rate) = (0, None);
     // The ramp comes first: it says how much this machine can be asked for.
-    let (ramps, others): (Vec<_>, Vec<_>) = BUILT_IN.iter().partition(|(name, _)| *name == "ramp");
-    for (name, _) in ramps.into_iter().chain(others) {
+    let names = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !LONG.contains(name));
+    let (mut names, others): (Vec<_>, Vec<_>) = names.partition(|name| *name == "ramp");
+    names.extend(others);
+    for name in &names {
         if stop.load(Ordering::Relaxed) {
             bail!("interrupted before {name}");
         }
@@ -60,7 +62,7 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
     }
     println!("The tour\n{table}\nreports: {}/*/report.html", args.out.display());
     if failed > 0 {
-        bail!("{failed} of {} scenarios failed", BUILT_IN.len());
+        bail!("{failed} of {} scenarios failed", names.len());
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ mod chart;
 
 use std::fmt::Write;
 
-use crate::run::{Outcome, Point};
+use crate::run::{Outcome, Point, Quantile};
 use crate::scenario::{FIGURES, with_unit};
 use crate::units;
 
@@ -127,6 +127,17 @@ fn charts(page: &mut String, outcome: &Outcome) {
             line("highest", "c3", &|point| Some(point.latency?.max_ms)),
         ],
     ));
+    page.push_str(&over_time(
+        "Latency of the probe",
+        "Of the agents that beat one by one beside the load.",
+        "ms",
+        Scale::Log,
+        vec![
+            line("median", "c1", &|point| Some(point.probe?.p50_ms)),
+            line("99th percentile", "c2", &|point| Some(point.probe?.p99_ms)),
+            line("highest", "c3", &|point| Some(point.probe?.max_ms)),
+        ],
+    ));
     page.push_str(&percentiles(outcome));
     page.push_str(&over_time(
         "Beats per second",
@@ -172,7 +183,8 @@ fn charts(page: &mut String, outcome: &Outcome) {
 /// Each nine takes as much room as the one before; the highest stands at the end.
 fn percentiles(outcome: &Outcome) -> String {
     let nines = |quantile: f64| -(1.0 - quantile).log10();
-    let last = outcome.latency.iter().filter(|point| point.quantile < 1.0).map(|point| nines(point.quantile));
+    let both = || outcome.latency.iter().chain(&outcome.probe_latency);
+    let last = both().filter(|point| point.quantile < 1.0).map(|point| nines(point.quantile));
     let end = last.fold(0.0, f64::max) + 0.35;
     let at = |quantile: f64| if quantile < 1.0 { nines(quantile) } else { end };
     let ticks =
@@ -180,7 +192,11 @@ fn percentiles(outcome: &Outcome) -> String {
             let label = if tick < 1.0 { format!("{}%", (tick * 1e7).round() / 1e5) } else { "max".to_owned() };
             (at(tick), label)
         });
-    let points = outcome.latency.iter().map(|point| (at(point.quantile), Some(point.ms))).collect();
+    let curve = |name, class, of: &[Quantile]| {
+        let points: Vec<_> = of.iter().map(|point| (at(point.quantile), Some(point.ms))).collect();
+        (!points.is_empty()).then_some(Series { name, class, points })
+    };
+    let curves = [curve("all", "c1", &outcome.latency), curve("probe", "c2", &outcome.probe_latency)];
     Chart {
         title: "Latency by percentile",
         note: "Of all beats that were answered: so many of them took no longer than that.",
@@ -188,7 +204,7 @@ fn percentiles(outcome: &Outcome) -> String {
         scale: Scale::Log,
         x_ticks: Some(ticks.collect()),
         marks: &[],
-        series: vec![Series { name: "latency", class: "c1", points }],
+        series: curves.into_iter().flatten().collect(),
     }
     .draw()
 }
@@ -236,6 +252,7 @@ fn seconds(page: &mut String, outcome: &Outcome) {
             point.latency.map(|latency| latency.p50_ms),
             point.latency.map(|latency| latency.p99_ms),
             point.latency.map(|latency| latency.max_ms),
+            point.probe.map(|latency| latency.p99_ms),
             point.server_cpu,
             Some(point.client_cpu),
             point.rss_mib,
@@ -253,6 +270,7 @@ fn seconds(page: &mut String, outcome: &Outcome) {
         "p50 ms",
         "p99 ms",
         "max ms",
+        "probe p99 ms",
         "server cores",
         "client cores",
         "RSS MiB",

@@ -78,6 +78,11 @@ impl Host {
         })
     }
 
+    /// A client for its API.
+    pub(super) fn api(&self) -> Probe {
+        Probe::with_token(self.target.clone(), &self.token)
+    }
+
     /// Its version, if it tells.
     pub(super) async fn version(&self) -> Option<String> {
         let mut probe = Probe::open(self.target.clone());

@@ -3,6 +3,7 @@
 //! It promises that a server it started is ended with it, and that agents it registered with a given
 //! server are deregistered if that is wanted. It prints nothing but progress.
 
+mod beside;
 mod course;
 mod host;
 mod ledger;
@@ -20,20 +21,23 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::load::{Churn, Churned, Fleet, OpenLoop, Ran, SharedTally, Tally, deregister, register};
+use crate::load::{Credentials, Fleet, OpenLoop, Ran, SharedTally, Tally, deregister, register};
 use crate::progress;
 use crate::scenario::{Course, Scenario};
 
+use beside::{Beside, Probing};
 use course::Findings;
 pub(crate) use host::Host;
 use ledger::Ledger;
-pub(crate) use outcome::Outcome;
+pub(crate) use outcome::{Outcome, Quantile};
 pub(crate) use ramp::Trial;
 pub(crate) use watch::Point;
 use watch::{Seen, Watch};
 
 /// How long outstanding answers are waited for at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon the end of a run is noticed.
+const NAP: Duration = Duration::from_millis(20);
 /// Connections to register over, whatever the beats use: a registration waits for the server's disk.
 const REGISTERING: usize = 128;
 
@@ -49,6 +53,8 @@ pub(crate) struct Event {
 /// What those share who carry out a run: the load, the course of events, and the one who watches.
 struct Stage {
     tally: SharedTally,
+    /// The probe's beats.
+    probed: SharedTally,
     /// The end of the warm-up, from which on everything counts.
     zero: Instant,
     pid: Arc<AtomicU32>,
@@ -65,6 +71,7 @@ impl Stage {
     fn set(host: &Host, zero: Instant, stop: Arc<AtomicBool>) -> Self {
         Self {
             tally: SharedTally::new(),
+            probed: SharedTally::new(),
             zero,
             pid: host.pid.clone(),
             stop,
@@ -98,11 +105,18 @@ impl Stage {
         self.stop.load(Ordering::Relaxed) || self.done.load(Ordering::Relaxed)
     }
 
+    /// Waits until the run has ended.
+    async fn over(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(NAP).await;
+        }
+    }
+
     /// Waits until then; `false` if the run ended before.
     async fn wait_until(&self, moment: Instant) -> bool {
         while !self.is_over() {
             match moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                Some(left) => tokio::time::sleep(left.min(Duration::from_millis(20))).await,
+                Some(left) => tokio::time::sleep(left.min(NAP)).await,
                 None => return true,
             }
         }
@@ -122,7 +136,7 @@ struct Record {
     tally: Tally,
     seen: Seen,
     findings: Findings,
-    churned: Option<(Churned, Tally)>,
+    beside: Beside,
     trials: Vec<Trial>,
 }
 
@@ -135,11 +149,19 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Outcome> {
     let version = host.version().await;
     let begun = Instant::now();
-    let bar = progress::bar(scenario.agents, "registering");
     let connections = REGISTERING.max(scenario.transport.connections.min(1_000));
-    let fleet = register(&host.target, &host.token, scenario.agents, connections, scenario.credentials, &bar).await;
-    bar.finish_and_clear();
-    let fleet = Arc::new(fleet?);
+    let (target, token) = (host.target.clone(), host.token.clone());
+    let enlist = async |agents, credentials| {
+        let bar = progress::bar(agents, "registering");
+        let fleet = register(&target, &token, agents, connections, credentials, &bar).await;
+        bar.finish_and_clear();
+        anyhow::Ok(Arc::new(fleet?))
+    };
+    let fleet = enlist(scenario.agents, scenario.credentials).await?;
+    let probing: Probing = match scenario.beside.probe {
+        Some(plan) => Some((plan, enlist(plan.agents, Credentials::Own).await?)),
+        None => None,
+    };
     // Those that registered first may have become stale meanwhile: all must have beaten before it counts.
     let warm_up = if begun.elapsed() > scenario.server.timeout {
         scenario.warm_up.max(scenario.interval + Duration::from_secs(1))
@@ -150,23 +172,26 @@ pub(crate) async fn run(
     let record = match &scenario.course {
         Course::Ramp(plan) => ramp::run(scenario, plan, &host, &fleet, stop).await?,
         Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
-            beat(scenario, &mut host, &fleet, warm_up, stop).await?
+            beat(scenario, &mut host, &fleet, probing.clone(), warm_up, stop).await?
         }
     };
-    let target = host.target.to_string();
     let ended = if host.is_own() {
         host.end().await
     } else if deregister_after {
-        let bar = progress::bar(fleet.len(), "deregistering");
-        let done = deregister(&host.target, &host.token, &fleet, connections, &bar).await;
-        bar.finish_and_clear();
+        let fleets = std::iter::once(&fleet).chain(probing.as_ref().map(|(_, fleet)| fleet));
+        let mut done = Ok(());
+        for fleet in fleets {
+            let bar = progress::bar(fleet.len(), "deregistering");
+            done = done.and(deregister(&target, &token, fleet, connections, &bar).await);
+            bar.finish_and_clear();
+        }
         done.context("deregistering the agents")
     } else {
         Ok(())
     };
     // Told with the figures, which would be lost otherwise.
     let ended_badly = ended.err().map(|error| format!("{error:#}"));
-    Ok(Outcome { ended_badly, ..Outcome::of(scenario, record, target, version) })
+    Ok(Outcome { ended_badly, ..Outcome::of(scenario, record, target.to_string(), version) })
 }
 
 /// Beats by schedule while the course of events takes place.
@@ -174,6 +199,7 @@ async fn beat(
     scenario: &Scenario,
     host: &mut Host,
     fleet: &Arc<Fleet>,
+    probing: Probing,
     warm_up: Duration,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<Record> {
@@ -192,48 +218,30 @@ async fn beat(
         patience: PATIENCE,
         stop: stage.stop.clone(),
     };
-    let churn = scenario.churn_per_second.map(|per_second| Churn {
-        target: host.target.clone(),
-        token: host.token.as_str().into(),
-        fleet: fleet.clone(),
-        per_second,
-        stop: Arc::default(),
-    });
-    let (beating, churning) = beat_and_churn(&stage, load, churn);
+    let churn = scenario.beside.churn_per_second.map(|per_second| beside::churn(host, fleet, per_second));
+    let beating = beat_to_the_end(&stage, load, churn.as_ref().map(|churn| churn.stop.clone()));
+    let churning = beside::come_and_go(&stage, churn);
+    let probing = beside::probe(&stage, host.target.clone(), probing, warm_up, warm_up + duration);
+    let listing = beside::list(&stage, host.api(), scenario.beside.list);
     let following = course::follow(scenario, &stage, host, fleet, silence);
-    let done = tokio::try_join!(beating, churning, following, watching);
+    let done = tokio::try_join!(beating, churning, probing, listing, following, watching);
     spinner.finish_and_clear();
-    let (ran, churned, mut findings, seen) = done?;
+    let (ran, churned, probed, lists, mut findings, seen) = done?;
     if findings.silent > 0 {
         // Not there on a server that is none of ours, of which the metrics say nothing either.
-        findings.roll = roll::call(&host.target, &host.token, fleet, silence).await.ok();
+        findings.roll = roll::call(&mut host.api(), fleet, silence).await.ok();
     }
     let tally = stage.tally.lock().take();
-    Ok(Record { stage, ran, tally, seen, findings, churned, trials: Vec::new() })
+    let beside = Beside { churned, probed, lists };
+    Ok(Record { stage, ran, tally, seen, findings, beside, trials: Vec::new() })
 }
 
-/// The load, at the end of which the run is over; and churn from the end of the warm-up up to then.
-fn beat_and_churn(
-    stage: &Stage,
-    load: OpenLoop,
-    churn: Option<Churn>,
-) -> (impl Future<Output = anyhow::Result<Ran>>, impl Future<Output = anyhow::Result<Option<(Churned, Tally)>>>) {
-    let over = churn.as_ref().map(|churn| churn.stop.clone());
-    let beating = async move {
-        let ran = load.run(stage.tally.clone()).await;
-        stage.done.store(true, Ordering::Relaxed);
-        if let Some(over) = over {
-            over.store(true, Ordering::Relaxed);
-        }
-        ran
-    };
-    let churning = async move {
-        let Some(churn) = churn else { return Ok(None) };
-        stage.wait_until(stage.zero).await;
-        let tally = SharedTally::new();
-        let churned = churn.run(tally.clone()).await?;
-        let tally = tally.lock().take();
-        Ok(Some((churned, tally)))
-    };
-    (beating, churning)
+/// The load, at the end of which the run is over, and churn with it.
+async fn beat_to_the_end(stage: &Stage, load: OpenLoop, churn: Option<Arc<AtomicBool>>) -> anyhow::Result<Ran> {
+    let ran = load.run(stage.tally.clone()).await;
+    stage.done.store(true, Ordering::Relaxed);
+    if let Some(stop) = churn {
+        stop.store(true, Ordering::Relaxed);
+    }
+    ran
 }

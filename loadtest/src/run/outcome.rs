@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::load::Ran;
 use crate::scenario::{Course, Figures, Scenario, Verdict};
 
+use super::beside::Beside;
 use super::machine::Machine;
 use super::{Event, Point, Record, Trial};
 
@@ -18,6 +19,8 @@ const QUANTILES: [f64; 18] =
 /// Quantiles with figures of their own.
 const FIGURE_QUANTILES: [(&str, f64); 5] =
     [("p50_ms", 0.5), ("p90_ms", 0.9), ("p99_ms", 0.99), ("p999_ms", 0.999), ("max_ms", 1.0)];
+const PROBE_QUANTILES: [(&str, f64); 4] =
+    [("probe_p50_ms", 0.5), ("probe_p99_ms", 0.99), ("probe_p999_ms", 0.999), ("probe_max_ms", 1.0)];
 const LAG_QUANTILES: [(&str, f64); 3] = [("lag_p50_ms", 0.5), ("lag_p99_ms", 0.99), ("lag_max_ms", 1.0)];
 
 /// The result of a run.
@@ -55,6 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) ended_badly: Option<String>,
     /// Quantiles of the latency.
     pub(crate) latency: Vec<Quantile>,
+    /// Quantiles of the latency of the probe's beats.
+    pub(crate) probe_latency: Vec<Quantile>,
     /// The part of the latency that was spent before sending, 99th percentile: when it is most of it, client or server
     /// cannot keep up.
     pub(crate) wait_p99_ms: Option<f64>,
@@ -80,7 +85,7 @@ pub(crate) struct Quantile {
 impl Outcome {
     pub(super) fn of(scenario: &Scenario, record: Record, target: String, server_version: Option<String>) -> Self {
         let figures = figures(scenario, &record);
-        let Record { stage, ran, tally, seen, findings, trials, churned } = record;
+        let Record { stage, ran, tally, seen, findings, trials, beside } = record;
         let thresholds = scenario.thresholds.judge(&figures);
         let answered = seen.points.iter().map(|point| point.achieved).sum::<f64>() > 0.0;
         let mut unanswered: BTreeMap<String, u64> =
@@ -93,7 +98,8 @@ impl Outcome {
                 unanswered.insert(what.to_owned(), count);
             }
         }
-        let first_failure = tally.first_failure.clone().or_else(|| churned.and_then(|(_, tally)| tally.first_failure));
+        let probe_latency = beside.probed.as_ref().map_or_else(Vec::new, |(_, tally)| quantiles(&tally.latency_us));
+        let first_failure = tally.first_failure.clone().or_else(|| beside.first_failure());
         Self {
             scenario: scenario.name.clone(),
             description: scenario.description.clone(),
@@ -110,6 +116,7 @@ impl Outcome {
             first_failure,
             ended_badly: None,
             latency: quantiles(&tally.latency_us),
+            probe_latency,
             wait_p99_ms: (!tally.wait_us.is_empty()).then(|| tally.wait_us.value_at_quantile(0.99) as f64 / 1e3),
             client_cpu_us: answered.then(|| seen.client_cpu.as_secs_f64() * 1e6 / beats_seen(&seen.points)),
             points: seen.points,
@@ -145,7 +152,7 @@ fn beats_seen(points: &[Point]) -> f64 {
 }
 
 fn figures(scenario: &Scenario, record: &Record) -> Figures {
-    let Record { ran, tally, seen, findings, churned, trials, stage } = record;
+    let Record { ran, tally, seen, findings, beside, trials, stage } = record;
     let mut figures = Figures::new();
     let all = record_due(*ran, findings.more);
     let successes = tally.successes() as f64;
@@ -185,17 +192,39 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
     }
     figures.extend(findings.ready.map(|ready| ("ready_ms", ready.as_secs_f64() * 1e3)));
     figures.extend(findings.written.map(|written| ("written_ms", written.as_secs_f64() * 1e3)));
-    if let Some((_, tally)) = churned {
+    figures_beside(&mut figures, beside);
+    if let Some(cpu) = seen.server_cpu.filter(|_| successes > 0.0) {
+        let probed = beside.probed.as_ref().map_or(0, |(_, tally)| tally.successes());
+        figures.insert("cpu_us", cpu.as_secs_f64() * 1e6 / (beats_seen(&seen.points) + probed as f64));
+    }
+    figures.extend(seen.points.iter().filter_map(|point| point.rss_mib).reduce(f64::max).map(|rss| ("rss_mib", rss)));
+    figures
+}
+
+fn figures_beside(figures: &mut Figures, beside: &Beside) {
+    if let Some((_, tally)) = &beside.churned {
         figures.insert("churn_errors", tally.failures() as f64);
         if !tally.latency_us.is_empty() {
             figures.insert("churn_p99_ms", tally.latency_us.value_at_quantile(0.99) as f64 / 1e3);
         }
     }
-    if let Some(cpu) = seen.server_cpu.filter(|_| successes > 0.0) {
-        figures.insert("cpu_us", cpu.as_secs_f64() * 1e6 / beats_seen(&seen.points));
+    if let Some((ran, tally)) = &beside.probed {
+        let lost = outstanding(ran, tally.answered() + tally.unanswered()) + ran.unsent;
+        figures.insert("probe_errors", (tally.failures() + lost) as f64);
+        figures.insert("probe_rate", tally.successes() as f64 / ran.elapsed.as_secs_f64().max(1e-9));
+        if !tally.latency_us.is_empty() {
+            figures.extend(
+                PROBE_QUANTILES.map(|(name, share)| (name, tally.latency_us.value_at_quantile(share) as f64 / 1e3)),
+            );
+        }
     }
-    figures.extend(seen.points.iter().filter_map(|point| point.rss_mib).reduce(f64::max).map(|rss| ("rss_mib", rss)));
-    figures
+    if let Some(lists) = &beside.lists {
+        figures.insert("lists", lists.whole as f64);
+        figures.insert("list_errors", lists.broken as f64);
+        if lists.whole > 0 {
+            figures.insert("list_ms", lists.longest.as_secs_f64() * 1e3);
+        }
+    }
 }
 
 /// The percentile curve: up to as many nines as there are beats.
@@ -225,6 +254,7 @@ impl Outcome {
             achieved: 990.0 + f64::from(second),
             failed: 0.0,
             latency: (second != 3).then_some(Latency { p50_ms: 0.4, p99_ms: 3.0, max_ms: 40.0 }),
+            probe: Some(Latency { p50_ms: 0.3, p99_ms: 2.0, max_ms: 30.0 }),
             server_cpu: Some(0.5),
             client_cpu: 0.2,
             rss_mib: Some(80.0),
@@ -247,6 +277,7 @@ impl Outcome {
             first_failure: Some(text.to_owned()),
             ended_badly: Some(text.to_owned()),
             latency: QUANTILES.map(|quantile| Quantile { quantile, ms: 1.0 + quantile }).into(),
+            probe_latency: QUANTILES.map(|quantile| Quantile { quantile, ms: 0.5 + quantile }).into(),
             wait_p99_ms: Some(0.3),
             client_cpu_us: Some(20.0),
             points: (1..6).map(point).collect(),

@@ -11,6 +11,7 @@ use crate::progress;
 use crate::scenario::{RampPlan, Scenario};
 use crate::units;
 
+use super::beside::Beside;
 use super::course::Findings;
 use super::host::Host;
 use super::search::Search;
@@ -56,7 +57,7 @@ pub(super) async fn run(
     let done = tokio::try_join!(searching, watching);
     spinner.finish_and_clear();
     let (Found { ran, tally, trials }, seen) = done?;
-    Ok(Record { stage, ran, tally, seen, findings: Findings::default(), churned: None, trials })
+    Ok(Record { stage, ran, tally, seen, findings: Findings::default(), beside: Beside::default(), trials })
 }
 
 /// All trials, and what the best of them was like; the last, if none held.

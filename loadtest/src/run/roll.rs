@@ -2,13 +2,11 @@
 //! falsely accused from none.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use memchr::memmem;
 
 use crate::load::{AgentId, Fleet, Silence};
 use crate::server::Probe;
-use crate::wire::Target;
 
 /// What stands before each agent's id in a list, up to its digits.
 const MARK: &[u8] = b"\"id\":\"";
@@ -27,8 +25,7 @@ pub(super) struct Roll {
 }
 
 /// Reads the lists.
-pub(super) async fn call(target: &Arc<Target>, token: &str, fleet: &Fleet, silence: Silence) -> anyhow::Result<Roll> {
-    let mut api = Probe::with_token(target.clone(), token);
+pub(super) async fn call(api: &mut Probe, fleet: &Fleet, silence: Silence) -> anyhow::Result<Roll> {
     let mut ids = Ids::default();
     for status in SILENT {
         api.stream(&format!("/api/agents?status={status}"), |piece| ids.feed(piece)).await?;

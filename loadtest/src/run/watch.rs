@@ -33,6 +33,8 @@ pub(crate) struct Point {
     pub(crate) failed: f64,
     /// Latencies of those that were answered; `None` when none were.
     pub(crate) latency: Option<Latency>,
+    /// As `latency`, of the probe's beats.
+    pub(crate) probe: Option<Latency>,
     /// Processors in use by the server.
     pub(crate) server_cpu: Option<f64>,
     /// Processors in use by this client.
@@ -50,6 +52,17 @@ pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) max_ms: f64,
+}
+
+impl Latency {
+    fn of(window: &Window) -> Option<Self> {
+        let quantile = |share| window.latency_us.value_at_quantile(share) as f64 / 1e3;
+        (!window.latency_us.is_empty()).then(|| Self {
+            p50_ms: quantile(0.5),
+            p99_ms: quantile(0.99),
+            max_ms: window.latency_us.max() as f64 / 1e3,
+        })
+    }
 }
 
 /// Everything that was seen.
@@ -80,17 +93,20 @@ struct Used {
 impl Watch<'_> {
     pub(super) async fn run(mut self) -> anyhow::Result<Seen> {
         tokio::time::sleep_until(self.stage.zero.into()).await;
-        let (mut seen, mut window) = (Seen::default(), Window::new());
+        let (mut seen, mut window, mut probed) = (Seen::default(), Window::new(), Window::new());
         self.stage.tally.lock().next_window(&mut window);
+        self.stage.probed.lock().next_window(&mut probed);
         let scrape = self.scrape().await;
         let (mut used, mut last) = (self.used(&scrape)?, Instant::now());
         loop {
             let done = self.pause(last + PERIOD).await;
             let now = Instant::now();
             self.stage.tally.lock().next_window(&mut window);
+            self.stage.probed.lock().next_window(&mut probed);
             let scrape = self.scrape().await;
             let used_now = self.used(&scrape)?;
-            seen.add(self.point(&window, &scrape, now, last, used, used_now), used, used_now);
+            let over = (now.duration_since(last), used, used_now);
+            seen.add(self.point([&window, &probed], &scrape, now, over), used, used_now);
             (used, last) = (used_now, now);
             if done {
                 return Ok(seen);
@@ -132,25 +148,29 @@ impl Watch<'_> {
         Ok(Used { server, client: own_cpu_time()? })
     }
 
-    fn point(&self, window: &Window, scrape: &Scrape, now: Instant, last: Instant, then: Used, used: Used) -> Point {
-        let seconds = now.duration_since(last).as_secs_f64().max(1e-3);
+    /// The windows are those of the load and of the probe; `over` is how long they are, and what was used at their
+    /// beginning and end.
+    fn point(
+        &self,
+        [window, probed]: [&Window; 2],
+        scrape: &Scrape,
+        now: Instant,
+        over: (Duration, Used, Used),
+    ) -> Point {
+        let (period, then, used) = over;
+        let seconds = period.as_secs_f64().max(1e-3);
         let cpu = |now: Duration, then: Duration| now.saturating_sub(then).as_secs_f64() / seconds;
         let rss = match self.stage.pid.load(Ordering::Relaxed) {
             0 => scrape.sum("process_resident_memory_bytes", &[]),
             pid => resident_bytes(pid).ok().map(|bytes| bytes as f64),
         };
-        let quantile = |share| window.latency_us.value_at_quantile(share) as f64 / 1e3;
-        let latency = (!window.latency_us.is_empty()).then(|| Latency {
-            p50_ms: quantile(0.5),
-            p99_ms: quantile(0.99),
-            max_ms: window.latency_us.max() as f64 / 1e3,
-        });
         let point = Point {
             at_s: now.saturating_duration_since(self.stage.zero).as_secs_f64(),
             offered: window.due as f64 / seconds,
             achieved: window.successes as f64 / seconds,
             failed: window.failures as f64 / seconds,
-            latency,
+            latency: Latency::of(window),
+            probe: Latency::of(probed),
             server_cpu: used.server.zip(then.server).map(|(now, then)| cpu(now, then)),
             client_cpu: cpu(used.client, then.client),
             rss_mib: rss.map(|bytes| bytes / (1024.0 * 1024.0)),
@@ -165,6 +185,10 @@ impl Watch<'_> {
             || "no answers".to_owned(),
             |latency| format!("p50 {:.2} ms, p99 {:.2} ms", latency.p50_ms, latency.p99_ms),
         );
+        let latency = match point.probe {
+            Some(probe) => format!("{latency}; probe p99 {:.2} ms", probe.p99_ms),
+            None => latency,
+        };
         let failed = if point.failed > 0.0 { format!(", {} failed", units::rate(point.failed)) } else { String::new() };
         self.spinner.set_message(format!(
             "{}: {:.0} s: offered {}, answered {}{failed}, {latency}",

@@ -3,6 +3,7 @@
 //! It promises that what comes out makes sense: ranges are checked, and settings that exclude each
 //! other are told. It knows nothing of how a run is done.
 
+mod beside;
 mod reader;
 mod thresholds;
 
@@ -12,19 +13,24 @@ use std::time::Duration;
 use crate::load::{Batching, Credentials, Schedule, Transport};
 use crate::wire::KeepAlive;
 
+pub(crate) use beside::{Beside, ListPlan, ProbePlan};
 use reader::Reader;
 pub(crate) use thresholds::{FIGURES, Figures, Thresholds, Verdict, with_unit};
 
 /// Scenarios that are part of the program, by name.
-pub(crate) const BUILT_IN: [(&str, &str); 7] = [
+pub(crate) const BUILT_IN: [(&str, &str); 9] = [
     ("steady", include_str!("../../scenarios/steady.toml")),
     ("ramp", include_str!("../../scenarios/ramp.toml")),
     ("herd", include_str!("../../scenarios/herd.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("silence", include_str!("../../scenarios/silence.toml")),
+    ("list", include_str!("../../scenarios/list.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),
     ("store-outage", include_str!("../../scenarios/store-outage.toml")),
+    ("million", include_str!("../../scenarios/million.toml")),
 ];
+/// Those that are no part of a tour: they take too long.
+pub(crate) const LONG: [&str; 1] = ["million"];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -57,8 +63,8 @@ pub(crate) struct Scenario {
     pub(crate) warm_up: Duration,
     /// What is done meanwhile.
     pub(crate) course: Course,
-    /// How many agents a second are replaced by others.
-    pub(crate) churn_per_second: Option<f64>,
+    /// What goes on beside it.
+    pub(crate) beside: Beside,
     /// The server to start.
     pub(crate) server: ServerPlan,
     /// What the run is held to.
@@ -153,10 +159,10 @@ impl Scenario {
         let (interval, schedule) = read_schedule(reader, agents, &course);
         let (credentials, transport) = read_transport(reader);
         let warm_up = reader.duration("load.warm_up", SECOND * 2, Duration::ZERO..=DAY);
-        let churn_per_second = read_churn(reader, credentials, &course);
+        let beside = Beside::read(reader, credentials, &course);
         let server = read_server(reader, interval, &course);
         let thresholds = Thresholds::read(reader);
-        check_times(reader, &course, agents, interval, &server);
+        check_times(reader, &course, agents, interval, &beside, &server);
         let name = file.file_stem().map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
         Ok(Self {
             name,
@@ -168,7 +174,7 @@ impl Scenario {
             transport,
             warm_up,
             course,
-            churn_per_second,
+            beside,
             server,
             thresholds,
             settings: settings.finish()?,
@@ -182,7 +188,7 @@ impl Scenario {
 
     /// The most beats per second that become due.
     pub(crate) fn peak_rate(&self) -> f64 {
-        self.schedule.peak_per_second()
+        self.schedule.peak_per_second() + self.beside.probe.map_or(0.0, |probe| probe.rate)
     }
 }
 
@@ -275,23 +281,6 @@ fn read_transport(reader: &mut Reader) -> (Credentials, Transport) {
     (credentials, transport)
 }
 
-fn read_churn(reader: &mut Reader, credentials: Credentials, course: &Course) -> Option<f64> {
-    let per_second = reader.number_or("churn.per_second", 10.0, 0.001..=1e6);
-    if !reader.has_section("churn") {
-        reader.forget("churn");
-        return None;
-    }
-    if credentials == Credentials::Own {
-        let message = "[churn] needs fleet.tokens = \"admin\": agents take the places of others while these beat";
-        reader.object("churn.per_second", message.to_owned());
-    }
-    if !matches!(course, Course::Steady(_)) {
-        let message = "[churn] goes with a steady load or a herd, not with [ramp], [silence], [restart] or [outage]";
-        reader.object("churn.per_second", message.to_owned());
-    }
-    Some(per_second)
-}
-
 fn read_server(reader: &mut Reader, interval: Duration, course: &Course) -> ServerPlan {
     let default_ms = match course {
         Course::Ramp(_) => LONG_TIMEOUT_MS,
@@ -320,7 +309,18 @@ fn read_server(reader: &mut Reader, interval: Duration, course: &Course) -> Serv
 }
 
 /// Whether the run is long enough to see what it is for.
-fn check_times(reader: &mut Reader, course: &Course, agents: u64, interval: Duration, server: &ServerPlan) {
+fn check_times(
+    reader: &mut Reader,
+    course: &Course,
+    agents: u64,
+    interval: Duration,
+    beside: &Beside,
+    server: &ServerPlan,
+) {
+    if beside.probe.is_some_and(|probe| probe.interval() > server.timeout) {
+        let message = "probe.rate is too low: each of probe.agents must beat once in server.timeout_ms";
+        reader.object("probe.rate", message.to_owned());
+    }
     match course {
         Course::Steady(_) | Course::Ramp(_) => {}
         Course::Silence(plan) => {

@@ -60,6 +60,19 @@ fn settings_are_read() {
 }
 
 #[test]
+fn what_goes_on_beside_the_load_is_there_if_its_section_is() {
+    let beside = read("[probe]\nagents = 50\nrate = 100\n[list]").expect("a scenario").beside;
+    assert_eq!(beside.churn_per_second, None);
+    let probe = beside.probe.expect("a probe");
+    assert_eq!((probe.agents, probe.connections), (50, 64));
+    assert_eq!(probe.schedule(), Schedule::every(50, MILLISECOND * 500));
+    assert_eq!(beside.list, Some(ListPlan { pause: Duration::ZERO }));
+    let without = read("").expect("a scenario");
+    assert_eq!(without.beside, Beside { churn_per_second: None, probe: None, list: None });
+    assert!(!without.settings.iter().any(|(key, _)| key.starts_with("probe.") || key.starts_with("list.")));
+}
+
+#[test]
 fn the_command_line_holds_over_the_file() {
     let scenario = read_with("[fleet]\nagents = 5\n", &["fleet.agents=7", "silence.share = 0.5", "load.warm_up=0s"]);
     let scenario = scenario.expect("a scenario");
@@ -91,6 +104,9 @@ fn each_mistake_is_told_with_its_line_its_key_and_what_would_be_right() {
         ("[fleet]\nrate = 5\ninterval = \"1s\"", "some.toml:2: fleet.rate and fleet.interval say the same"),
         ("[ramp]\n[silence]", "[ramp] and [silence] cannot be in one scenario"),
         ("[load]\nbatch = 5", "some.toml:2: load.batch needs fleet.tokens = \"admin\""),
+        ("[ramp]\n[list]", "[list] goes with a steady load, a herd or [silence], and nothing else"),
+        ("[probe]\nrate = 10", "some.toml:2: probe.rate is too low: each of probe.agents must beat once in"),
+        ("[thresholds]\nprobe_p99_ms = 20", "some.toml:2: thresholds.probe_p99_ms needs a section [probe]"),
         ("[outage]", "[outage] needs server.store = \"redis\""),
         (
             "[restart]\n[load]\nduration = \"5s\"",

@@ -70,6 +70,15 @@ figures! {
     written_ms: "from the return of the store until all that was heard before it is written", "ms", AtMost, "outage";
     churn_p99_ms: "registrations and deregistrations, 99th percentile", "ms", AtMost, "churn";
     churn_errors: "registrations and deregistrations that failed", "", AtMost, "churn";
+    probe_rate: "probe: beats answered 2xx per second", "/s", AtLeast, "probe";
+    probe_p50_ms: "probe: latency, median", "ms", AtMost, "probe";
+    probe_p99_ms: "probe: latency, 99th percentile", "ms", AtMost, "probe";
+    probe_p999_ms: "probe: latency, 99.9th percentile", "ms", AtMost, "probe";
+    probe_max_ms: "probe: latency, highest", "ms", AtMost, "probe";
+    probe_errors: "probe: beats not answered 2xx", "", AtMost, "probe";
+    lists: "whole lists that were read", "", AtLeast, "list";
+    list_ms: "the whole list, longest time from the request to its last byte", "ms", AtMost, "list";
+    list_errors: "whole lists that broke off or were refused", "", AtMost, "list";
     cpu_us: "processor time of the server per beat answered 2xx", "µs", AtMost;
     rss_mib: "resident memory of the server, highest", "MiB", AtMost;
 }

@@ -55,6 +55,24 @@ fn a_run_keeps_its_thresholds_and_leaves_a_report() {
 }
 
 #[test]
+fn a_probe_and_a_list_beside_the_load_have_figures_of_their_own() {
+    let Some(server) = server() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let scenario = format!("{SMALL}[probe]\nagents = 20\nrate = 200\n[list]\npause = \"50ms\"\n");
+    let limits = "[thresholds]\nprobe_errors = 0\nprobe_p99_ms = 1_000\nlists = 1\nlist_errors = 0\nerrors = 0\n";
+    let output = run(folder.path(), &(scenario + limits), &["--server", server.to_str().expect("a path")]);
+    assert!(output.status.success(), "{output:?}");
+    let result = result(folder.path());
+    // The probe's beats are no part of the load's.
+    assert_eq!(result["due"], Value::from(100));
+    assert!(result["figures"]["probe_rate"].as_f64().is_some_and(|rate| rate > 50.0), "{result}");
+    assert!(result["probe_latency"].as_array().is_some_and(|curve| !curve.is_empty()));
+    assert!(result["events"][0]["what"].as_str().is_some_and(|what| what.contains("the list has 70 agents")));
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).expect("report.html");
+    assert!(page.contains("Latency of the probe"));
+}
+
+#[test]
 fn a_broken_threshold_is_told_and_makes_the_status_1() {
     let Some(server) = server() else { return };
     let folder = TempDir::new().expect("a folder");

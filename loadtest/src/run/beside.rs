@@ -1,0 +1,130 @@
+//! What goes on beside the load, from the end of the warm-up to the end of the run; the probe's beats from its beginning.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::load::{Churn, Churned, Fleet, OpenLoop, Ran, SharedTally, Silence, Tally, Transport};
+use crate::scenario::{ListPlan, ProbePlan};
+use crate::server::{Listing, Probe};
+use crate::units;
+use crate::wire::Target;
+
+use super::host::Host;
+use super::{PATIENCE, Stage};
+
+/// The pause after a list that broke: a server that refuses at once is not to be asked without end.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What has come of it.
+#[derive(Default)]
+pub(super) struct Beside {
+    pub(super) churned: Option<(Churned, Tally)>,
+    pub(super) probed: Option<(Ran, Tally)>,
+    pub(super) lists: Option<Lists>,
+}
+
+impl Beside {
+    /// What was said the first time that something failed.
+    pub(super) fn first_failure(&self) -> Option<String> {
+        let of = |tally: &Tally| tally.first_failure.clone();
+        let churned = self.churned.as_ref().and_then(|(_, tally)| of(tally));
+        let probed = || self.probed.as_ref().and_then(|(_, tally)| of(tally));
+        churned.or_else(probed).or_else(|| self.lists.as_ref()?.first_failure.clone())
+    }
+}
+
+/// Lists that were read, or not.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    /// Those that came to their end.
+    pub(super) whole: u64,
+    /// The longest that one of them took.
+    pub(super) longest: Duration,
+    /// Those that did not; what was said of the first.
+    pub(super) broken: u64,
+    pub(super) first_failure: Option<String>,
+}
+
+/// Lets agents come and go until `churn` is stopped.
+pub(super) async fn come_and_go(stage: &Stage, churn: Option<Churn>) -> anyhow::Result<Option<(Churned, Tally)>> {
+    let Some(churn) = churn else { return Ok(None) };
+    stage.wait_until(stage.zero).await;
+    let tally = SharedTally::new();
+    let churned = churn.run(tally.clone()).await?;
+    let tally = tally.lock().take();
+    Ok(Some((churned, tally)))
+}
+
+/// The probe's agents, and what they do.
+pub(super) type Probing = Option<(ProbePlan, Arc<Fleet>)>;
+
+/// Beats one by one, for as long as the others do.
+pub(super) async fn probe(
+    stage: &Stage,
+    target: Arc<Target>,
+    probing: Probing,
+    warm_up: Duration,
+    duration: Duration,
+) -> anyhow::Result<Option<(Ran, Tally)>> {
+    let Some((plan, fleet)) = probing else { return Ok(None) };
+    let load = OpenLoop {
+        target,
+        fleet,
+        schedule: plan.schedule(),
+        silence: Silence::never(),
+        transport: Transport::kept(plan.connections),
+        warm_up,
+        duration,
+        patience: PATIENCE,
+        stop: stage.stop.clone(),
+    };
+    let ran = load.run(stage.probed.clone()).await?;
+    let tally = stage.probed.lock().take();
+    Ok(Some((ran, tally)))
+}
+
+/// Reads the whole list until the run is over; the last one, which is not finished by then, does not count.
+pub(super) async fn list(stage: &Stage, mut api: Probe, plan: Option<ListPlan>) -> anyhow::Result<Option<Lists>> {
+    let Some(plan) = plan else { return Ok(None) };
+    let mut lists = Lists::default();
+    let mut next = stage.zero;
+    while stage.wait_until(next).await {
+        let read = tokio::select! {
+            read = Listing::read(&mut api) => read,
+            () = stage.over() => break,
+        };
+        match read {
+            Ok(listing) => {
+                if lists.whole == 0 {
+                    stage.tell(format!(
+                        "the list has {} agents and {} bytes, and took {}",
+                        units::count(listing.agents),
+                        units::count(listing.bytes),
+                        units::duration(listing.time)
+                    ));
+                }
+                lists.whole += 1;
+                lists.longest = lists.longest.max(listing.time);
+            }
+            Err(error) => {
+                lists.broken += 1;
+                lists.first_failure.get_or_insert_with(|| format!("{error:#}"));
+                next = Instant::now() + RETRY;
+                continue;
+            }
+        }
+        next = Instant::now() + plan.pause;
+    }
+    Ok(Some(lists))
+}
+
+/// Churn in a fleet.
+pub(super) fn churn(host: &Host, fleet: &Arc<Fleet>, per_second: f64) -> Churn {
+    Churn {
+        target: host.target.clone(),
+        token: host.token.as_str().into(),
+        fleet: fleet.clone(),
+        per_second,
+        stop: Arc::default(),
+    }
+}
