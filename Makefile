@@ -29,7 +29,7 @@ define install
        echo "  sudo apt-get install $(2)"; exit 1; }
 endef
 
-.PHONY: help setup setup-checks run test build bench bench-store compare compare-redis register fleet fleet-redis
+.PHONY: help setup setup-checks run test build bench bench-store load million compare compare-redis register fleet fleet-redis
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -94,6 +94,12 @@ bench: setup ## measure the parts of a heartbeat (a minute, 100 MB in TMPDIR); B
 
 bench-store: setup ## measure the candidates for the embedded store (ten minutes, 1 GB in TMPDIR)
 	$(CARGO) run --release --locked --manifest-path benches/embedded-store-choice/Cargo.toml
+
+load: build setup-checks ## a tour of the load scenarios (five minutes): what this machine holds; reports in load-report
+	$(LOADTEST) tour --server $(SERVER)
+
+million: build ## a million agents of which a tenth falls silent in the same second (six minutes, 4 GB)
+	$(LOADTEST) run million --server $(SERVER)
 
 compare: build ## measure a heartbeat beside a bare handler that does nothing with it
 	$(LOADTEST) compare --server $(SERVER)

@@ -47,6 +47,8 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
         let message = "this scenario kills the server or its store: it needs one of its own, with --server";
         return Err(Usage(message.to_owned()).into());
     }
+    let out = args.out.unwrap_or_else(|| Path::new(RESULTS).join(&scenario.name));
+    make(&out)?;
     let host = match (args.server, &args.url) {
         (Some(binary), _) => Host::start(binary, &scenario.server).await?,
         (None, Some(url)) => args.access.reach(url).await?,
@@ -54,7 +56,6 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
     };
     let outcome = carry_out(&scenario, host, stop, true).await?;
     print!("{}", summary::of(&outcome));
-    let out = args.out.unwrap_or_else(|| Path::new(RESULTS).join(&scenario.name));
     write(&outcome, &out)?;
     println!("\n{} and result.json beside it", out.join("report.html").display());
     check(&outcome)
@@ -78,9 +79,13 @@ pub(super) fn read(path: &Path, sets: &[String]) -> Result<Scenario, Usage> {
     Scenario::read(path, &text, sets).map_err(Usage)
 }
 
+/// Makes the folder for the results: before a run, which would be lost if it could not be.
+pub(super) fn make(folder: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("--out {}: the folder cannot be made", folder.display()))
+}
+
 /// Writes the report and the figures behind it into a folder.
 pub(super) fn write(outcome: &Outcome, folder: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("--out {}: cannot be made", folder.display()))?;
     let json = serde_json::to_string_pretty(outcome).context("the result cannot be written as JSON")?;
     for (name, text) in [("result.json", json + "\n"), ("report.html", report::html(outcome))] {
         let path = folder.join(name);

@@ -11,7 +11,7 @@ use crate::scenario::{BUILT_IN, Course, LONG, Scenario, with_unit};
 use crate::table::Table;
 use crate::units;
 
-use super::run::{RESULTS, check, read, write};
+use super::run::{RESULTS, check, make, read, write};
 use super::summary;
 
 /// The share of the highest rate that the other scenarios ask for at most.
@@ -68,9 +68,11 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
 }
 
 async fn visit(args: &Args, scenario: &Scenario, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
+    let out = args.out.join(&scenario.name);
+    make(&out)?;
     let host = Host::start(args.server.clone(), &scenario.server).await?;
     let outcome = carry_out(scenario, host, stop, false).await?;
-    write(&outcome, &args.out.join(&scenario.name))?;
+    write(&outcome, &out)?;
     Ok(outcome)
 }
 

@@ -133,7 +133,10 @@ pub(crate) fn refusal(target: &Target, reply: Reply, body: &[u8]) -> String {
              of the server, or, if none was set, the one it made in its data folder and named at its start. \
              Give it with --token, --token-file or GUARDBEAT_TOKEN"
         ),
-        404 => format!("{target} answered 404: is this a Guardbeat server, and --url its base URL? {said}"),
+        404 => format!(
+            "{target} answered 404: is this a Guardbeat server, recent enough for batches if they were sent, and --url \
+             its base URL? {said}"
+        ),
         409 => format!("{target} takes no more agents (409): see its limits.max_agents. {said}"),
         status => format!("{target} answered {status}: {said}"),
     }

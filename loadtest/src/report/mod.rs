@@ -196,7 +196,7 @@ fn percentiles(outcome: &Outcome) -> String {
         let points: Vec<_> = of.iter().map(|point| (at(point.quantile), Some(point.ms))).collect();
         (!points.is_empty()).then_some(Series { name, class, points })
     };
-    let curves = [curve("all", "c1", &outcome.latency), curve("probe", "c2", &outcome.probe_latency)];
+    let curves = [curve("load", "c1", &outcome.latency), curve("probe", "c2", &outcome.probe_latency)];
     Chart {
         title: "Latency by percentile",
         note: "Of all beats that were answered: so many of them took no longer than that.",

@@ -98,6 +98,7 @@ impl Outcome {
                 unanswered.insert(what.to_owned(), count);
             }
         }
+        let all_beats = beats_seen(&seen.points) + beside.probed_beats();
         let probe_latency = beside.probed.as_ref().map_or_else(Vec::new, |(_, tally)| quantiles(&tally.latency_us));
         let first_failure = tally.first_failure.clone().or_else(|| beside.first_failure());
         Self {
@@ -118,7 +119,7 @@ impl Outcome {
             latency: quantiles(&tally.latency_us),
             probe_latency,
             wait_p99_ms: (!tally.wait_us.is_empty()).then(|| tally.wait_us.value_at_quantile(0.99) as f64 / 1e3),
-            client_cpu_us: answered.then(|| seen.client_cpu.as_secs_f64() * 1e6 / beats_seen(&seen.points)),
+            client_cpu_us: answered.then(|| seen.client_cpu.as_secs_f64() * 1e6 / all_beats),
             points: seen.points,
             events: std::mem::take(&mut *super::lock(&stage.events)),
             trials,
@@ -194,8 +195,7 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
     figures.extend(findings.written.map(|written| ("written_ms", written.as_secs_f64() * 1e3)));
     figures_beside(&mut figures, beside);
     if let Some(cpu) = seen.server_cpu.filter(|_| successes > 0.0) {
-        let probed = beside.probed.as_ref().map_or(0, |(_, tally)| tally.successes());
-        figures.insert("cpu_us", cpu.as_secs_f64() * 1e6 / (beats_seen(&seen.points) + probed as f64));
+        figures.insert("cpu_us", cpu.as_secs_f64() * 1e6 / (beats_seen(&seen.points) + beside.probed_beats()));
     }
     figures.extend(seen.points.iter().filter_map(|point| point.rss_mib).reduce(f64::max).map(|rss| ("rss_mib", rss)));
     figures

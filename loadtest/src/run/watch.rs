@@ -15,6 +15,8 @@ use super::ledger::Census;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(1);
+/// A last look after less than this shows nothing: rates of moments jump.
+const SHORTEST: Duration = Duration::from_millis(300);
 /// How long the server's metrics may take: a look must not delay the next.
 const SCRAPE_LIMIT: Duration = Duration::from_millis(800);
 /// How soon the end of the run is noticed.
@@ -106,7 +108,11 @@ impl Watch<'_> {
             let scrape = self.scrape().await;
             let used_now = self.used(&scrape)?;
             let over = (now.duration_since(last), used, used_now);
-            seen.add(self.point([&window, &probed], &scrape, now, over), used, used_now);
+            let point = self.point([&window, &probed], &scrape, now, over);
+            seen.add(used, used_now);
+            if over.0 >= SHORTEST || seen.points.is_empty() {
+                seen.points.push(point);
+            }
             (used, last) = (used_now, now);
             if done {
                 return Ok(seen);
@@ -201,7 +207,7 @@ impl Watch<'_> {
 }
 
 impl Seen {
-    fn add(&mut self, point: Point, then: Used, now: Used) {
+    fn add(&mut self, then: Used, now: Used) {
         // A new process begins at zero.
         if let Some(used) = now.server {
             let since = then.server.and_then(|then| used.checked_sub(then)).unwrap_or(used);
@@ -209,6 +215,5 @@ impl Seen {
             self.server_cpu = Some(self.server_cpu.unwrap_or_default() + since);
         }
         self.client_cpu += now.client.saturating_sub(then.client);
-        self.points.push(point);
     }
 }

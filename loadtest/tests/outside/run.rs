@@ -92,3 +92,13 @@ fn a_mistake_in_a_scenario_is_told_with_its_line_and_makes_the_status_2() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("small.toml:2: fleet.agents is 0: it must be a whole number"), "{said}");
 }
+
+#[test]
+fn results_that_would_have_no_place_are_told_before_the_run() {
+    let folder = TempDir::new().expect("a folder");
+    std::fs::write(folder.path().join("out"), "a file, where a folder should be").expect("a file");
+    let output = run(folder.path(), SMALL, &["--server", "never/started"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("--out") && said.contains("out: the folder cannot be made"), "{said}");
+}
