@@ -8,7 +8,7 @@ use actix_web::{
     http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap},
     web::{Bytes, BytesMut},
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde::de::DeserializeOwned;
 
 use super::envelope::ApiError;
@@ -27,7 +27,8 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
         return Err(ApiError::BodyTooLarge { most });
     }
     // A small body arrives together with its head: no timer and no copy for it.
-    let first = match at_once(payload).await {
+    decoded(payload).await;
+    let first = match payload.next().now_or_never() {
         Some(chunk) => chunk,
         None => within_time(payload.next()).await?,
     };
@@ -41,23 +42,16 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
     within_time(read_rest(first, payload, most)).await?
 }
 
-/// The first chunk (or the end of an empty body) if it is there already, or as soon as the connection has looked at what
-/// arrived with the head: actix-http's HTTP/1 polls a request once before it has decoded the body behind it, and once
-/// more right after.
-async fn at_once(payload: &mut Payload) -> Option<Option<Result<Bytes, PayloadError>>> {
-    let mut polls = match payload {
-        Payload::H1 { .. } => 2,
-        _ => 1,
-    };
-    poll_fn(|cx| {
-        polls -= 1;
-        match payload.poll_next_unpin(cx) {
-            Poll::Ready(chunk) => Poll::Ready(Some(chunk)),
-            Poll::Pending if polls == 0 => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
+/// Lets the connection decode the body that arrived with the head.
+///
+/// actix-http's HTTP/1 polls a request once before it does so, and once more right after. Who asks for the body at the
+/// first of the two polls is told there is none yet, and woken a moment later, at the price of one more turn of the whole
+/// connection. So nobody asks, and nobody is woken: the second poll comes anyway.
+async fn decoded(payload: &Payload) {
+    if let Payload::H1 { .. } = payload {
+        let mut polled = false;
+        poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
 }
 
 async fn read_rest(first: Bytes, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
