@@ -162,13 +162,7 @@ pub(crate) async fn run(
         Some(plan) => Some((plan, enlist(plan.agents, Credentials::Own).await?)),
         None => None,
     };
-    // Those that registered first may have become stale meanwhile: all must have beaten before it counts.
-    let warm_up = if begun.elapsed() > scenario.server.timeout {
-        scenario.warm_up.max(scenario.interval + Duration::from_secs(1))
-    } else {
-        scenario.warm_up
-    };
-
+    let warm_up = warm_up(scenario, begun.elapsed());
     let record = match &scenario.course {
         Course::Ramp(plan) => ramp::run(scenario, plan, &host, &fleet, stop).await?,
         Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
@@ -192,6 +186,19 @@ pub(crate) async fn run(
     // Told with the figures, which would be lost otherwise.
     let ended_badly = ended.err().map(|error| format!("{error:#}"));
     Ok(Outcome { ended_badly, ..Outcome::of(scenario, record, target.to_string(), version) })
+}
+
+/// For how long agents beat before it counts, when registering them took so long.
+///
+/// Those that registered first may be stale before their first beat, or close to it: then all must have beaten.
+fn warm_up(scenario: &Scenario, registering: Duration) -> Duration {
+    // With the default grace an agent is stale after 1.5 timeouts; a quarter is left to be on the safe side.
+    let safe = scenario.server.timeout.mul_f64(1.25);
+    if registering + scenario.interval < safe {
+        scenario.warm_up
+    } else {
+        scenario.warm_up.max(scenario.interval + Duration::from_secs(1))
+    }
 }
 
 /// Beats by schedule while the course of events takes place.
@@ -244,4 +251,21 @@ async fn beat_to_the_end(stage: &Stage, load: OpenLoop, churn: Option<Arc<Atomic
         stop.store(true, Ordering::Relaxed);
     }
     ran
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn all_beat_before_it_counts_if_the_first_could_be_stale_by_then() {
+        let scenario = "[fleet]\ninterval = \"10s\"\n[load]\nwarm_up = \"2s\"\n[server]\ntimeout_ms = 10_000\n";
+        let scenario = Scenario::read(Path::new("some"), scenario, &[]).expect("a scenario");
+        for (registering_s, warm_up_s) in [(0, 2), (2, 2), (3, 11), (60, 11)] {
+            let warm_up = warm_up(&scenario, Duration::from_secs(registering_s));
+            assert_eq!(warm_up, Duration::from_secs(warm_up_s), "{registering_s} s of registering");
+        }
+    }
 }
