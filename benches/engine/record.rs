@@ -24,7 +24,8 @@ pub fn measure(criterion: &mut Criterion) {
         bencher.iter(|| decode_registration(ID, black_box(&bytes)));
     });
 
-    let last = sample::agent(ID, &mut SharedTexts::default()).last_heartbeat();
+    let mut texts = SharedTexts::default();
+    let last = sample::agent(ID, &mut texts).last_heartbeat(&texts);
     let mut bytes = Vec::new();
     encode_heartbeat(&last, &mut bytes);
     group.bench_function("heartbeat/encode", |bencher| {

@@ -73,5 +73,6 @@ pub fn agents(texts: &mut SharedTexts) -> Vec<Agent> {
 
 /// What the store is told of the whole fleet.
 pub fn last_heartbeats() -> Vec<LastHeartbeat> {
-    agents(&mut SharedTexts::default()).iter().map(Agent::last_heartbeat).collect()
+    let mut texts = SharedTexts::default();
+    agents(&mut texts).iter().map(|agent| agent.last_heartbeat(&texts)).collect()
 }

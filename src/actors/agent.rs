@@ -15,7 +15,7 @@ use super::{
     shard::Shard,
 };
 use crate::{
-    fleet::{Agent, Heard, Heartbeat, Status, Timestamp, Transition},
+    fleet::{Agent, Heard, Heartbeat, SharedTexts, Status, Timestamp, Transition},
     store::{Change, DirtySource},
 };
 
@@ -36,6 +36,9 @@ pub struct AgentCell {
     pub(super) retired: Cell<bool>,
 }
 
+/// With the two counts of `Rc` just one of the allocator's size classes, 192 bytes; the next is 224.
+const _: () = assert!(size_of::<AgentCell>() + 2 * size_of::<usize>() <= 192);
+
 impl AgentCell {
     /// The cell of an agent that the gauges count under `counted_as` from now on.
     pub fn new(agent: Agent, counted_as: Status) -> Rc<Self> {
@@ -51,8 +54,8 @@ impl AgentCell {
 
 impl AgentCell {
     /// Its registration, for a store in which it may be lost or wrong.
-    pub(super) fn restated(&self) -> Change {
-        Change::Reregister(Box::new(self.agent.borrow().registration()))
+    pub(super) fn restated(&self, texts: &SharedTexts) -> Change {
+        Change::Reregister(Box::new(self.agent.borrow().registration(texts)))
     }
 }
 
@@ -182,7 +185,8 @@ impl Handler<Show> for AgentActor {
         self.check(show.proof)?;
         let agent = self.cell.agent.borrow();
         let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
-        Ok(serde_json::to_vec(&agent.detail(status)).expect("an agent has only string keys"))
+        Ok(serde_json::to_vec(&agent.detail(status, &self.shard.texts.borrow()))
+            .expect("an agent has only string keys"))
     }
 }
 
@@ -225,11 +229,7 @@ impl Handler<Reregister> for AgentActor {
         if self.cell.retired.get() {
             return;
         }
-        {
-            let mut texts = self.shard.texts.borrow_mut();
-            let newer = Agent::new(registration, &mut texts);
-            self.cell.agent.replace(newer).release(&mut texts);
-        }
+        self.shard.reregister(&self.cell, registration);
         self.is_alive(self.shard.clock.hear(self.shard.index), ctx);
     }
 }

@@ -37,7 +37,7 @@ impl Shard {
     /// more will come.
     pub(super) fn list(&self, query: &ListQuery) -> ListChunk {
         let now = self.clock.heard_by_all(self.index);
-        let agents = self.agents.borrow();
+        let (agents, texts) = (self.agents.borrow(), self.texts.borrow());
         let mut chunk = ListChunk::default();
         let from = query.after.map_or(Unbounded, Excluded);
         for (examined, (id, cell)) in agents.range((from, Unbounded)).enumerate() {
@@ -48,9 +48,10 @@ impl Shard {
             chunk.resume_after = Some(*id);
             let agent = cell.agent.borrow();
             let status = agent.liveness().status(now, &self.thresholds);
-            if query.filter.matches(&agent, status) {
+            if query.filter.matches(&agent, status, &texts) {
                 chunk.json.push(b',');
-                serde_json::to_writer(&mut chunk.json, &agent.row(status)).expect("an agent has only string keys");
+                serde_json::to_writer(&mut chunk.json, &agent.row(status, &texts))
+                    .expect("an agent has only string keys");
                 chunk.rows += 1;
                 chunk.last = Some(*id);
             }

@@ -127,6 +127,13 @@ impl Shard {
         self.agents.borrow_mut().insert(agent.id(), AgentCell::new(agent, status));
     }
 
+    /// Replaces what the agent registered with.
+    pub(super) fn reregister(&self, cell: &AgentCell, registration: Registration) {
+        let mut texts = self.texts.borrow_mut();
+        let newer = Agent::new(registration, &mut texts);
+        cell.agent.replace(newer).release(&mut texts);
+    }
+
     fn restore_heartbeat(&self, last: LastHeartbeat) {
         if let Some(cell) = self.agents.borrow().get(&last.id) {
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
@@ -198,7 +205,8 @@ impl DirtySource for Shard {
             cell.dirty.set(false);
             !cell.retired.get()
         });
-        let batch = taken.map(|cell| cell.agent.borrow().last_heartbeat()).collect();
+        let texts = self.texts.borrow();
+        let batch = taken.map(|cell| cell.agent.borrow().last_heartbeat(&texts)).collect();
         self.counts.set_dirty(dirty.len());
         batch
     }
@@ -213,9 +221,9 @@ impl DirtySource for Shard {
     }
 
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {
-        let agents = self.agents.borrow();
+        let (agents, texts) = (self.agents.borrow(), self.texts.borrow());
         let next = agents.range((after.map_or(Unbounded, Excluded), Unbounded)).take(most);
-        next.map(|(_, cell)| cell.agent.borrow().last_heartbeat()).collect()
+        next.map(|(_, cell)| cell.agent.borrow().last_heartbeat(&texts)).collect()
     }
 
     fn amends(&self, most: usize) -> Vec<Change> {
@@ -228,7 +236,7 @@ impl DirtySource for Shard {
             let Some(cell) = agents.get(&id) else { return Change::Deregister(id) };
             // With its registration its last heartbeat may have gone.
             self.mark_dirty(cell);
-            cell.restated()
+            cell.restated(&self.texts.borrow())
         };
         ids.into_iter().map(amend).collect()
     }
@@ -242,7 +250,7 @@ impl DirtySource for Shard {
         let cells = heartbeats.iter().filter_map(|last| agents.get(&last.id).map(|cell| (last.id, cell)));
         let (settled, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
         self.in_doubt.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
-        settled.into_iter().map(|(_, cell)| cell.restated()).collect()
+        settled.into_iter().map(|(_, cell)| cell.restated(&self.texts.borrow())).collect()
     }
 
     fn urgent(&self) -> &Notify {

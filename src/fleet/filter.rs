@@ -1,6 +1,6 @@
 //! Which agents a listing is about.
 
-use super::{agent::Agent, status::Status};
+use super::{agent::Agent, status::Status, texts::SharedTexts};
 
 /// The filters of `GET /api/agents`; all that are set must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,9 +15,9 @@ pub struct AgentFilter {
 
 impl AgentFilter {
     /// Whether the agent, whose status is `status` now, belongs in the listing.
-    pub fn matches(&self, agent: &Agent, status: Status) -> bool {
+    pub fn matches(&self, agent: &Agent, status: Status, texts: &SharedTexts) -> bool {
         self.status.is_none_or(|wanted| wanted == status)
-            && self.org_id.as_deref().is_none_or(|org| agent.org_id() == Some(org))
-            && self.tags.iter().all(|wanted| agent.tags().any(|tag| tag == &**wanted))
+            && self.org_id.as_deref().is_none_or(|org| agent.org_id(texts) == Some(org))
+            && self.tags.iter().all(|wanted| agent.tags(texts).any(|tag| tag == &**wanted))
     }
 }

@@ -6,14 +6,17 @@
 mod agent;
 mod agent_id;
 mod census;
+mod figures;
 mod filter;
 mod registration;
 mod status;
+mod tag_lists;
 mod text;
+mod texts;
 mod view;
 mod vitals;
 
-pub use agent::{Agent, LastHeartbeat, SharedTexts};
+pub use agent::{Agent, LastHeartbeat};
 pub use agent_id::{AgentId, Partition};
 pub use census::{Census, Interned};
 pub use filter::AgentFilter;
@@ -21,6 +24,8 @@ pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
 };
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
+pub use tag_lists::TagLists;
 pub use text::{FieldError, Text, Timestamp};
+pub use texts::{Labels, SharedTexts};
 pub use view::{AgentDetail, AgentRow};
 pub use vitals::{GuardReport, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody, RelayedBody, RelayedId, Vitals};

@@ -41,7 +41,7 @@ pub struct AgentDetail<'a> {
     pub row: AgentRow<'a>,
     /// What it reported last.
     #[serde(flatten)]
-    pub vitals: &'a Vitals,
+    pub vitals: Vitals,
     /// Threats it reported in the last 24 hours.
     #[serde(rename = "recentThreats")]
     pub recent_threats: u64,
