@@ -3,7 +3,8 @@
 //! actix's own `Context` keeps inline vectors for futures that an actor may spawn, and a timer in it is a boxed future;
 //! with a million agents that is hundreds of megabytes for something an agent never uses. The mailbox, the address and
 //! the rules are actix's: one message at a time, in the order of arrival; a panic ends the actor and closes its
-//! mailbox; the actor ends by itself once its last address is gone.
+//! mailbox. One rule is not: an actor lives until it stops, even while nobody holds its address, since the routing table
+//! keeps only weak ones ([`super::routing::Routing`]).
 
 use std::{
     pin::Pin,
@@ -121,7 +122,7 @@ impl Future for Runner {
         }
         this.mailbox.poll(this.actor, this.context, cx);
         loop {
-            if this.context.state == ActorState::Stopped || !this.mailbox.connected() {
+            if this.context.state == ActorState::Stopped {
                 return Poll::Ready(());
             }
             if let Some(instant) = this.context.wake_at.take() {

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasherDefault, Hasher};
 
 use actix::{
-    Addr, Handler, Message,
-    dev::{Request, ToEnvelope},
+    Addr, Handler, Message, WeakAddr,
+    dev::{Request, ToEnvelope, channel::channel},
 };
 use papaya::HashMap;
 
@@ -12,9 +12,13 @@ use super::{agent::AgentActor, context::AgentContext, messages::Stop};
 use crate::fleet::AgentId;
 
 /// Where every agent's actor is.
+///
+/// The addresses are weak ones, which are 8 bytes each; a strong one has two allocations of its own besides, 96 bytes in
+/// all. A strong one is made for each message: its allocations are then in the processor's cache, where those of a strong
+/// one kept here would be somewhere in memory. An agent's actor does not need anybody to hold its address to stay alive.
 #[derive(Debug, Default)]
 pub struct Routing {
-    actors: HashMap<AgentId, Addr<AgentActor>, BuildHasherDefault<IdHasher>>,
+    actors: HashMap<AgentId, WeakAddr<AgentActor>, BuildHasherDefault<IdHasher>>,
 }
 
 impl Routing {
@@ -28,8 +32,9 @@ impl Routing {
         AgentActor: Handler<M>,
         AgentContext: ToEnvelope<AgentActor, M>,
     {
-        // Through the reference: cloning an address costs two allocations.
-        self.actors.pin().get(&id).map(|actor| actor.send(message))
+        let actor = self.actors.pin().get(&id)?.upgrade();
+        // What is sent to an actor that has fallen comes back as an error, wherever it falls.
+        Some(actor.unwrap_or_else(nobody).send(message))
     }
 
     /// Sends `message`, whose answer nobody waits for. It is dropped if there is no such agent.
@@ -40,7 +45,7 @@ impl Routing {
         AgentActor: Handler<M>,
         AgentContext: ToEnvelope<AgentActor, M>,
     {
-        if let Some(actor) = self.actors.pin().get(&id) {
+        if let Some(actor) = self.actors.pin().get(&id).and_then(WeakAddr::upgrade) {
             actor.do_send(message);
         }
     }
@@ -52,20 +57,25 @@ impl Routing {
 
     /// Whether the agent's actor takes messages.
     pub fn is_running(&self, id: AgentId) -> bool {
-        self.actors.pin().get(&id).is_some_and(Addr::connected)
+        self.actors.pin().get(&id).is_some_and(|actor| actor.upgrade().is_some())
     }
 
     /// Makes `actor` the one that messages to `id` go to.
     pub fn insert(&self, id: AgentId, actor: Addr<AgentActor>) {
-        self.actors.pin().insert(id, actor);
+        self.actors.pin().insert(id, actor.downgrade());
     }
 
     /// Forgets the agent and ends its actor, once that has handled what is in its mailbox.
     pub fn remove(&self, id: AgentId) {
-        if let Some(actor) = self.actors.pin().remove(&id) {
+        if let Some(actor) = self.actors.pin().remove(&id).and_then(WeakAddr::upgrade) {
             actor.do_send(Stop);
         }
     }
+}
+
+/// The address of an actor that is no more.
+fn nobody() -> Addr<AgentActor> {
+    Addr::new(channel(0).0)
 }
 
 /// Spreads ids over the table. They are random numbers that clients cannot choose, so one multiplication will do.
