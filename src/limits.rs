@@ -46,6 +46,11 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const PAGE_MAX: usize = 1_000;
 /// Agents a shard examines for one list message: bounds how long a listing keeps a heartbeat waiting.
 pub const LIST_SCAN_MAX: usize = 1_024;
+/// Agents that a shard passes over for one list message, seeing from their labels that they are not wanted: about a
+/// nanosecond each.
+pub const LIST_PASS_MAX: usize = 131_072;
+/// Tag lists that are looked at to find those with the wanted tags; where there are more, agents are examined one by one.
+pub const TAG_LISTS_MAX: usize = 4_096;
 /// Bytes of encoded rows after which a list chunk is handed over even if more agents were to be examined.
 pub const LIST_CHUNK_BYTES: usize = 64 * 1024;
 
@@ -93,6 +98,7 @@ pub const TOKEN_SECRET_BYTES: usize = 32;
 const _: () = {
     assert!(PARTITIONS.is_power_of_two());
     assert!(PAGE_MAX <= LIST_SCAN_MAX);
+    assert!(LIST_SCAN_MAX <= LIST_PASS_MAX);
     assert!(PULSE_MAX_MS < DEAF_AFTER_MAX_MS);
     assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);

@@ -35,6 +35,14 @@ pub fn measure(criterion: &mut Criterion) {
                 black_box(&fleet).iter().filter(wanted).count()
             });
         });
+        // As a shard does before it looks at an agent; the roster lays the labels out one after the other.
+        let labels: Vec<_> = fleet.iter().map(Agent::labels).collect();
+        group.bench_function(format!("sieve by {name}, 10,000 agents"), |bencher| {
+            bencher.iter(|| {
+                let sieve = filter.sieve(&texts).expect("there are such agents");
+                black_box(&labels).iter().filter(|labels| sieve.passes(**labels, Status::Online)).count()
+            });
+        });
     }
     group.throughput(Throughput::Elements(1));
     group.bench_function("detail of one", |bencher| {

@@ -1,11 +1,11 @@
 //! Listing agents: a shard encodes them where they live, a bounded chunk at a time.
 
-use std::ops::Bound::{Excluded, Unbounded};
+use std::ops::ControlFlow;
 
 use super::shard::Shard;
 use crate::{
     fleet::{AgentFilter, AgentId},
-    limits::{LIST_CHUNK_BYTES, LIST_SCAN_MAX},
+    limits::{LIST_CHUNK_BYTES, LIST_PASS_MAX, LIST_SCAN_MAX},
 };
 
 /// What to list next.
@@ -35,17 +35,16 @@ pub struct ListChunk {
 impl Shard {
     /// Encodes the agents that come next, in id order. It examines a bounded number, so a chunk may be empty although
     /// more will come.
+    ///
+    /// By status the roster finds those that are *counted* as having it, which their timers keep up to date; what is shown,
+    /// and whether it is shown at all, is decided by what the status is now.
     pub(super) fn list(&self, query: &ListQuery) -> ListChunk {
         let now = self.clock.heard_by_all(self.index);
-        let (agents, texts) = (self.agents.borrow(), self.texts.borrow());
+        let texts = self.texts.borrow();
         let mut chunk = ListChunk::default();
-        let from = query.after.map_or(Unbounded, Excluded);
-        for (examined, (id, cell)) in agents.range((from, Unbounded)).enumerate() {
-            let full = chunk.rows == query.rows || chunk.json.len() >= LIST_CHUNK_BYTES;
-            if full || examined == LIST_SCAN_MAX {
-                return chunk;
-            }
-            chunk.resume_after = Some(*id);
+        let Some(sieve) = query.filter.sieve(&texts) else { return chunk };
+        let mut examined = 0;
+        chunk.resume_after = self.agents.borrow().walk(query.after, LIST_PASS_MAX, &sieve, |id, cell| {
             let agent = cell.agent.borrow();
             let status = agent.liveness().status(now, &self.thresholds);
             if query.filter.matches(&agent, status, &texts) {
@@ -53,10 +52,12 @@ impl Shard {
                 serde_json::to_writer(&mut chunk.json, &agent.row(status, &texts))
                     .expect("an agent has only string keys");
                 chunk.rows += 1;
-                chunk.last = Some(*id);
+                chunk.last = Some(id);
             }
-        }
-        chunk.resume_after = None;
+            examined += 1;
+            let full = chunk.rows == query.rows || chunk.json.len() >= LIST_CHUNK_BYTES;
+            if full || examined == LIST_SCAN_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
         chunk
     }
 }

@@ -31,10 +31,13 @@ mod counts;
 mod doubt_tests;
 mod enrolment;
 mod listing;
+#[cfg(test)]
+mod listing_tests;
 mod messages;
 mod places;
 mod relay;
 mod restoring;
+mod roster;
 mod routing;
 mod shard;
 mod supervisor;

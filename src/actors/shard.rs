@@ -2,8 +2,7 @@
 
 use std::{
     cell::{OnceCell, RefCell},
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    ops::Bound::{Excluded, Unbounded},
+    collections::{BTreeSet, VecDeque},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -17,6 +16,7 @@ use super::{
     context::AgentContext,
     counts::ShardCounts,
     messages::{Admit, Begin, Disown, Drain, List, Restore, Retire, Revive, ShardCensus, TakeCensus},
+    roster::Roster,
     routing::Routing,
     supervisor::EngineHandle,
 };
@@ -47,7 +47,7 @@ pub struct Shard {
     pub(super) thresholds: Thresholds,
     pub(super) metrics: Arc<Metrics>,
     pub(super) texts: RefCell<SharedTexts>,
-    pub(super) agents: RefCell<BTreeMap<AgentId, Rc<AgentCell>>>,
+    pub(super) agents: RefCell<Roster<Rc<AgentCell>>>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
     pub(super) routing: Arc<Routing>,
@@ -90,6 +90,7 @@ impl Shard {
             return;
         }
         cell.counted_as.set(transition.to);
+        self.agents.borrow_mut().set_status(cell.agent.borrow().id(), transition.to);
         self.counts.moved(transition);
         self.metrics.transition(transition);
         if transition.to == Status::Online {
@@ -111,58 +112,67 @@ impl Shard {
         AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
     }
 
-    fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
+    /// Takes an agent in that the gauges count under `status`.
+    fn enter(&self, registration: Registration, status: Status) -> Rc<AgentCell> {
         let agent = Agent::new(registration, &mut self.texts.borrow_mut());
-        let (id, status) = (agent.id(), Status::Online);
+        let (id, labels) = (agent.id(), agent.labels());
         let cell = AgentCell::new(agent, status);
-        self.counts.joined(status);
-        self.agents.borrow_mut().insert(id, cell.clone());
+        self.agents.borrow_mut().insert(id, labels, status, cell.clone());
+        cell
+    }
+
+    fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
+        let cell = self.enter(registration, Status::Online);
+        self.counts.joined(Status::Online);
         AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
     }
 
-    /// Takes in an agent from the store. It has no actor until [`Shard::begin`].
+    /// Takes in an agent from the store. It has no actor, and is not counted, until [`Shard::begin`].
     fn restore(&self, registration: Registration) {
-        let agent = Agent::new(registration, &mut self.texts.borrow_mut());
-        let status = Status::Online;
-        self.agents.borrow_mut().insert(agent.id(), AgentCell::new(agent, status));
+        self.enter(registration, Status::Online);
     }
 
     /// Replaces what the agent registered with.
     pub(super) fn reregister(&self, cell: &AgentCell, registration: Registration) {
         let mut texts = self.texts.borrow_mut();
         let newer = Agent::new(registration, &mut texts);
+        self.agents.borrow_mut().set_labels(newer.id(), newer.labels());
         cell.agent.replace(newer).release(&mut texts);
     }
 
     fn restore_heartbeat(&self, last: LastHeartbeat) {
-        if let Some(cell) = self.agents.borrow().get(&last.id) {
+        if let Some(cell) = self.agents.borrow().get(last.id) {
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
         }
     }
 
     /// Starts the actors of up to `most` restored agents that come after `after`; says which was the last.
     fn begin(self: &Rc<Self>, after: Option<AgentId>, most: usize) -> Option<AgentId> {
-        let agents = self.agents.borrow();
-        let from = after.map_or(Unbounded, Excluded);
+        let mut silent = Vec::new();
         let mut last = None;
-        for (id, cell) in agents.range((from, Unbounded)).take(most) {
+        for (id, cell) in self.agents.borrow().after(after).take(most) {
             let now = self.clock.hear(self.index);
             // The id is random: its low bits spread the fleet evenly.
             let spread = self.rules.restart_spread.mul_f64((id.get() & 0xffff) as f64 / 65_536.0);
             let grace = self.rules.restart_grace + spread;
             let liveness = cell.agent.borrow().liveness().after_restart(now, grace, &self.thresholds);
             cell.agent.borrow_mut().set_liveness(liveness);
-            cell.counted_as.set(liveness.status(now, &self.thresholds));
-            self.counts.joined(cell.counted_as.get());
-            self.start_actor(*id, cell.clone());
-            last = Some(*id);
+            let status = liveness.status(now, &self.thresholds);
+            if cell.counted_as.replace(status) != status {
+                silent.push((id, status));
+            }
+            self.counts.joined(status);
+            self.start_actor(id, cell.clone());
+            last = Some(id);
         }
+        let mut agents = self.agents.borrow_mut();
+        silent.into_iter().for_each(|(id, status)| agents.set_status(id, status));
         last
     }
 
     fn retire(&self, id: AgentId) -> bool {
         self.routing.remove(id);
-        let Some(cell) = self.agents.borrow_mut().remove(&id) else {
+        let Some(cell) = self.agents.borrow_mut().remove(id) else {
             return false;
         };
         cell.retired.set(true);
@@ -173,7 +183,7 @@ impl Shard {
 
     /// Gives the agent a new actor if its last one has fallen.
     fn revive(self: &Rc<Self>, id: AgentId) {
-        let cell = self.agents.borrow().get(&id).cloned();
+        let cell = self.agents.borrow().get(id).cloned();
         if let Some(cell) = cell
             && !self.routing.is_running(id)
         {
@@ -214,7 +224,7 @@ impl DirtySource for Shard {
     fn put_back(&self, batch: &[LastHeartbeat]) {
         let agents = self.agents.borrow();
         for last in batch {
-            if let Some(cell) = agents.get(&last.id) {
+            if let Some(cell) = agents.get(last.id) {
                 self.mark_dirty(cell);
             }
         }
@@ -222,18 +232,17 @@ impl DirtySource for Shard {
 
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {
         let (agents, texts) = (self.agents.borrow(), self.texts.borrow());
-        let next = agents.range((after.map_or(Unbounded, Excluded), Unbounded)).take(most);
-        next.map(|(_, cell)| cell.agent.borrow().last_heartbeat(&texts)).collect()
+        agents.after(after).take(most).map(|(_, cell)| cell.agent.borrow().last_heartbeat(&texts)).collect()
     }
 
     fn amends(&self, most: usize) -> Vec<Change> {
         let agents = self.agents.borrow();
-        let settled = |id: &AgentId| agents.get(id).is_none_or(|cell| cell.changing.get() == 0);
+        let settled = |id: &AgentId| agents.get(*id).is_none_or(|cell| cell.changing.get() == 0);
         let mut in_doubt = self.in_doubt.borrow_mut();
         let ids: Vec<_> = in_doubt.iter().copied().filter(settled).take(most).collect();
         let amend = |id: AgentId| {
             in_doubt.remove(&id);
-            let Some(cell) = agents.get(&id) else { return Change::Deregister(id) };
+            let Some(cell) = agents.get(id) else { return Change::Deregister(id) };
             // With its registration its last heartbeat may have gone.
             self.mark_dirty(cell);
             cell.restated(&self.texts.borrow())
@@ -247,7 +256,7 @@ impl DirtySource for Shard {
 
     fn registrations(&self, heartbeats: &[LastHeartbeat]) -> Vec<Change> {
         let agents = self.agents.borrow();
-        let cells = heartbeats.iter().filter_map(|last| agents.get(&last.id).map(|cell| (last.id, cell)));
+        let cells = heartbeats.iter().filter_map(|last| agents.get(last.id).map(|cell| (last.id, cell)));
         let (settled, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
         self.in_doubt.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
         settled.into_iter().map(|(_, cell)| cell.restated(&self.texts.borrow())).collect()

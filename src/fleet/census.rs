@@ -43,9 +43,14 @@ struct Slot {
 impl Census {
     /// Takes hold of `text`.
     pub fn acquire(&mut self, text: &str) -> Interned {
+        self.take_hold(text).0
+    }
+
+    /// Takes hold of `text`, and says whether nobody held it before.
+    pub(super) fn take_hold(&mut self, text: &str) -> (Interned, bool) {
         if let Some(&handle) = self.handles.get(text) {
             self.slots[handle.index()].holders += 1;
-            return handle;
+            return (handle, false);
         }
         let text: Rc<str> = text.into();
         let slot = Slot { text: Some(text.clone()), holders: 1 };
@@ -60,7 +65,7 @@ impl Census {
             }
         };
         self.handles.insert(text, handle);
-        handle
+        (handle, true)
     }
 
     /// Lets go of a string that was acquired here; the last holder's release forgets it, and returns it.

@@ -1,6 +1,12 @@
 //! Which agents a listing is about.
 
-use super::{agent::Agent, status::Status, texts::SharedTexts};
+use super::{
+    agent::Agent,
+    census::Interned,
+    status::Status,
+    tag_lists::{Carriers, ListSet},
+    texts::{Labels, SharedTexts},
+};
 
 /// The filters of `GET /api/agents`; all that are set must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,5 +25,40 @@ impl AgentFilter {
         self.status.is_none_or(|wanted| wanted == status)
             && self.org_id.as_deref().is_none_or(|org| agent.org_id(texts) == Some(org))
             && self.tags.iter().all(|wanted| agent.tags(texts).any(|tag| tag == &**wanted))
+    }
+
+    /// The filter in terms of a shard's handles, to rule agents out without looking at them; none if it rules out all.
+    pub fn sieve(&self, texts: &SharedTexts) -> Option<Sieve> {
+        let org = match self.org_id.as_deref() {
+            Some(org) => Some(texts.org.find(org)?),
+            None => None,
+        };
+        let tags = match &self.tags[..] {
+            [] => None,
+            wanted => match texts.tags.carrying(wanted) {
+                Carriers::Nobody => return None,
+                Carriers::These(lists) => Some(lists),
+                Carriers::Many => None,
+            },
+        };
+        Some(Sieve { status: self.status, org, tags })
+    }
+}
+
+/// An [`AgentFilter`] that compares handles instead of strings. Lets every agent pass that the filter lets pass, and as
+/// few others as it can; valid until the shard's strings change.
+#[derive(Debug)]
+pub struct Sieve {
+    status: Option<Status>,
+    org: Option<Interned>,
+    tags: Option<ListSet>,
+}
+
+impl Sieve {
+    /// Whether an agent with these labels, counted under `status`, may belong in the listing.
+    pub fn passes(&self, labels: Labels, status: Status) -> bool {
+        self.status.is_none_or(|wanted| wanted == status)
+            && (self.org.is_none() || self.org == labels.org)
+            && self.tags.as_ref().is_none_or(|lists| lists.contains(labels.tags))
     }
 }

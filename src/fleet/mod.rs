@@ -19,12 +19,12 @@ mod vitals;
 pub use agent::{Agent, LastHeartbeat};
 pub use agent_id::{AgentId, Partition};
 pub use census::{Census, Interned};
-pub use filter::AgentFilter;
+pub use filter::{AgentFilter, Sieve};
 pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
 };
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
-pub use tag_lists::TagLists;
+pub use tag_lists::{Carriers, ListSet, TagLists};
 pub use text::{FieldError, Text, Timestamp};
 pub use texts::{Labels, SharedTexts};
 pub use view::{AgentDetail, AgentRow};
