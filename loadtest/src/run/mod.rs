@@ -58,7 +58,7 @@ struct Stage {
     /// The end of the warm-up, from which on everything counts.
     zero: Instant,
     pid: Arc<AtomicU32>,
-    /// Set to end the load early; by the course, or from outside.
+    /// Set to end the load early.
     stop: Arc<AtomicBool>,
     /// Set when the load has ended.
     done: AtomicBool,
@@ -210,7 +210,8 @@ async fn beat(
     warm_up: Duration,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<Record> {
-    let stage = Stage::set(host, Instant::now() + warm_up, stop);
+    // The course ends the load with a flag of its own: that from outside may concern more than this run.
+    let stage = Stage::set(host, Instant::now() + warm_up, Arc::default());
     let spinner = progress::spinner("warming up");
     let watching = Watch { stage: &stage, metrics: host.metrics().await?, spinner: &spinner }.run();
     let (duration, silence) = course::plan(scenario, fleet.len(), warm_up);
@@ -231,9 +232,10 @@ async fn beat(
     let probing = beside::probe(&stage, host.target.clone(), probing, warm_up, warm_up + duration);
     let listing = beside::list(&stage, host.api(), scenario.beside.list);
     let following = course::follow(scenario, &stage, host, fleet, silence);
-    let done = tokio::try_join!(beating, churning, probing, listing, following, watching);
+    let heeding = heed(&stage, &stop);
+    let done = tokio::try_join!(beating, churning, probing, listing, following, watching, heeding);
     spinner.finish_and_clear();
-    let (ran, churned, probed, lists, mut findings, seen) = done?;
+    let (ran, churned, probed, lists, mut findings, seen, ()) = done?;
     if findings.silent > 0 {
         // Not there on a server that is none of ours, of which the metrics say nothing either.
         findings.roll = roll::call(&mut host.api(), fleet, silence).await.ok();
@@ -241,6 +243,17 @@ async fn beat(
     let tally = stage.tally.lock().take();
     let beside = Beside { churned, probed, lists };
     Ok(Record { stage, ran, tally, seen, findings, beside, trials: Vec::new() })
+}
+
+/// Ends the load when that is wanted from outside.
+async fn heed(stage: &Stage, stop: &AtomicBool) -> anyhow::Result<()> {
+    while !stage.is_over() {
+        if stop.load(Ordering::Relaxed) {
+            stage.stop.store(true, Ordering::Relaxed);
+        }
+        tokio::time::sleep(NAP).await;
+    }
+    Ok(())
 }
 
 /// The load, at the end of which the run is over, and churn with it.
@@ -267,5 +280,19 @@ mod tests {
             let warm_up = warm_up(&scenario, Duration::from_secs(registering_s));
             assert_eq!(warm_up, Duration::from_secs(warm_up_s), "{registering_s} s of registering");
         }
+    }
+
+    #[tokio::test]
+    async fn a_stop_from_outside_ends_the_load_and_the_end_of_the_load_stops_nothing_else() {
+        let target = crate::wire::Target::expect("http://127.0.0.1:9", None).await.expect("a target");
+        let host = Host::given(target, String::new());
+        let (ended_by_itself, outside) = (Stage::set(&host, Instant::now(), Arc::default()), AtomicBool::new(false));
+        ended_by_itself.stop.store(true, Ordering::Relaxed);
+        heed(&ended_by_itself, &outside).await.expect("nothing that can fail");
+        assert!(!outside.load(Ordering::Relaxed));
+        outside.store(true, Ordering::Relaxed);
+        let ended_early = Stage::set(&host, Instant::now(), Arc::default());
+        heed(&ended_early, &outside).await.expect("nothing that can fail");
+        assert!(ended_early.stop.load(Ordering::Relaxed));
     }
 }
