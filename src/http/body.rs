@@ -26,11 +26,9 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
     if announced.is_some_and(|length| length > most as u64) {
         return Err(ApiError::BodyTooLarge { most });
     }
-    // A small body arrives together with its head: no timer and no copy for it.
-    decoded(payload).await;
     let first = match payload.next().now_or_never() {
         Some(chunk) => chunk,
-        None => within_time(payload.next()).await?,
+        None => within_time(first_chunk(payload)).await?,
     };
     let Some(first) = first else {
         return Ok(Bytes::new());
@@ -42,16 +40,18 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
     within_time(read_rest(first, payload, most)).await?
 }
 
-/// Lets the connection decode the body that arrived with the head.
+/// The first chunk of a body of which nothing is there yet.
 ///
-/// actix-http's HTTP/1 polls a request once before it does so, and once more right after. Who asks for the body at the
-/// first of the two polls is told there is none yet, and woken a moment later, at the price of one more turn of the whole
-/// connection. So nobody asks, and nobody is woken: the second poll comes anyway.
-async fn decoded(payload: &Payload) {
+/// actix-http's HTTP/1 polls a request before it decodes the body that arrived with the head, and once more right after.
+/// Whoever asks for the body at the first of the two polls is woken when it is decoded, at the price of one more turn of the
+/// whole connection. So nobody asks yet, and nobody is woken: the second poll comes anyway, or else, when there is nothing
+/// to decode, one with the next bytes of the connection, or with the time limit.
+async fn first_chunk(payload: &mut Payload) -> Option<Result<Bytes, PayloadError>> {
     if let Payload::H1 { .. } = payload {
         let mut polled = false;
         poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
+    payload.next().await
 }
 
 async fn read_rest(first: Bytes, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
