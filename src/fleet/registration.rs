@@ -135,7 +135,11 @@ impl TokenHash {
 impl PartialEq for TokenHash {
     /// In constant time: how long it takes tells nothing of where the hashes differ.
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        let words = |hash: &Self| {
+            let (words, _) = hash.0.as_chunks::<8>();
+            [0, 1, 2, 3].map(|n| u64::from_ne_bytes(words[n]))
+        };
+        words(self).ct_eq(&words(other)).into()
     }
 }
 

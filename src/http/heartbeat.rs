@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use actix_web::{dev::Payload, http::header::HeaderMap};
 
-use super::{ApiState, agents::parse_id, auth::Caller, body, envelope::ApiError};
+use super::{ApiState, auth::Caller, body, envelope::ApiError};
 use crate::{
     actors::{BeatAck, EngineError},
     fleet::{AgentId, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody},
@@ -17,16 +17,16 @@ use crate::{
 /// Longest answer, in bytes: `pendingPolicies` has ten digits at most.
 const ANSWER_BYTES: usize = 144;
 
-/// Hands the heartbeat to its agent. Returns the body of the answer, which is JSON.
+/// Hands the heartbeat to its agent, if its path named one. Returns the body of the answer, which is JSON.
 pub(super) async fn receive(
     headers: &HeaderMap,
     payload: &mut Payload,
     state: &ApiState,
-    id: &str,
+    id: Option<AgentId>,
 ) -> Result<String, ApiError> {
     let clock = state.engine.clock();
     let arrived = clock.monotonic();
-    let outcome = beat(headers, payload, state, parse_id(id)).await;
+    let outcome = beat(headers, payload, state, id).await;
     let metrics = state.engine.metrics();
     metrics.heartbeats(1, outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
     metrics.heartbeat_latency.record(clock.monotonic() - arrived);

@@ -3,7 +3,8 @@
 //! Nearly all requests are heartbeats, and half of what one costs is the framework's: its own request and response types,
 //! extractors, boxed handlers. A heartbeat needs none of that, so it is answered here, one layer down, over actix-http's
 //! types (figures: docs/benchmarks.md). Everything else goes on to the `App`, and so does a heartbeat that asks for more
-//! than an answer: one with an `Origin`, which wants CORS headers, or with a path that is not spelt the usual way. What a
+//! than an answer: one with an `Origin`, which wants CORS headers, or with a path that is not spelt the usual way or names no
+//! agent. What a
 //! heartbeat is checked for and answered with is in `heartbeat.rs` for both.
 
 use std::{
@@ -25,6 +26,7 @@ use futures_util::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 
 use super::{State, envelope::ApiError, heartbeat};
+use crate::fleet::AgentId;
 
 /// The body of an answer: that of a heartbeat, of a refused one, or the `App`'s.
 pub type LaneBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
@@ -83,10 +85,9 @@ where
     }
 
     fn call(&self, request: Request) -> Self::Future {
-        if is_heartbeat(&request) {
-            Way::Lane { answer: Box::pin(answer(request, self.state.clone())) }
-        } else {
-            Way::App { answer: self.app.call(request) }
+        match agent_of(&request) {
+            Some(id) => Way::Lane { answer: Box::pin(answer(request, id, self.state.clone())) },
+            None => Way::App { answer: self.app.call(request) },
         }
     }
 }
@@ -121,23 +122,21 @@ where
     }
 }
 
-fn is_heartbeat(request: &Request) -> bool {
+/// The agent that sends a heartbeat; none if the request is for the framework.
+fn agent_of(request: &Request) -> Option<AgentId> {
     let head = request.head();
-    head.method == Method::POST && agent_of(head.uri.path()).is_some() && !head.headers.contains_key(ORIGIN)
+    let id = (head.method == Method::POST).then(|| named_by(head.uri.path()))??;
+    (!head.headers.contains_key(ORIGIN)).then_some(id)
 }
 
-/// The agent that a heartbeat's path names: `/api/agents/:id/heartbeat`.
-fn agent_of(path: &str) -> Option<&str> {
-    let id = path.strip_prefix("/api/agents/")?.strip_suffix("/heartbeat")?;
-    // An escaped path, or one with more parts, is for the framework.
-    (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')).then_some(id)
+/// The agent that a heartbeat's path names: `/api/agents/:id/heartbeat`. What is no id is for the framework.
+fn named_by(path: &str) -> Option<AgentId> {
+    path.strip_prefix("/api/agents/")?.strip_suffix("/heartbeat")?.parse().ok()
 }
 
-async fn answer(mut request: Request, state: State) -> Response<EitherBody<String, BoxBody>> {
+async fn answer(mut request: Request, id: AgentId, state: State) -> Response<EitherBody<String, BoxBody>> {
     let mut payload = request.take_payload();
-    let head = request.head();
-    let id = agent_of(head.uri.path()).expect("only heartbeats come here");
-    match heartbeat::receive(&head.headers, &mut payload, &state, id).await {
+    match heartbeat::receive(&request.head().headers, &mut payload, &state, Some(id)).await {
         Ok(json) => {
             let mut response = Response::with_body(StatusCode::OK, EitherBody::left(json));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -159,19 +158,18 @@ mod tests {
 
     #[test]
     fn the_lane_is_for_heartbeats_spelt_the_usual_way() {
-        assert_eq!(agent_of("/api/agents/agent-00f3a1b2c3d4e5f6/heartbeat"), Some("agent-00f3a1b2c3d4e5f6"));
-        assert_eq!(agent_of("/api/agents/nobody/heartbeat"), Some("nobody"));
+        assert_eq!(named_by("/api/agents/agent-00f3a1b2c3d4e5f6/heartbeat"), Some(AgentId::new(0x00f3_a1b2_c3d4_e5f6)));
         for other in [
-            "/api/agents/agent-1/heartbeat/",
-            "/api/agents//heartbeat",
+            "/api/agents/agent-00f3a1b2c3d4e5f6/heartbeat/",
+            "/api/agents/agent-00f3a1b2c3d4e5f%36/heartbeat",
+            "//api/agents/agent-00f3a1b2c3d4e5f6/heartbeat",
+            "/api/agents//agent-00f3a1b2c3d4e5f6/heartbeat",
+            "/api/agents/agent-00f3a1b2c3d4e5f6",
+            "/api/agents/nobody/heartbeat",
             "/api/agents/heartbeat",
-            "/api/agents/a/b/heartbeat",
-            "/api/agents/a%62/heartbeat",
-            "//api/agents/a/heartbeat",
-            "/api/agents/register",
             "/",
         ] {
-            assert_eq!(agent_of(other), None, "{other}");
+            assert_eq!(named_by(other), None, "{other}");
         }
     }
 }

@@ -74,7 +74,9 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
     match (segments, request.method()) {
         ([Some("api"), Some("agents"), Some(id), Some("heartbeat"), None], method) => match method {
             &Method::POST => {
-                let json = heartbeat::receive(request.headers(), &mut payload.into_inner(), &state, id).await?;
+                let json =
+                    heartbeat::receive(request.headers(), &mut payload.into_inner(), &state, agents::parse_id(id))
+                        .await?;
                 Ok(envelope::json_response(StatusCode::OK, json))
             }
             _ => wrong_method(&request, &state, "POST").await,
