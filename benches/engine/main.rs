@@ -5,6 +5,7 @@
 //! that of a whole fleet, the rate beside it is per agent.
 #![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
+mod asking;
 mod flush;
 mod heartbeat;
 mod listing;
@@ -28,6 +29,7 @@ fn main() {
         .without_plots()
         .configure_from_args();
     heartbeat::measure(&mut criterion);
+    asking::measure(&mut criterion);
     transition::measure(&mut criterion);
     listing::measure(&mut criterion);
     record::measure(&mut criterion);

@@ -185,7 +185,8 @@ impl EngineHandle {
 
     // ---- what the composition root and the shards need ----
 
-    pub(crate) fn routing(&self) -> &Arc<Routing> {
+    /// The routing table.
+    pub fn routing(&self) -> &Arc<Routing> {
         &self.fleet.routing
     }
 
@@ -194,7 +195,7 @@ impl EngineHandle {
     }
 
     /// Makes `address` the shard's.
-    pub(crate) fn attach(&self, shard: usize, address: Addr<ShardActor>) {
+    pub fn attach(&self, shard: usize, address: Addr<ShardActor>) {
         self.fleet.shards[shard].address.set(address).expect("a shard is started once");
     }
 
