@@ -10,7 +10,8 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 use super::{
     context::AgentContext,
     messages::{
-        Beat, BeatAck, Identify, Identity, Prepare, Proof, Refusal, RelayedBeat, Reregister, Revive, Settle, Show, Stop,
+        Beat, BeatAck, Identify, Identity, PostedBeat, Prepare, Proof, Refusal, RelayedBeat, Reregister, Revive,
+        Settle, Show, Stop,
     },
     shard::Shard,
 };
@@ -117,6 +118,13 @@ impl AgentActor {
         self.cell.changing.set(self.cell.changing.get().saturating_sub(1));
     }
 
+    fn beat(&self, proof: Proof, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Result<BeatAck, Refusal> {
+        self.check(proof)?;
+        let at = self.take_over(heartbeat, ctx);
+        // No endpoint takes policies yet, so none is pending.
+        Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies: 0 })
+    }
+
     /// Notes a heartbeat, and when it was heard.
     fn take_over(&self, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Timestamp {
         let at = self.shard.clock.wall();
@@ -160,10 +168,15 @@ impl Handler<Beat> for AgentActor {
     type Result = Result<BeatAck, Refusal>;
 
     fn handle(&mut self, beat: Beat, ctx: &mut AgentContext) -> Self::Result {
-        self.check(beat.proof)?;
-        let at = self.take_over(beat.heartbeat, ctx);
-        // No endpoint takes policies yet, so none is pending.
-        Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies: 0 })
+        self.beat(beat.proof, beat.heartbeat, ctx)
+    }
+}
+
+impl Handler<PostedBeat> for AgentActor {
+    type Result = ();
+
+    fn handle(&mut self, PostedBeat { proof, heartbeat, reply }: PostedBeat, ctx: &mut AgentContext) {
+        reply.send(self.beat(proof, heartbeat, ctx));
     }
 }
 

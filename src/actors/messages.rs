@@ -5,6 +5,7 @@ use actix::{Message, dev::Mailbox};
 use super::{
     agent::AgentActor,
     listing::{ListChunk, ListQuery},
+    post::Reply,
     relay::{Receipt, Relayed},
 };
 use crate::{
@@ -38,6 +39,18 @@ pub struct Beat {
     pub proof: Proof,
     /// What it says.
     pub heartbeat: Heartbeat,
+}
+
+/// To an agent: a heartbeat that came in on another thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PostedBeat {
+    /// Who sent it.
+    pub proof: Proof,
+    /// What it says.
+    pub heartbeat: Heartbeat,
+    /// Takes the answer back.
+    pub reply: Reply,
 }
 
 /// To an agent: a heartbeat that a relay passes on; the relay may speak for the whole fleet, that was checked before.

@@ -35,6 +35,7 @@ mod listing;
 mod listing_tests;
 mod messages;
 mod places;
+mod post;
 mod relay;
 mod restoring;
 mod roster;

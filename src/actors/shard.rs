@@ -16,6 +16,7 @@ use super::{
     context::AgentContext,
     counts::ShardCounts,
     messages::{Admit, Begin, Disown, Drain, List, Restore, Retire, Revive, ShardCensus, TakeCensus},
+    post::Post,
     roster::Roster,
     routing::Routing,
     supervisor::EngineHandle,
@@ -50,6 +51,7 @@ pub struct Shard {
     pub(super) agents: RefCell<Roster<Rc<AgentCell>>>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
+    post: Arc<Post>,
     pub(super) routing: Arc<Routing>,
     /// Agents whose last heartbeat is not in the store yet; each is in it once.
     dirty: RefCell<VecDeque<Rc<AgentCell>>>,
@@ -72,6 +74,7 @@ impl Shard {
             agents: RefCell::default(),
             rules,
             counts: engine.counts_of(index).clone(),
+            post: engine.post().clone(),
             routing: engine.routing().clone(),
             dirty: RefCell::default(),
             in_doubt: RefCell::default(),
@@ -282,6 +285,7 @@ impl ShardActor {
             let write_behind = write_behind.clone();
             async move { write_behind.run().await }
         });
+        actix_rt::spawn(shard.post.clone().carry(shard.index, shard.routing.clone()));
         let address = Actor::start(Self { shard: shard.clone(), write_behind });
         shard.address.set(address.clone()).expect("a shard is started once");
         address

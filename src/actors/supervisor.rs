@@ -14,6 +14,7 @@ use super::{
     listing::{ListChunk, ListQuery},
     messages::{Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Revive, ShardCensus, Show, TakeCensus},
     places::Places,
+    post::Post,
     routing::Routing,
     shard::ShardActor,
     token::Token,
@@ -74,6 +75,7 @@ pub(super) struct Fleet {
     pub(super) machines: HashMap<MachineKey, AgentId>,
     pub(super) machine_locks: Box<[Mutex<()>]>,
     pub(super) places: Places,
+    post: Arc<Post>,
     durability: Durability,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -95,6 +97,7 @@ impl EngineHandle {
                 machines: HashMap::new(),
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
                 places: Places::new(max_agents),
+                post: Arc::new(Post::new(shards)),
                 durability,
                 clock,
                 metrics,
@@ -105,13 +108,20 @@ impl EngineHandle {
     /// Hands a heartbeat to its agent.
     pub async fn beat(&self, id: AgentId, proof: Proof, heartbeat: Heartbeat) -> Result<BeatAck, EngineError> {
         // The first try gives the message away; only a fallen actor makes a second one necessary.
-        match self.fleet.routing.send(id, Beat { proof, heartbeat }) {
-            None => Err(EngineError::NotFound),
-            Some(answer) => match answer.await {
-                Ok(outcome) => Ok(outcome?),
-                // The figures went down with the actor; the sign of life did not.
-                Err(_) => Ok(self.ask_again(id, Beat { proof, heartbeat: Heartbeat::default() }).await??),
-            },
+        let Fleet { routing, post, .. } = &*self.fleet;
+        let home = id.partition().shard(self.fleet.shards.len());
+        let outcome = match post.is_away(home) {
+            Some(_) if !routing.contains(id) => return Err(EngineError::NotFound),
+            Some(here) => post.ask((here, home), id, proof, heartbeat).await,
+            None => {
+                let answer = routing.send(id, Beat { proof, heartbeat }).ok_or(EngineError::NotFound)?;
+                answer.await.ok()
+            }
+        };
+        match outcome {
+            Some(outcome) => Ok(outcome?),
+            // The figures went down with the actor; the sign of life did not.
+            None => Ok(self.ask_again(id, Beat { proof, heartbeat: Heartbeat::default() }).await??),
         }
     }
 
@@ -192,6 +202,10 @@ impl EngineHandle {
 
     pub(crate) fn counts_of(&self, shard: usize) -> &Arc<ShardCounts> {
         &self.fleet.shards[shard].counts
+    }
+
+    pub(super) fn post(&self) -> &Arc<Post> {
+        &self.fleet.post
     }
 
     /// Makes `address` the shard's.
