@@ -80,6 +80,8 @@ pub const COMMIT_BATCH_MAX: usize = 4_096;
 pub const FLUSH_BATCH_MAX: usize = 8_192;
 /// Agents that a shard saves once more after each flush while the store is being swept.
 pub const SWEEP_STEP_MAX: usize = 2_048;
+/// Records that a store hands over at a time when the fleet is loaded.
+pub const LOAD_CHUNK_MAX: usize = 1_024;
 /// Agents whose registration is put right in one flush, after changes that the store may have made or not.
 pub const AMEND_BATCH_MAX: usize = 2_048;
 /// The hearing clock is saved at least this often while no heartbeat makes a flush carry it.

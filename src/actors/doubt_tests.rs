@@ -70,14 +70,16 @@ impl Store for Silent {
 
 async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) {
     let (out, mut chunks) = mpsc::channel(2);
-    store.load(out).await.unwrap();
     let (mut registrations, mut heartbeats) = (Vec::new(), Vec::new());
-    while let Some(chunk) = chunks.recv().await {
-        match chunk {
-            Chunk::Registrations(some) => registrations.extend(some),
-            Chunk::Heartbeats(some) => heartbeats.extend(some),
+    let gather = async {
+        while let Some(chunk) = chunks.recv().await {
+            match chunk {
+                Chunk::Registrations(some) => registrations.extend(some),
+                Chunk::Heartbeats(some) => heartbeats.extend(some),
+            }
         }
-    }
+    };
+    tokio::join!(store.load(out), gather).0.unwrap();
     (registrations, heartbeats)
 }
 

@@ -9,8 +9,9 @@ use self::redis_server::RedisServer;
 use super::{
     Change, Chunk, Committer, EmbeddedStore, HeartbeatBatch, Loaded, MemoryStore, RedisSettings, RedisStore, Store,
 };
-use crate::fleet::{
-    AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash, Vitals,
+use crate::{
+    fleet::{AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash, Vitals},
+    limits::{LOAD_CHUNK_MAX, PARTITIONS},
 };
 
 #[path = "../../tests/support/redis.rs"]
@@ -70,17 +71,21 @@ fn registration(id: u64) -> Registration {
         org_id: Some("acme \"quoted\" 组织".into()),
         tags: vec!["a".into(), "b".into()],
         machine: Some(MachineKey::new(None, &format!("machine-{id}"))),
-        registered_at: Timestamp::from_millis(1_000 + id as i64),
+        registered_at: registered_at(id),
         heard_at: Heard::from_micros(7),
         token: TokenHash::of("secret"),
     }
+}
+
+fn registered_at(id: u64) -> Timestamp {
+    Timestamp::from_millis(1_000 + (id % 1_000_000) as i64)
 }
 
 fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
     let report = GuardReport { mode: Some("learning".into()), events_processed: Some(3.0), ..GuardReport::default() };
     LastHeartbeat {
         id: AgentId::new(id),
-        registration: Timestamp::from_millis(1_000 + id as i64),
+        registration: registered_at(id),
         at: Timestamp::from_millis(heard),
         heard: Heard::from_micros(heard),
         version: "1.3.0".into(),
@@ -96,7 +101,7 @@ async fn save(store: &dyn Store, heartbeats: Vec<LastHeartbeat>, clock: Option<H
     store.save(&HeartbeatBatch { heartbeats, clock }).await.unwrap();
 }
 
-/// All that is in the store; of each agent's heartbeats the last.
+/// All that is in the store.
 async fn contents(store: &dyn Store) -> (Vec<(Registration, Option<LastHeartbeat>)>, Loaded) {
     let (out, mut chunks) = mpsc::channel(1);
     let gather = async {
@@ -104,11 +109,14 @@ async fn contents(store: &dyn Store) -> (Vec<(Registration, Option<LastHeartbeat
         while let Some(chunk) = chunks.recv().await {
             match chunk {
                 Chunk::Registrations(registrations) => {
+                    assert!(registrations.len() <= LOAD_CHUNK_MAX && registrations.is_sorted_by_key(|one| one.id));
                     agents.extend(registrations.into_iter().map(|one| (one.id, (one, None))));
                 }
                 Chunk::Heartbeats(heartbeats) => {
+                    assert!(heartbeats.len() <= LOAD_CHUNK_MAX && heartbeats.is_sorted_by_key(|last| last.id));
                     for last in heartbeats {
-                        agents.entry(last.id).and_modify(|(_, known)| *known = Some(last));
+                        let (_, known) = agents.get_mut(&last.id).expect("its registration comes first");
+                        assert_eq!(known.replace(last), None, "one heartbeat of each agent");
                     }
                 }
             }
@@ -137,7 +145,7 @@ async fn what_was_committed_and_saved_is_there_after_the_store_is_opened_again()
         ];
         let (agents, loaded) = contents(&*store).await;
         assert_eq!(agents, expected);
-        assert_eq!((loaded.agents, loaded.corrupt), (3, 0));
+        assert_eq!((loaded.agents, loaded.heartbeats, loaded.corrupt), (3, 2, 0));
         assert_eq!(store.clock().await.unwrap(), Some(Heard::from_micros(99)));
     })
     .await;
@@ -182,18 +190,65 @@ async fn changes_of_one_transaction_take_effect_in_their_order() {
     .await;
 }
 
+/// The ids of a fleet that has agents in every partition, and `more` in one of them.
+fn all_over(more: u64) -> impl Iterator<Item = u64> {
+    let spread = u64::from(PARTITIONS) * 3;
+    (0..spread).map(move |number| number * (u64::MAX / spread)).chain(1..=more)
+}
+
 #[tokio::test]
-async fn a_large_fleet_is_loaded_whole() {
+async fn a_large_fleet_is_loaded_whole_and_in_bounded_chunks() {
     on_every_backend(async |backend| {
-        const AGENTS: u64 = 5_000;
+        let ids: Vec<u64> = all_over(2 * LOAD_CHUNK_MAX as u64).collect();
         {
             let store = backend.open().await;
-            store.commit((0..AGENTS).map(register).collect()).await.unwrap();
-            save(&*store, (0..AGENTS).map(|id| heartbeat(id, 1)).collect(), None).await;
+            store.commit(ids.iter().copied().map(register).collect()).await.unwrap();
+            save(&*store, ids.iter().map(|id| heartbeat(*id, 1)).collect(), None).await;
         }
         let (agents, loaded) = contents(&*backend.open().await).await;
-        assert_eq!((loaded.agents, loaded.heartbeats, loaded.corrupt), (AGENTS, AGENTS, 0));
+        let all = ids.len() as u64;
+        assert_eq!((loaded.agents, loaded.heartbeats, loaded.orphans, loaded.corrupt), (all, all, 0, 0));
+        assert_eq!(agents.len(), ids.len());
         assert!(agents.iter().all(|(_, last)| last.is_some()));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_latest_of_many_heartbeats_counts_wherever_the_agent_is() {
+    on_every_backend(async |backend| {
+        const ROUNDS: u64 = 7;
+        let ids: Vec<u64> = all_over(3).collect();
+        {
+            let store = backend.open().await;
+            store.commit(ids.iter().copied().map(register).collect()).await.unwrap();
+            for round in 0..ROUNDS {
+                // In each round fewer than in the one before: agents differ in how far back their latest is.
+                let beating = ids.iter().filter(|id| *id % ROUNDS >= round);
+                save(&*store, beating.map(|id| heartbeat(*id, round as i64)).collect(), None).await;
+            }
+        }
+        let (agents, loaded) = contents(&*backend.open().await).await;
+        assert_eq!(loaded.heartbeats, ids.len() as u64);
+        for (registration, last) in agents {
+            let id = registration.id.get();
+            assert_eq!(last, Some(heartbeat(id, (id % ROUNDS) as i64)));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_load_ends_early_when_nobody_wants_more() {
+    on_every_backend(async |backend| {
+        let store = backend.open().await;
+        store.commit(all_over(0).map(register).collect()).await.unwrap();
+        let (out, chunks) = mpsc::channel(1);
+        drop(chunks);
+        let loaded = store.load(out).await.unwrap();
+        assert!(loaded.agents < 3 * u64::from(PARTITIONS), "{loaded:?}");
+        // It is as it was.
+        assert_eq!(contents(&*store).await.1.agents, 3 * u64::from(PARTITIONS));
     })
     .await;
 }
@@ -221,4 +276,16 @@ async fn a_second_process_is_refused_with_the_folder_it_wants() {
     let refused = EmbeddedStore::open(folder.path()).unwrap_err().to_string();
     assert!(refused.contains("in use by another process"), "{refused}");
     assert!(refused.contains(&folder.path().display().to_string()), "{refused}");
+}
+
+#[tokio::test]
+async fn a_fleet_is_not_read_from_a_redis_that_does_not_know_it_as_ours() {
+    let backend = Redis(RedisServer::start());
+    let store = backend.open().await;
+    store.commit(vec![register(1)]).await.unwrap();
+    // As on a server that was promoted before it had heard of our claim.
+    backend.0.command(&["HSET", "conformance:meta", "run", "an earlier one"]);
+    let (out, mut chunks) = mpsc::channel(1);
+    assert!(store.load(out).await.is_err());
+    assert_eq!(chunks.recv().await, None);
 }

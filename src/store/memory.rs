@@ -8,7 +8,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader};
+use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, loading::Ordered};
 use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
 
 /// Keeps the records in maps.
@@ -24,6 +24,20 @@ struct Records {
     clock: Option<Heard>,
 }
 
+impl Records {
+    /// The fleet, and how many heartbeats there are of agents that are not in it.
+    fn all(&self) -> (Vec<Chunk>, u64) {
+        let (mut chunks, mut ready) = (Vec::new(), Ordered::default());
+        for registration in self.registrations.values() {
+            let last = self.heartbeats.get(&registration.id).cloned();
+            chunks.extend(ready.push(registration.clone(), last).into_iter().flatten());
+        }
+        chunks.extend(ready.take());
+        let orphans = self.heartbeats.keys().filter(|id| !self.registrations.contains_key(id)).count();
+        (chunks, orphans as u64)
+    }
+}
+
 impl MemoryStore {
     fn records(&self) -> MutexGuard<'_, Records> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
@@ -37,17 +51,16 @@ impl StoreReader for MemoryStore {
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        let (registrations, heartbeats) = {
-            let records = self.records();
-            let registrations: Vec<_> = records.registrations.values().cloned().collect();
-            (registrations, records.heartbeats.values().cloned().collect::<Vec<_>>())
-        };
+        let (chunks, orphans) = self.records().all();
         async move {
-            let loaded =
-                Loaded { agents: registrations.len() as u64, heartbeats: heartbeats.len() as u64, ..Loaded::default() };
-            for chunk in [Chunk::Registrations(registrations), Chunk::Heartbeats(heartbeats)] {
-                // A closed receiver wants no more.
-                let _ = out.send(chunk).await;
+            let mut loaded = Loaded { orphans, ..Loaded::default() };
+            for chunk in chunks {
+                let (agents, heartbeats) = chunk.count();
+                loaded.agents += agents;
+                loaded.heartbeats += heartbeats;
+                if out.send(chunk).await.is_err() {
+                    break;
+                }
             }
             Ok(loaded)
         }

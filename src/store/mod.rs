@@ -14,18 +14,21 @@ mod committer;
 mod conformance;
 mod durability;
 mod embedded;
+mod loading;
 mod memory;
 pub mod record;
 mod redis;
 mod url;
 mod write_behind;
 
-use std::{fmt::Debug, sync::Arc};
+use std::{fmt::Debug, iter::Sum, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
+#[cfg(doc)]
+use crate::limits::LOAD_CHUNK_MAX;
 
 pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;
@@ -65,14 +68,25 @@ pub struct HeartbeatBatch {
     pub clock: Option<Heard>,
 }
 
-/// Part of a fleet that is being loaded. An agent's registration comes before its heartbeats; of these the last one
-/// counts, and those of unknown agents are remains of deregistered ones.
+/// Part of a fleet that is being loaded: records in the order of their agents' ids, at most [`LOAD_CHUNK_MAX`] of them. An
+/// agent's registration comes before its heartbeats; of these the last one counts, and those of unknown agents are remains
+/// of deregistered ones.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Chunk {
     /// Agents.
     Registrations(Vec<Registration>),
     /// What was last heard of them.
     Heartbeats(Vec<LastHeartbeat>),
+}
+
+impl Chunk {
+    /// How many registrations and how many heartbeats.
+    fn count(&self) -> (u64, u64) {
+        match self {
+            Self::Registrations(registrations) => (registrations.len() as u64, 0),
+            Self::Heartbeats(heartbeats) => (0, heartbeats.len() as u64),
+        }
+    }
 }
 
 /// What the store held when it was loaded.
@@ -86,6 +100,17 @@ pub struct Loaded {
     pub orphans: u64,
     /// Records that could not be read; each was reported, and left out but kept.
     pub corrupt: u64,
+}
+
+impl Sum for Loaded {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |sum, part| Self {
+            agents: sum.agents + part.agents,
+            heartbeats: sum.heartbeats + part.heartbeats,
+            orphans: sum.orphans + part.orphans,
+            corrupt: sum.corrupt + part.corrupt,
+        })
+    }
 }
 
 /// A wish of a store to be told of its agents once more.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeSet,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -14,13 +15,10 @@ use std::{
 
 use fjall::PersistMode;
 
-use super::{Loading, database::Reopening, number};
+use super::{database::Reopening, latest::Stretch, number};
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat},
-    store::{
-        Chunk, Loaded, StoreError, Sweep,
-        record::{decode_heartbeat, encode_heartbeat},
-    },
+    store::{StoreError, Sweep, record::encode_heartbeat},
 };
 
 /// A log below this size is not worth sweeping.
@@ -102,20 +100,19 @@ impl HeartbeatLog {
         }
     }
 
-    /// In the order of the flushes: of one agent's heartbeats the last one handed over is the latest.
-    pub(super) fn load(&self, loading: &mut Loading<'_>) -> Result<Loaded, StoreError> {
-        for entry in self.database.tables()?.data.iter() {
-            let flush = entry.value().map_err(StoreError::unavailable)?;
-            let mut heartbeats = Vec::new();
-            for (id, record) in records_of(&flush) {
-                heartbeats.extend(loading.read("last heartbeat", id, decode_heartbeat(id, record)));
-            }
-            loading.hand_over(Chunk::Heartbeats(heartbeats));
-            if !loading.wanted {
-                break;
-            }
-        }
-        Ok(loading.loaded)
+    /// The log in up to `parts` stretches of about as many flushes, the oldest first.
+    pub(super) fn stretches(&self, parts: usize) -> Vec<Range<u64>> {
+        let (oldest, end) = (self.extent().oldest, self.next_flush.load(Relaxed));
+        let step = (end - oldest).div_ceil(parts as u64).max(1);
+        let starts = (oldest..end).step_by(usize::try_from(step).unwrap_or(usize::MAX));
+        starts.map(|start| start..end.min(start + step)).collect()
+    }
+
+    /// The latest record of each agent in these flushes.
+    pub(super) fn latest(&self, flushes: Range<u64>) -> Result<Stretch, StoreError> {
+        let numbers = flushes.start.to_be_bytes()..flushes.end.to_be_bytes();
+        let backwards = self.database.tables()?.data.range(numbers).rev();
+        Stretch::gather(backwards.map(|entry| entry.value().map_err(StoreError::unavailable)))
     }
 
     pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
@@ -182,7 +179,7 @@ pub(super) fn encode(heartbeats: &[LastHeartbeat]) -> Vec<u8> {
 }
 
 /// The records of a flush. One that is cut short ends it.
-fn records_of(mut flush: &[u8]) -> impl Iterator<Item = (AgentId, &[u8])> {
+pub(super) fn records_of(mut flush: &[u8]) -> impl Iterator<Item = (AgentId, &[u8])> {
     std::iter::from_fn(move || {
         let (id, rest) = flush.split_first_chunk::<8>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;

@@ -15,6 +15,8 @@
 
 mod database;
 mod heartbeat_log;
+mod latest;
+mod loading;
 mod registry;
 
 use std::{path::Path, sync::Arc};
@@ -23,14 +25,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use self::{heartbeat_log::HeartbeatLog, registry::Registry};
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, Sweep, record::RecordError};
-use crate::{
-    fleet::{AgentId, Heard},
-    private_file,
-};
-
-/// Agents handed over at a time when the fleet is loaded.
-const LOAD_CHUNK: usize = 1_024;
+use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, Sweep};
+use crate::{fleet::Heard, private_file};
 
 /// A fleet in a folder.
 #[derive(Debug)]
@@ -44,10 +40,13 @@ impl EmbeddedStore {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         private_file::create_folder(path)
             .map_err(|error| StoreError::unavailable(format_args!("{} cannot be created: {error}", path.display())))?;
-        Ok(Self {
-            registry: Arc::new(Registry::open(&path.join("agents"))?),
-            heartbeats: Arc::new(HeartbeatLog::open(&path.join("heartbeats"))?),
-        })
+        // Each reads its journals; there is no need for one to wait for the other.
+        let (registry, heartbeats) = std::thread::scope(|scope| {
+            let heartbeats = scope.spawn(|| HeartbeatLog::open(&path.join("heartbeats")));
+            let registry = Registry::open(&path.join("agents"));
+            (registry, heartbeats.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        });
+        Ok(Self { registry: Arc::new(registry?), heartbeats: Arc::new(heartbeats?) })
     }
 }
 
@@ -78,19 +77,7 @@ impl StoreReader for EmbeddedStore {
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        async move {
-            let registrations = out.clone();
-            let agents =
-                blocking(&self.registry, move |registry| registry.load(&mut Loading::new(&registrations))).await?;
-            let heartbeats = blocking(&self.heartbeats, move |log| log.load(&mut Loading::new(&out))).await?;
-            Ok(Loaded {
-                agents: agents.agents,
-                heartbeats: heartbeats.heartbeats,
-                corrupt: agents.corrupt + heartbeats.corrupt,
-                ..Loaded::default()
-            })
-        }
-        .boxed()
+        loading::load(&self.registry, &self.heartbeats, out).boxed()
     }
 }
 
@@ -110,39 +97,6 @@ impl Store for EmbeddedStore {
 
     fn swept(&self, shard: usize, _: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
         blocking(&self.heartbeats, move |log| log.swept(shard))
-    }
-}
-
-/// A load under way.
-struct Loading<'a> {
-    out: &'a mpsc::Sender<Chunk>,
-    loaded: Loaded,
-    wanted: bool,
-}
-
-impl<'a> Loading<'a> {
-    fn new(out: &'a mpsc::Sender<Chunk>) -> Self {
-        Self { out, loaded: Loaded::default(), wanted: true }
-    }
-
-    fn hand_over(&mut self, chunk: Chunk) {
-        match &chunk {
-            Chunk::Registrations(registrations) => self.loaded.agents += registrations.len() as u64,
-            Chunk::Heartbeats(heartbeats) => self.loaded.heartbeats += heartbeats.len() as u64,
-        }
-        self.wanted = self.out.blocking_send(chunk).is_ok();
-    }
-
-    /// What was read, unless it is corrupt: that is reported and counted, and the rest goes on.
-    fn read<T>(&mut self, what: &str, id: AgentId, record: Result<T, RecordError>) -> Option<T> {
-        match record {
-            Ok(record) => Some(record),
-            Err(error) => {
-                tracing::error!(agent = %id, %error, "a {what} in the store cannot be read; it is left out");
-                self.loaded.corrupt += 1;
-                None
-            }
-        }
     }
 }
 

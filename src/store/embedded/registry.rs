@@ -4,17 +4,10 @@ use std::path::Path;
 
 use fjall::PersistMode;
 
-use super::{
-    LOAD_CHUNK, Loading,
-    database::{Reopening, Tables},
-    number,
-};
+use super::database::{Reopening, Tables};
 use crate::{
-    fleet::AgentId,
-    store::{
-        Change, Chunk, Loaded, StoreError,
-        record::{decode_registration, encode_registration},
-    },
+    fleet::{AgentId, Partition},
+    store::{Change, StoreError, loading::ids_of, record::encode_registration},
 };
 
 /// Version of the embedded store's layout.
@@ -54,22 +47,18 @@ impl Registry {
         batch.commit().map_err(|error| StoreError::InDoubt(self.database.failed(tables, &error)))
     }
 
-    pub(super) fn load(&self, loading: &mut Loading<'_>) -> Result<Loaded, StoreError> {
-        let mut registrations = Vec::with_capacity(LOAD_CHUNK);
-        for entry in self.database.tables()?.data.iter() {
-            let (key, value) = entry.into_inner().map_err(StoreError::unavailable)?;
-            let id = AgentId::new(number(&key));
-            registrations.extend(loading.read("registration", id, decode_registration(id, &value)));
-            if registrations.len() == LOAD_CHUNK {
-                let full = std::mem::replace(&mut registrations, Vec::with_capacity(LOAD_CHUNK));
-                loading.hand_over(Chunk::Registrations(full));
-            }
-            if !loading.wanted {
-                break;
-            }
-        }
-        loading.hand_over(Chunk::Registrations(registrations));
-        Ok(loading.loaded)
+    /// The agents of a partition in the order of their ids, with their records as they are stored.
+    pub(super) fn records(
+        &self,
+        partition: Partition,
+    ) -> Result<impl Iterator<Item = Result<(AgentId, fjall::Slice), StoreError>> + use<>, StoreError> {
+        let ids = ids_of(partition);
+        let keys = ids.start().get().to_be_bytes()..=ids.end().get().to_be_bytes();
+        Ok(self.database.tables()?.data.range(keys).filter_map(|entry| match entry.into_inner() {
+            // Keys of another length are not ours.
+            Ok((key, record)) => Some(Ok((AgentId::new(u64::from_be_bytes((*key).try_into().ok()?)), record))),
+            Err(error) => Some(Err(StoreError::unavailable(error))),
+        }))
     }
 }
 

@@ -44,7 +44,7 @@ enum State {
 /// What all users of a store's connection share.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) identity: Identity,
+    pub(super) identity: Arc<Identity>,
     min_replicas: u32,
     sessions: AtomicU64,
     state: watch::Sender<State>,
@@ -71,7 +71,7 @@ impl Link {
         let first = wait_for_redis(deadline, identity.connector.url(), begin).await?;
         let persistence = first.persistence.clone();
         let link = Self {
-            identity,
+            identity: Arc::new(identity),
             min_replicas,
             sessions,
             commits: AtomicI64::new(first.writes.commits),

@@ -12,6 +12,7 @@ mod keys;
 mod lease;
 mod link;
 mod loading;
+mod partition;
 mod persistence;
 mod rewrite;
 mod server;
@@ -31,7 +32,7 @@ use self::{
     keys::Keys,
     lease::Owner,
     link::{Link, wait_for_redis},
-    loading::Tidy,
+    loading::Load,
     session::{Identity, Session, Writes},
     trouble::{explained, is_refusal, keeps_connection},
     writing::Receipt,
@@ -161,7 +162,7 @@ impl StoreReader for RedisStore {
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         async move {
             let session = self.link.session()?;
-            loading::load(&session.connection, &self.link.identity.keys, out, Tidy::Yes).await
+            loading::load(&self.link.identity, out, Load::Own(&session.connection)).await
         }
         .boxed()
     }
@@ -223,7 +224,7 @@ impl Store for RedisStore {
 /// A fleet in a Redis, looked at without owning it; it may be in use meanwhile.
 #[derive(Debug)]
 pub struct RedisReader {
-    identity: Identity,
+    identity: Arc<Identity>,
     connection: MultiplexedConnection,
 }
 
@@ -233,7 +234,7 @@ impl RedisReader {
         let identity = settings.identity()?;
         let deadline = Instant::now() + settings.connect_timeout;
         let connection = wait_for_redis(deadline, identity.connector.url(), async || identity.look().await).await?;
-        Ok(Self { identity, connection })
+        Ok(Self { identity: Arc::new(identity), connection })
     }
 }
 
@@ -247,7 +248,7 @@ impl StoreReader for RedisReader {
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        loading::load(&self.connection, &self.identity.keys, out, Tidy::No).boxed()
+        loading::load(&self.identity, out, Load::Look).boxed()
     }
 }
 

@@ -77,6 +77,19 @@ impl Identity {
         Ok(connection)
     }
 
+    /// A connection beside the session's, the `number`th, to read a fleet that is ours.
+    pub(super) async fn assist(&self, number: usize) -> Result<MultiplexedConnection, Trouble> {
+        let mut connection = self.connector.connect().await?;
+        // Whoever takes the fleet over closes this one too.
+        let name = format!("{}{}/load-{number}", self.keys.connections(), self.owner.run);
+        redis::cmd("CLIENT").arg("SETNAME").arg(&name).query_async::<()>(&mut connection).await?;
+        // The URL may lead to another server by now, which may not have all that the session's has.
+        match self.meta(&mut connection).await?.run {
+            Some(run) if run == self.owner.run => Ok(connection),
+            _ => Err(Trouble::Passing("another server answered than the one that the fleet was claimed on".into())),
+        }
+    }
+
     /// A session, the `number`th of this process.
     pub(super) async fn begin(&self, number: u64, beginning: Beginning<'_>) -> Result<Session, Trouble> {
         let mut connection = self.connector.connect().await?;

@@ -1,0 +1,189 @@
+//! The fleet out of the embedded store, on as many threads as there are processors.
+//!
+//! First the log of heartbeats is read, each thread a stretch of it, down to the latest record of each agent. Then the
+//! threads take turns at the registrations, partition by partition, and each agent is handed over with what was last heard
+//! of it.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use tokio::sync::mpsc;
+
+use super::{
+    blocking,
+    heartbeat_log::HeartbeatLog,
+    latest::{Latest, Stretch},
+    registry::Registry,
+};
+use crate::{
+    fleet::{AgentId, Partition},
+    store::{
+        Chunk, Loaded, StoreError,
+        loading::{Ordered, Turns, readers},
+        record::{RecordError, decode_heartbeat, decode_registration},
+    },
+};
+
+/// Partitions that a thread reads in one turn: with fewer, a small fleet would come in crumbs.
+const RUN: u16 = 16;
+
+/// Hands the whole fleet to `out`.
+pub(super) async fn load(
+    registry: &Arc<Registry>,
+    log: &Arc<HeartbeatLog>,
+    out: mpsc::Sender<Chunk>,
+) -> Result<Loaded, StoreError> {
+    let stretches: Arc<[Stretch]> = latest_heartbeats(log).await?.into();
+    let turns = Arc::new(Turns::of(RUN));
+    let readers = (0..readers()).map(|_| {
+        let mut reader = Reader {
+            turns: turns.clone(),
+            stretches: stretches.clone(),
+            out: out.clone(),
+            ready: Ordered::default(),
+            loaded: Loaded::default(),
+        };
+        blocking(registry, move |registry| {
+            // Whoever fails, or finds that nobody wants more, ends it for all.
+            reader.read(registry).inspect_err(|_| reader.turns.end())?;
+            Ok(reader.loaded)
+        })
+    });
+    join_all(readers).await.into_iter().sum()
+}
+
+/// The log in stretches, the latest first.
+async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, StoreError> {
+    let stretches = log.stretches(readers());
+    let read = stretches.into_iter().rev().map(|flushes| blocking(log, move |log| log.latest(flushes)));
+    join_all(read).await.into_iter().collect()
+}
+
+/// One of the threads.
+struct Reader {
+    turns: Arc<Turns>,
+    stretches: Arc<[Stretch]>,
+    out: mpsc::Sender<Chunk>,
+    ready: Ordered,
+    loaded: Loaded,
+}
+
+impl Reader {
+    fn read(&mut self, registry: &Registry) -> Result<(), StoreError> {
+        while let Some(partitions) = self.turns.take() {
+            for partition in partitions {
+                self.read_partition(registry, partition)?;
+            }
+            let rest = self.ready.take();
+            self.hand_over(rest);
+        }
+        Ok(())
+    }
+
+    fn read_partition(&mut self, registry: &Registry, partition: Partition) -> Result<(), StoreError> {
+        let mut latest = Latest::take(&self.stretches, partition);
+        for entry in registry.records(partition)? {
+            let (id, record) = entry?;
+            let last = latest.of(id);
+            let Some(registration) = self.understood("registration", id, decode_registration(id, &record)) else {
+                self.loaded.orphans += u64::from(last.is_some());
+                continue;
+            };
+            let last = last.map(|record| decode_heartbeat(id, record));
+            let last = last.and_then(|decoded| self.understood("last heartbeat", id, decoded));
+            if let Some(full) = self.ready.push(registration, last) {
+                self.hand_over(full);
+            }
+        }
+        self.loaded.orphans += latest.left();
+        Ok(())
+    }
+
+    fn hand_over(&mut self, chunks: [Chunk; 2]) {
+        for chunk in chunks {
+            let (agents, heartbeats) = chunk.count();
+            self.loaded.agents += agents;
+            self.loaded.heartbeats += heartbeats;
+            if agents + heartbeats > 0 && self.out.blocking_send(chunk).is_err() {
+                return self.turns.end();
+            }
+        }
+    }
+
+    /// What was read, unless it is corrupt: that is reported and counted, and the rest goes on.
+    fn understood<T>(&mut self, what: &str, id: AgentId, record: Result<T, RecordError>) -> Option<T> {
+        match record {
+            Ok(record) => Some(record),
+            Err(error) => {
+                tracing::error!(agent = %id, %error, "a {what} in the store cannot be read; it is left out");
+                self.loaded.corrupt += 1;
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{database::Reopening, heartbeat_log::encode};
+    use super::*;
+    use crate::fleet::{Heard, LastHeartbeat, Timestamp, Vitals};
+
+    const REGISTRATION: &str =
+        r#"[1,"h","linux","1","203.0.113.10",null,[],null,1,1,"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"]"#;
+
+    fn heartbeat(id: u64) -> LastHeartbeat {
+        LastHeartbeat {
+            id: AgentId::new(id),
+            registration: Timestamp::from_millis(1),
+            at: Timestamp::from_millis(2),
+            heard: Heard::from_micros(3),
+            version: "1".into(),
+            vitals: Vitals::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_counted_and_all_else_is_handed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let [agents, heartbeats] = ["agents", "heartbeats"].map(|name| folder.path().join(name));
+        {
+            let raw = Reopening::open(&agents, "agents").unwrap().tables().unwrap().data;
+            for (id, record) in [(1_u64, REGISTRATION), (2, "torn"), (3, REGISTRATION)] {
+                raw.insert(id.to_be_bytes(), record).unwrap();
+            }
+            raw.insert("not a key of ours", REGISTRATION).unwrap();
+        }
+        let registry = Arc::new(Registry::open(&agents).unwrap());
+        let log = Arc::new(HeartbeatLog::open(&heartbeats).unwrap());
+        let torn = [&1_u64.to_be_bytes()[..], &[0, 4], b"torn"].concat();
+        log.append([torn, encode(&[heartbeat(2), heartbeat(3), heartbeat(4)])].concat(), None).unwrap();
+
+        let (out, mut chunks) = mpsc::channel(8);
+        let loaded = load(&registry, &log, out).await.unwrap();
+        assert_eq!(loaded, Loaded { agents: 2, heartbeats: 1, orphans: 2, corrupt: 2 });
+        let mut handed_over = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            handed_over.push(match chunk {
+                Chunk::Registrations(registrations) => registrations.iter().map(|one| one.id.get()).collect(),
+                Chunk::Heartbeats(heartbeats) => heartbeats.iter().map(|one| one.id.get()).collect::<Vec<_>>(),
+            });
+        }
+        assert_eq!(handed_over, [vec![1, 3], vec![3]]);
+    }
+
+    #[test]
+    fn a_log_is_divided_into_stretches_that_cover_it_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = HeartbeatLog::open(&folder.path().join("heartbeats")).unwrap();
+        assert!(log.stretches(2).is_empty(), "there is nothing to read");
+        for flushes in 1..9_u64 {
+            log.append(encode(&[heartbeat(1)]), None).unwrap();
+            for parts in 1..5 {
+                let stretches = log.stretches(parts);
+                assert!(stretches.len() <= parts);
+                assert!(stretches.into_iter().flatten().eq(0..flushes), "{flushes} in {parts}");
+            }
+        }
+    }
+}
