@@ -377,18 +377,12 @@ impl Running {
 
 /// Loads the fleet from the store and starts its actors.
 pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
-    let (out, mut chunks) = mpsc::channel::<Chunk>(4);
-    // Owns the chunks: when a shard has fallen, whoever loads must not wait for room.
-    let restore = async move {
-        while let Some(chunk) = chunks.recv().await {
-            engine.restore(chunk).await?;
-        }
-        Ok::<_, EngineError>(())
-    };
-    let (loaded, restored) = tokio::join!(store.load(out), restore);
+    let (out, chunks) = mpsc::channel::<Chunk>(4);
+    let (loaded, restored) = tokio::join!(store.load(out), engine.restore(chunks));
     restored?;
-    engine.begin().await?;
-    Ok(loaded?)
+    let loaded = loaded?;
+    engine.begin(loaded.agents).await?;
+    Ok(loaded)
 }
 
 async fn upkeep(metrics: Arc<Metrics>) {

@@ -60,6 +60,11 @@ impl Routing {
         self.actors.pin().get(&id).is_some_and(|actor| actor.upgrade().is_some())
     }
 
+    /// Makes room for so many more agents.
+    pub fn reserve(&self, agents: usize) {
+        self.actors.pin().reserve(agents);
+    }
+
     /// Makes `actor` the one that messages to `id` go to.
     pub fn insert(&self, id: AgentId, actor: Addr<AgentActor>) {
         self.actors.pin().insert(id, actor.downgrade());

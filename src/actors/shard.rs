@@ -9,6 +9,7 @@ use std::{
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, dev::Mailbox};
+use papaya::HashMap;
 use tokio::sync::Notify;
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    fleet::{Agent, AgentId, LastHeartbeat, Registration, SharedTexts, Status, Thresholds, Transition},
+    fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedTexts, Status, Thresholds, Transition},
     limits::CENSUS_REPORT_MAX,
     metrics::Metrics,
     store::{Change, Chunk, DirtySource, StoreError, WriteBehind},
@@ -53,6 +54,7 @@ pub struct Shard {
     counts: Arc<ShardCounts>,
     post: Arc<Post>,
     pub(super) routing: Arc<Routing>,
+    machines: Arc<HashMap<MachineKey, AgentId>>,
     /// Agents whose last heartbeat is not in the store yet; each is in it once.
     dirty: RefCell<VecDeque<Rc<AgentCell>>>,
     /// Agents of which the store's registration is in doubt: those that are not in `agents` must not be in the store either.
@@ -76,6 +78,7 @@ impl Shard {
             counts: engine.counts_of(index).clone(),
             post: engine.post().clone(),
             routing: engine.routing().clone(),
+            machines: engine.fleet.machines.clone(),
             dirty: RefCell::default(),
             in_doubt: RefCell::default(),
             urgent: Notify::new(),
@@ -132,6 +135,9 @@ impl Shard {
 
     /// Takes in an agent from the store. It has no actor, and is not counted, until [`Shard::begin`].
     fn restore(&self, registration: Registration) {
+        if let Some(machine) = registration.machine {
+            self.machines.pin().insert(machine, registration.id);
+        }
         self.enter(registration, Status::Online);
     }
 
@@ -151,10 +157,10 @@ impl Shard {
 
     /// Starts the actors of up to `most` restored agents that come after `after`; says which was the last.
     fn begin(self: &Rc<Self>, after: Option<AgentId>, most: usize) -> Option<AgentId> {
+        let now = self.clock.hear(self.index);
         let mut silent = Vec::new();
         let mut last = None;
         for (id, cell) in self.agents.borrow().after(after).take(most) {
-            let now = self.clock.hear(self.index);
             // The id is random: its low bits spread the fleet evenly.
             let spread = self.rules.restart_spread.mul_f64((id.get() & 0xffff) as f64 / 65_536.0);
             let grace = self.rules.restart_grace + spread;

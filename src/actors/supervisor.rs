@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use actix::{Addr, Handler, Message, dev::ToEnvelope};
+use actix::{
+    Addr, Handler, Message,
+    dev::{Request, ToEnvelope},
+};
 use futures_util::future::join_all;
 use papaya::HashMap;
 use tokio::sync::Mutex;
@@ -72,7 +75,7 @@ pub(super) struct Fleet {
     pub(super) routing: Arc<Routing>,
     pub(super) shards: Box<[ShardSlot]>,
     /// Which agent a machine is.
-    pub(super) machines: HashMap<MachineKey, AgentId>,
+    pub(super) machines: Arc<HashMap<MachineKey, AgentId>>,
     pub(super) machine_locks: Box<[Mutex<()>]>,
     pub(super) places: Places,
     post: Arc<Post>,
@@ -94,7 +97,7 @@ impl EngineHandle {
             fleet: Arc::new(Fleet {
                 routing: Arc::default(),
                 shards: (0..shards).map(|_| ShardSlot::default()).collect(),
-                machines: HashMap::new(),
+                machines: Arc::default(),
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
                 places: Places::new(max_agents),
                 post: Arc::new(Post::new(shards)),
@@ -272,13 +275,23 @@ impl EngineHandle {
         self.fleet.shards[index].address.get().ok_or(EngineError::Unresponsive)
     }
 
+    /// Puts a message into a shard's mailbox, where it is when this returns.
+    pub(super) fn send_to_shard<M>(&self, shard: usize, message: M) -> Result<Request<ShardActor, M>, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        ShardActor: Handler<M>,
+    {
+        Ok(self.shard(shard)?.send(message))
+    }
+
     pub(super) async fn ask_shard_at<M>(&self, shard: usize, message: M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
         ShardActor: Handler<M>,
     {
-        self.shard(shard)?.send(message).await.map_err(|_| EngineError::Unresponsive)
+        self.send_to_shard(shard, message)?.await.map_err(|_| EngineError::Unresponsive)
     }
 }
 
