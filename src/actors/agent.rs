@@ -148,7 +148,8 @@ impl Actor for AgentActor {
     type Context = AgentContext;
 
     fn started(&mut self, ctx: &mut AgentContext) {
-        self.set_timer(self.shard.clock.hear(self.shard.index), ctx);
+        // The successor of one that fell may come late for a change of status.
+        self.timer(ctx);
     }
 }
 

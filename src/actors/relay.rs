@@ -43,7 +43,7 @@ impl EngineHandle {
         let under_way: Vec<_> = parts
             .map(|(shard, part)| {
                 let places: Vec<u32> = part.iter().map(|beat| beat.place).collect();
-                let answer = self.shard(shard).map(|shard| shard.send(Relay(part)));
+                let answer = self.send_to_shard(shard, Relay(part));
                 async move {
                     match answer {
                         Ok(answer) => answer.await.unwrap_or(places),

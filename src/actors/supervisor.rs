@@ -112,7 +112,7 @@ impl EngineHandle {
     pub async fn beat(&self, id: AgentId, proof: Proof, heartbeat: Heartbeat) -> Result<BeatAck, EngineError> {
         // The first try gives the message away; only a fallen actor makes a second one necessary.
         let Fleet { routing, post, .. } = &*self.fleet;
-        let home = id.partition().shard(self.fleet.shards.len());
+        let home = self.home_of(id);
         let outcome = match post.is_away(home) {
             Some(_) if !routing.contains(id) => return Err(EngineError::NotFound),
             Some(here) => post.ask((here, home), id, proof, heartbeat).await,
@@ -264,25 +264,32 @@ impl EngineHandle {
         M::Result: Send,
         ShardActor: Handler<M>,
     {
-        self.shard_of(id)?.send(message).await.map_err(|_| EngineError::Unresponsive)
+        self.ask_shard_at(self.home_of(id), message).await
+    }
+
+    /// The shard that the agent lives in.
+    pub(super) fn home_of(&self, id: AgentId) -> usize {
+        id.partition().shard(self.fleet.shards.len())
     }
 
     pub(super) fn shard_of(&self, id: AgentId) -> Result<&Addr<ShardActor>, EngineError> {
-        self.shard(id.partition().shard(self.fleet.shards.len()))
+        self.shard(self.home_of(id))
     }
 
-    pub(super) fn shard(&self, index: usize) -> Result<&Addr<ShardActor>, EngineError> {
+    fn shard(&self, index: usize) -> Result<&Addr<ShardActor>, EngineError> {
         self.fleet.shards[index].address.get().ok_or(EngineError::Unresponsive)
     }
 
-    /// Puts a message into a shard's mailbox, where it is when this returns.
+    /// Puts a message into a shard's mailbox, where it is when this returns, behind all that came before.
     pub(super) fn send_to_shard<M>(&self, shard: usize, message: M) -> Result<Request<ShardActor, M>, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
         ShardActor: Handler<M>,
     {
-        Ok(self.shard(shard)?.send(message))
+        // With an address of its own: one whose last message found the mailbox full would hold the next one back, and
+        // those sent meanwhile overtake it.
+        Ok(self.shard(shard)?.clone().send(message))
     }
 
     pub(super) async fn ask_shard_at<M>(&self, shard: usize, message: M) -> Result<M::Result, EngineError>

@@ -134,18 +134,26 @@ pub enum RelayedId {
 impl<'de> Deserialize<'de> for RelayedId {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Text;
-        impl serde::de::Visitor<'_> for Text {
+        impl<'de> serde::de::Visitor<'de> for Text {
             type Value = RelayedId;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str("a string")
             }
 
+            fn visit_none<E>(self) -> Result<RelayedId, E> {
+                Ok(RelayedId::Missing)
+            }
+
+            fn visit_some<D: serde::Deserializer<'de>>(self, from: D) -> Result<RelayedId, D::Error> {
+                from.deserialize_str(self)
+            }
+
             fn visit_str<E>(self, text: &str) -> Result<RelayedId, E> {
                 Ok(text.parse().map_or(RelayedId::Nobody, RelayedId::Agent))
             }
         }
-        from.deserialize_str(Text)
+        from.deserialize_option(Text)
     }
 }
 

@@ -130,6 +130,7 @@ mod tests {
             (b"{", "The line is not valid JSON: EOF while parsing an object at line 1 column 1"),
             (b"{\"id\":\"\xff\"}", "The line must be UTF-8"),
             (b"{}", "Missing required field: id"),
+            (br#"{"id":null}"#, "Missing required field: id"),
             (br#"{"id":7}"#, "id must be a string"),
             (br#"{"id":"web-1"}"#, "Agent not found"),
             (br#"{"id":"agent-0000000000000001","cpu":101}"#, "cpu must be a number from 0 to 100"),
