@@ -76,7 +76,7 @@ impl Post {
     }
 
     /// The worker on whose thread this is called, if `home` is another one: then the post is the way to go there.
-    pub fn is_away(&self, home: usize) -> Option<usize> {
+    pub fn away_from(&self, home: usize) -> Option<usize> {
         HERE.get().filter(|here| *here != home && *here < self.desks.len())
     }
 
@@ -182,8 +182,8 @@ mod tests {
     fn the_post_is_for_other_threads_only() {
         HERE.set(Some(1));
         let post = Post::new(2);
-        assert_eq!((post.is_away(0), post.is_away(1)), (Some(1), None));
+        assert_eq!((post.away_from(0), post.away_from(1)), (Some(1), None));
         HERE.set(None);
-        assert_eq!(post.is_away(0), None, "whoever is no worker sends directly");
+        assert_eq!(post.away_from(0), None, "whoever is no worker sends directly");
     }
 }

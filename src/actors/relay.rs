@@ -33,11 +33,10 @@ impl EngineHandle {
     /// Hands heartbeats to their agents, in their order. They are in the shards' mailboxes when this returns; the future
     /// ends when all have been taken over, with those that could not be.
     pub fn beat_all(&self, beats: Vec<Relayed>) -> impl Future<Output = Vec<(u32, EngineError)>> + use<> {
-        let shards = self.fleet.shards.len();
-        let mut by_shard: Vec<Vec<Relayed>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut by_shard: Vec<Vec<Relayed>> = self.fleet.shards.iter().map(|_| Vec::new()).collect();
         let ids: Vec<(u32, AgentId)> = beats.iter().map(|beat| (beat.place, beat.id)).collect();
         for beat in beats {
-            by_shard[beat.id.partition().shard(shards)].push(beat);
+            by_shard[self.home_of(beat.id)].push(beat);
         }
         let parts = by_shard.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let under_way: Vec<_> = parts

@@ -91,22 +91,11 @@ fn by_shard<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Heard, LastHeartbeat, Timestamp, Vitals};
-
-    fn last(id: u64) -> LastHeartbeat {
-        LastHeartbeat {
-            id: AgentId::new(id),
-            registration: Timestamp::from_millis(0),
-            at: Timestamp::from_millis(0),
-            heard: Heard::default(),
-            version: "1".into(),
-            vitals: Vitals::default(),
-        }
-    }
+    use crate::fleet::LastHeartbeat;
 
     /// The ids that go to each shard.
     fn divided(shards: usize, ids: &[u64]) -> Vec<(usize, Vec<u64>)> {
-        let records = ids.iter().copied().map(last).collect();
+        let records = ids.iter().copied().map(LastHeartbeat::bare).collect();
         let mut parts: Vec<_> = by_shard(shards, records, |last| last.id, Chunk::Heartbeats)
             .into_iter()
             .map(|(shard, chunk)| match chunk {

@@ -113,8 +113,7 @@ impl EngineHandle {
         // The first try gives the message away; only a fallen actor makes a second one necessary.
         let Fleet { routing, post, .. } = &*self.fleet;
         let home = self.home_of(id);
-        let outcome = match post.is_away(home) {
-            Some(_) if !routing.contains(id) => return Err(EngineError::NotFound),
+        let outcome = match post.away_from(home) {
             Some(here) => post.ask((here, home), id, proof, heartbeat).await,
             None => {
                 let answer = routing.send(id, Beat { proof, heartbeat }).ok_or(EngineError::NotFound)?;
@@ -123,6 +122,7 @@ impl EngineHandle {
         };
         match outcome {
             Some(outcome) => Ok(outcome?),
+            None if !routing.contains(id) => Err(EngineError::NotFound),
             // The figures went down with the actor; the sign of life did not.
             None => Ok(self.ask_again(id, Beat { proof, heartbeat: Heartbeat::default() }).await??),
         }

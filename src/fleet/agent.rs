@@ -55,6 +55,21 @@ pub struct LastHeartbeat {
     pub vitals: Vitals,
 }
 
+#[cfg(test)]
+impl LastHeartbeat {
+    /// One that says nothing but that the agent was alive.
+    pub(crate) fn bare(id: u64) -> Self {
+        Self {
+            id: AgentId::new(id),
+            registration: Timestamp::from_millis(1),
+            at: Timestamp::from_millis(2),
+            heard: Heard::from_micros(3),
+            version: "1".into(),
+            vitals: Vitals::default(),
+        }
+    }
+}
+
 impl Agent {
     /// An agent that has just registered.
     pub fn new(registration: Registration, texts: &mut SharedTexts) -> Self {

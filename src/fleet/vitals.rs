@@ -57,8 +57,9 @@ impl GuardReport {
     }
 }
 
+#[cfg(test)]
 impl Vitals {
-    /// Takes over every figure that `newer` carries.
+    /// Takes over every figure that `newer` carries: what [`super::figures::Figures`] must do in half the room.
     pub fn update(&mut self, newer: Self) {
         fn take<T>(old: &mut Option<T>, new: Option<T>) {
             if new.is_some() {

@@ -55,9 +55,7 @@ impl StoreReader for MemoryStore {
         async move {
             let mut loaded = Loaded { orphans, ..Loaded::default() };
             for chunk in chunks {
-                let (agents, heartbeats) = chunk.count();
-                loaded.agents += agents;
-                loaded.heartbeats += heartbeats;
+                loaded.count(&chunk);
                 if out.send(chunk).await.is_err() {
                     break;
                 }

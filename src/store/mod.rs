@@ -80,11 +80,10 @@ pub enum Chunk {
 }
 
 impl Chunk {
-    /// How many registrations and how many heartbeats.
-    fn count(&self) -> (u64, u64) {
+    fn is_empty(&self) -> bool {
         match self {
-            Self::Registrations(registrations) => (registrations.len() as u64, 0),
-            Self::Heartbeats(heartbeats) => (0, heartbeats.len() as u64),
+            Self::Registrations(registrations) => registrations.is_empty(),
+            Self::Heartbeats(heartbeats) => heartbeats.is_empty(),
         }
     }
 }
@@ -100,6 +99,16 @@ pub struct Loaded {
     pub orphans: u64,
     /// Records that could not be read; each was reported, and left out but kept.
     pub corrupt: u64,
+}
+
+impl Loaded {
+    /// Counts what is handed over with a chunk.
+    fn count(&mut self, chunk: &Chunk) {
+        match chunk {
+            Chunk::Registrations(registrations) => self.agents += registrations.len() as u64,
+            Chunk::Heartbeats(heartbeats) => self.heartbeats += heartbeats.len() as u64,
+        }
+    }
 }
 
 impl Sum for Loaded {

@@ -217,10 +217,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::{
-        fleet::{Timestamp, Vitals},
-        store::MemoryStore,
-    };
+    use crate::{fleet::Timestamp, store::MemoryStore};
 
     /// A source that is marked dirty again whenever something is taken from it: a fleet under load.
     #[derive(Debug, Default)]
@@ -228,17 +225,6 @@ mod tests {
         dirty: RefCell<Vec<u64>>,
         taken: Cell<usize>,
         urgent: Notify,
-    }
-
-    fn last(id: u64) -> LastHeartbeat {
-        LastHeartbeat {
-            id: AgentId::new(id),
-            registration: Timestamp::from_millis(0),
-            at: Timestamp::from_millis(0),
-            heard: Heard::default(),
-            version: "1".into(),
-            vitals: Vitals::default(),
-        }
     }
 
     impl DirtySource for Busy {
@@ -250,7 +236,7 @@ mod tests {
             let taken: Vec<u64> = self.dirty.borrow_mut().drain(..most).collect();
             self.dirty.borrow_mut().extend(&taken);
             self.taken.set(self.taken.get() + taken.len());
-            taken.into_iter().map(last).collect()
+            taken.into_iter().map(LastHeartbeat::bare).collect()
         }
 
         fn put_back(&self, _: &[LastHeartbeat]) {}

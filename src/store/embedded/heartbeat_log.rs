@@ -192,22 +192,10 @@ pub(super) fn records_of(mut flush: &[u8]) -> impl Iterator<Item = (AgentId, &[u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Timestamp, Vitals};
-
-    fn heartbeat(id: u64) -> LastHeartbeat {
-        LastHeartbeat {
-            id: AgentId::new(id),
-            registration: Timestamp::from_millis(1),
-            at: Timestamp::from_millis(2),
-            heard: Heard::from_micros(3),
-            version: "1.2.0".into(),
-            vitals: Vitals::default(),
-        }
-    }
 
     #[test]
     fn a_flush_that_is_cut_short_loses_only_its_end() {
-        let flush = encode(&[heartbeat(1), heartbeat(2)]);
+        let flush = encode(&[LastHeartbeat::bare(1), LastHeartbeat::bare(2)]);
         let read = |bytes| records_of(bytes).map(|(id, _)| id.get()).collect::<Vec<_>>();
         assert_eq!(read(&flush), [1, 2]);
         for cut in flush.len() / 2..flush.len() {
@@ -223,11 +211,11 @@ mod tests {
             let keys = log.database.tables().unwrap().data.iter().map(|entry| number(&entry.key().unwrap()));
             keys.collect::<Vec<_>>()
         };
-        log.append(encode(&[heartbeat(1)]), None).unwrap();
+        log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();
         assert!(log.wants_sweep(0, 2).is_none(), "the log is small");
         log.extent().bytes = SWEEP_MIN_BYTES + 1;
         assert!(log.wants_sweep(0, 2).is_some());
-        log.append(encode(&[heartbeat(1)]), None).unwrap();
+        log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();
         log.swept(0).unwrap();
         assert!(log.wants_sweep(0, 2).is_none(), "shard 0 has done its part");
         assert_eq!(keys(), [0, 1]);

@@ -101,10 +101,8 @@ impl Reader {
 
     fn hand_over(&mut self, chunks: [Chunk; 2]) {
         for chunk in chunks {
-            let (agents, heartbeats) = chunk.count();
-            self.loaded.agents += agents;
-            self.loaded.heartbeats += heartbeats;
-            if agents + heartbeats > 0 && self.out.blocking_send(chunk).is_err() {
+            self.loaded.count(&chunk);
+            if !chunk.is_empty() && self.out.blocking_send(chunk).is_err() {
                 return self.turns.end();
             }
         }
@@ -127,21 +125,10 @@ impl Reader {
 mod tests {
     use super::super::{database::Reopening, heartbeat_log::encode};
     use super::*;
-    use crate::fleet::{Heard, LastHeartbeat, Timestamp, Vitals};
+    use crate::fleet::LastHeartbeat;
 
     const REGISTRATION: &str =
         r#"[1,"h","linux","1","203.0.113.10",null,[],null,1,1,"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"]"#;
-
-    fn heartbeat(id: u64) -> LastHeartbeat {
-        LastHeartbeat {
-            id: AgentId::new(id),
-            registration: Timestamp::from_millis(1),
-            at: Timestamp::from_millis(2),
-            heard: Heard::from_micros(3),
-            version: "1".into(),
-            vitals: Vitals::default(),
-        }
-    }
 
     #[tokio::test]
     async fn what_cannot_be_read_is_counted_and_all_else_is_handed_over() {
@@ -157,7 +144,11 @@ mod tests {
         let registry = Arc::new(Registry::open(&agents).unwrap());
         let log = Arc::new(HeartbeatLog::open(&heartbeats).unwrap());
         let torn = [&1_u64.to_be_bytes()[..], &[0, 4], b"torn"].concat();
-        log.append([torn, encode(&[heartbeat(2), heartbeat(3), heartbeat(4)])].concat(), None).unwrap();
+        log.append(
+            [torn, encode(&[LastHeartbeat::bare(2), LastHeartbeat::bare(3), LastHeartbeat::bare(4)])].concat(),
+            None,
+        )
+        .unwrap();
 
         let (out, mut chunks) = mpsc::channel(8);
         let loaded = load(&registry, &log, out).await.unwrap();
@@ -178,7 +169,7 @@ mod tests {
         let log = HeartbeatLog::open(&folder.path().join("heartbeats")).unwrap();
         assert!(log.stretches(2).is_empty(), "there is nothing to read");
         for flushes in 1..9_u64 {
-            log.append(encode(&[heartbeat(1)]), None).unwrap();
+            log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();
             for parts in 1..5 {
                 let stretches = log.stretches(parts);
                 assert!(stretches.len() <= parts);

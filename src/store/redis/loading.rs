@@ -81,10 +81,8 @@ async fn gather(
             );
         }
         for chunk in content.chunks {
-            let (agents, heartbeats) = chunk.count();
-            loaded.agents += agents;
-            loaded.heartbeats += heartbeats;
-            if agents + heartbeats > 0 && out.send(chunk).await.is_err() {
+            loaded.count(&chunk);
+            if !chunk.is_empty() && out.send(chunk).await.is_err() {
                 return loaded;
             }
         }
