@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header::ContentType},
@@ -109,23 +111,34 @@ async fn page(engine: &EngineHandle, mut query: ListQuery) -> Result<HttpRespons
     Ok(envelope::json_response(StatusCode::OK, body))
 }
 
+/// How long the list of a whole fleet works before it rests.
+const LIST_WORK: Duration = Duration::from_millis(2);
+
 /// How far the stream of a whole fleet has come.
 enum Step {
     Begin,
-    Rows { after: Option<AgentId>, first: bool },
+    Rows { after: Option<AgentId>, first: bool, worked: Duration },
     End,
 }
 
 /// The whole fleet, encoded while it is sent: the next chunk is made when the client has taken the one before.
+///
+/// It rests for as long as it has worked, so that a list of a million agents takes half of a processor at most and
+/// heartbeats find the other half free.
 fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
     let start = (Step::Begin, engine, query);
     let chunks = stream::try_unfold(start, async |(step, engine, mut query)| -> Result<_, EngineError> {
         let (bytes, next) = match step {
             Step::Begin => {
                 let begin = Bytes::from_static(br#"{"ok":true,"data":["#);
-                (begin, Step::Rows { after: query.after, first: true })
+                (begin, Step::Rows { after: query.after, first: true, worked: Duration::ZERO })
             }
-            Step::Rows { after, first } => {
+            Step::Rows { after, first, mut worked } => {
+                if worked >= LIST_WORK {
+                    tokio::time::sleep(worked).await;
+                    worked = Duration::ZERO;
+                }
+                let began = engine.clock().monotonic();
                 query.after = after;
                 let chunk = engine.list(query.clone()).await?;
                 // Every row has a comma before it; the first one of all must not.
@@ -133,7 +146,10 @@ fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
                 let mut json = Bytes::from(chunk.json).slice(skip..);
                 let first = first && chunk.rows == 0;
                 let next = match chunk.resume_after {
-                    Some(after) => Step::Rows { after: Some(after), first },
+                    Some(after) => {
+                        worked += engine.clock().monotonic() - began;
+                        Step::Rows { after: Some(after), first, worked }
+                    }
                     None => {
                         json = [&json[..], b"]}"].concat().into();
                         Step::End

@@ -89,13 +89,17 @@ pub(super) async fn probe(
 }
 
 /// Reads the whole list until the run is over; the last one, which is not finished by then, does not count.
-pub(super) async fn list(stage: &Stage, mut api: Probe, plan: Option<ListPlan>) -> anyhow::Result<Option<Lists>> {
+pub(super) async fn list(
+    stage: &Stage,
+    api: impl Fn() -> Probe,
+    plan: Option<ListPlan>,
+) -> anyhow::Result<Option<Lists>> {
     let Some(plan) = plan else { return Ok(None) };
     let mut lists = Lists::default();
     let mut next = stage.zero;
     while stage.wait_until(next).await {
         let read = tokio::select! {
-            read = Listing::read(&mut api) => read,
+            read = Listing::read_aside(api()) => read,
             () = stage.over() => break,
         };
         match read {

@@ -24,6 +24,7 @@ use serde::Serialize;
 use crate::load::{Credentials, Fleet, OpenLoop, Ran, SharedTally, Tally, deregister, register};
 use crate::progress;
 use crate::scenario::{Course, Scenario};
+use crate::server::Probe;
 
 use beside::{Beside, Probing};
 use course::Findings;
@@ -230,7 +231,9 @@ async fn beat(
     let beating = beat_to_the_end(&stage, load, churn.as_ref().map(|churn| churn.stop.clone()));
     let churning = beside::come_and_go(&stage, churn);
     let probing = beside::probe(&stage, host.target.clone(), probing, warm_up, warm_up + duration);
-    let listing = beside::list(&stage, host.api(), scenario.beside.list);
+    let (target, token) = (host.target.clone(), host.token.clone());
+    let api = move || Probe::with_token(target.clone(), &token);
+    let listing = beside::list(&stage, api, scenario.beside.list);
     let following = course::follow(scenario, &stage, host, fleet, silence);
     let heeding = heed(&stage, &stop);
     let done = tokio::try_join!(beating, churning, probing, listing, following, watching, heeding);

@@ -76,6 +76,7 @@ async fn search(
 ) -> anyhow::Result<Found> {
     let mut search = Search::from(plan.from, plan.precision);
     let mut found = Found { ran: Ran::default(), tally: Tally::new(), trials: Vec::new() };
+    let mut in_doubt = None;
     while let Some(rate) = search.next().filter(|_| !stage.stop.load(Ordering::Relaxed)) {
         stage.now_doing(format!("trying {}", units::rate(rate)));
         let load = OpenLoop {
@@ -97,7 +98,11 @@ async fn search(
         }
         let trial = Trial::of(rate, ran, &tally, plan.p99);
         stage.tell(format!("{} {}", units::rate(rate), if trial.holds { "holds" } else { "is too much" }));
-        search.tried(rate, trial.holds);
+        // What does not hold once may have been disturbed by something else on the machine: it is tried a second time.
+        let believed = trial.holds || in_doubt.replace(rate) == Some(rate);
+        if believed {
+            search.tried(rate, trial.holds);
+        }
         if search.best().is_none_or(|best| best <= rate && trial.holds) {
             (found.ran, found.tally) = (ran, tally);
         }
