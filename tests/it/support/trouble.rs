@@ -14,9 +14,6 @@ use super::{Client, Reply, Request, Server};
 const CLIENTS: usize = 4;
 /// Between two requests of a client: more of them would only heat the machine.
 const PAUSE: Duration = Duration::from_millis(2);
-/// Heartbeats acknowledged so long before a crash must have been written. The flush interval is a quarter of it; the
-/// rest is for a busy machine.
-const WRITTEN_AFTER: Duration = Duration::from_millis(400);
 
 /// Numbers without a library: xorshift.
 pub struct Dice(u64);
@@ -215,15 +212,15 @@ impl Told {
         self.unanswered += more.unanswered;
     }
 
-    /// After a crash at `crashed`: what was acknowledged is there, what was removed is gone, nobody is told to be
-    /// silent.
-    pub fn check(&mut self, server: &Server, crashed: Instant) {
+    /// After a crash, `written` before which heartbeats were in the store: what was acknowledged is there, what was removed
+    /// is gone, nobody is told to be silent.
+    pub fn check(&mut self, server: &Server, written: Instant) {
         for id in std::mem::take(&mut self.doubtful) {
             self.agents.remove(&id);
         }
-        // What was acknowledged in the last moment may be lost; of those heartbeats nothing more is known.
+        // What was acknowledged after that may be lost; of those heartbeats nothing more is known.
         for agent in self.agents.values_mut() {
-            agent.beats.retain(|(acked, _)| crashed.duration_since(*acked) > WRITTEN_AFTER);
+            agent.beats.retain(|(acked, _)| *acked < written);
         }
         self.compare(server);
     }
@@ -256,8 +253,10 @@ impl Told {
             for (field, value) in agent.registered.as_object().unwrap() {
                 assert_eq!(&found[field], value, "{field} of {id}");
             }
-            if let Some((_, time)) = agent.beats.last() {
-                assert!(found["lastHeartbeat"].as_str().unwrap() >= time.as_str(), "a heartbeat of {id} is lost");
+            if let Some((acked, time)) = agent.beats.last() {
+                let last = found["lastHeartbeat"].as_str().unwrap();
+                let ago = acked.elapsed();
+                assert!(last >= time.as_str(), "{id} was heard at {time}, {ago:?} ago; the last that is known is {last}");
             }
         }
         for id in &self.gone {
