@@ -129,15 +129,22 @@ impl AgentActor {
     fn take_over(&self, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Timestamp {
         let at = self.shard.clock.wall();
         let now = self.shard.clock.hear(self.shard.index);
-        self.cell.agent.borrow_mut().heard(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
-        self.is_alive(now, ctx);
+        let mut agent = self.cell.agent.borrow_mut();
+        let before = agent.liveness().last_heard;
+        agent.heard(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
+        drop(agent);
+        self.is_alive(before, now, ctx);
         at
     }
 
-    /// After a sign of life at `now`: the agent is online, whatever it was before.
-    fn is_alive(&self, now: Heard, ctx: &mut AgentContext) {
+    /// After a sign of life at `now`, that of `before` being the one that was known: the agent is online, whatever it was.
+    fn is_alive(&self, before: Heard, now: Heard, ctx: &mut AgentContext) {
         if let Some(transition) = Transition::between(self.cell.counted_as.get(), Status::Online) {
             self.shard.transition(&self.cell, transition);
+            self.set_timer(now, ctx);
+        } else if now < before {
+            // Since the restart it counted as heard a while from now. Its timer would go off late for the silence that
+            // begins here.
             self.set_timer(now, ctx);
         }
         self.shard.mark_dirty(&self.cell);
@@ -243,8 +250,9 @@ impl Handler<Reregister> for AgentActor {
         if self.cell.retired.get() {
             return;
         }
+        let before = self.cell.agent.borrow().liveness().last_heard;
         self.shard.reregister(&self.cell, registration);
-        self.is_alive(self.shard.clock.hear(self.shard.index), ctx);
+        self.is_alive(before, self.shard.clock.hear(self.shard.index), ctx);
     }
 }
 

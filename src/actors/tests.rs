@@ -212,6 +212,30 @@ fn an_actor_that_panics_and_is_never_asked_again_is_still_found_silent() {
 }
 
 #[test]
+fn silence_that_begins_right_after_a_restart_is_noticed_in_time() {
+    const AGENTS: u64 = 50;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let ids = on_a_worker(async {
+        let engine = start(store.clone()).await;
+        let mut ids = Vec::new();
+        for _ in 0..AGENTS {
+            ids.push(register(&engine).await);
+        }
+        ids
+    });
+    on_a_worker(async {
+        let engine = start(store).await;
+        for id in ids {
+            beat(&engine, id).await;
+        }
+        sleep(STALE_AFTER - Duration::from_millis(1)).await;
+        assert_eq!(engine.counts().stale, 0);
+        sleep(DETECTION).await;
+        assert_eq!(engine.counts().stale, AGENTS, "although others that have not beaten since are waited for longer");
+    });
+}
+
+#[test]
 fn a_restart_forgives_the_online_remembers_the_silent_and_loses_nothing() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let (silent, beating) = on_a_worker(async {
