@@ -256,7 +256,10 @@ impl Told {
             if let Some((acked, time)) = agent.beats.last() {
                 let last = found["lastHeartbeat"].as_str().unwrap();
                 let ago = acked.elapsed();
-                assert!(last >= time.as_str(), "{id} was heard at {time}, {ago:?} ago; the last that is known is {last}");
+                assert!(
+                    last >= time.as_str(),
+                    "{id} was heard at {time}, {ago:?} ago; the last that is known is {last}"
+                );
             }
         }
         for id in &self.gone {
