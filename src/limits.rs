@@ -94,6 +94,15 @@ pub const LABEL_VALUES_MAX: usize = 20;
 /// Values each shard reports per label when the fleet has more distinct ones; the rest is `other`.
 pub const CENSUS_REPORT_MAX: usize = 1_000;
 
+/// Most kinds, agents or addresses of a summary of threats; of kinds, the rest is `other`.
+pub const THREAT_TOP_MAX: usize = 100;
+/// Keys among which those with the highest counts are looked for, after the lower ones have been put aside …
+pub const THREAT_LEADERS_KEPT: usize = 2 * THREAT_TOP_MAX;
+/// … and the number of them at which that is done again.
+pub const THREAT_LEADERS_MAX: usize = 4 * THREAT_TOP_MAX;
+/// Largest size of a stored threat that the history can count, in bytes.
+pub const THREAT_BYTES_MAX: u32 = (1 << 30) - 1;
+
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;
 
@@ -104,6 +113,7 @@ const _: () = {
     assert!(PULSE_MAX_MS < DEAF_AFTER_MAX_MS);
     assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
+    assert!(THREAT_TOP_MAX <= THREAT_LEADERS_KEPT && THREAT_LEADERS_KEPT < THREAT_LEADERS_MAX);
     // One registration must fit its body many times over, or a valid one could be refused as too large:
     // four bytes a character, six when escaped.
     let longest = HOSTNAME_MAX_CHARS + OS_MAX_CHARS + VERSION_MAX_CHARS + ORG_ID_MAX_CHARS + MACHINE_ID_MAX_CHARS;

@@ -7,12 +7,26 @@
 //! Pure: no I/O, no clock, no actors. It must not know where threats are stored, who asks, or in which form they are
 //! shown. What it drops it reports as a [`Trim`], so that the store can drop the same.
 
+mod counts;
+mod history;
+mod names;
 mod period;
+mod query;
+mod row;
 mod severity;
+mod summary;
+mod tenant;
+mod tenants;
+#[cfg(test)]
+mod tests;
 mod threat;
 mod threat_id;
+mod window;
 
+pub use history::{Dropped, History, Retention, Scope, Trim};
 pub use period::Period;
+pub use query::{Filter, Page};
 pub use severity::{BySeverity, Severity};
+pub use summary::Summary;
 pub use threat::{Threat, ThreatEntry};
 pub use threat_id::{NotAThreatId, ThreatId};
