@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use actix::{Actor, Arbiter};
 use actix_http::Response;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt};
 use actix_web::{
@@ -22,11 +23,11 @@ use actix_web::{
 use tokio::sync::mpsc;
 
 use crate::{
-    actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor},
+    actors::{Archive, EngineError, EngineHandle, LivenessRules, Shard, ShardActor},
     admin_token::AdminToken,
     backend, banner,
     clock::Clock,
-    config::{Config, LivenessConfig},
+    config::{Config, LivenessConfig, ThreatsConfig},
     fleet::{Heard, Thresholds},
     http::{ApiState, AuthRules, Gate, Lane, route, route_operations},
     lifecycle::{Lifecycle, Phase},
@@ -35,7 +36,8 @@ use crate::{
     metrics::Metrics,
     private_file,
     signals::Signals,
-    store::{Chunk, Durability, FlushRules, Loaded, Store, StoreError, WriteBehind},
+    store::{Chunk, Durability, FlushRules, Loaded, LoadedThreats, Store, StoreError, WriteBehind},
+    threats::Retention,
     tls::{Tls, TlsError},
 };
 
@@ -161,6 +163,10 @@ impl Parts {
     }
 
     fn start(self) -> Result<Running, ServeError> {
+        let (engine, retention) = (self.engine.clone(), retention(&self.config.threats));
+        // On a thread of its own: nobody's heartbeat waits for a search.
+        let archive = Archive::start_in_arbiter(&Arbiter::new().handle(), move |_| Archive::new(retention, &engine));
+        self.engine.attach_archive(archive);
         let lifecycle = Arc::new(Lifecycle::default());
         let state = web::Data::new(ApiState {
             engine: self.engine.clone(),
@@ -375,14 +381,35 @@ impl Running {
     }
 }
 
-/// Loads the fleet from the store and starts its actors.
+/// Loads the fleet and its threats from the store and starts its actors.
 pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
     let (out, chunks) = mpsc::channel::<Chunk>(4);
-    let (loaded, restored) = tokio::join!(store.load(out), engine.restore(chunks));
+    let (loaded, restored, threats) =
+        tokio::join!(store.load(out), engine.restore(chunks), load_threats(engine, store));
     restored?;
-    let loaded = loaded?;
+    let mut loaded = loaded?;
+    loaded.corrupt += threats?.corrupt;
     engine.begin(loaded.agents).await?;
     Ok(loaded)
+}
+
+async fn load_threats(engine: &EngineHandle, store: &dyn Store) -> Result<LoadedThreats, ServeError> {
+    let (out, mut rows) = mpsc::channel(4);
+    let restore = async move {
+        while let Some(rows) = rows.recv().await {
+            engine.restore_threats(rows).await?;
+        }
+        Ok::<_, EngineError>(())
+    };
+    let (loaded, restored) = tokio::join!(store.load_threats(out), restore);
+    restored?;
+    let loaded = loaded?;
+    engine.threats_restored(loaded).await?;
+    Ok(loaded)
+}
+
+fn retention(config: &ThreatsConfig) -> Retention {
+    Retention { max_age_ms: config.retention_days * 86_400_000, max_bytes: config.max_bytes_per_tenant }
 }
 
 async fn upkeep(metrics: Arc<Metrics>) {

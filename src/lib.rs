@@ -14,6 +14,7 @@
 //! | [`config`] | file, environment and flags into one checked configuration |
 //! | [`clock`] | the only source of time; knows when the process could not hear |
 //! | [`fleet`] | the domain: agents, statuses, heartbeats. Pure |
+//! | [`threats`] | the domain: threats, and the figures of their history. Pure; uses [`fleet`] |
 //! | [`limits`] | every bound, in one place |
 //!
 //! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`private_file`], [`signals`],
@@ -37,4 +38,5 @@ pub mod private_file;
 pub mod signals;
 pub mod store;
 pub mod store_tools;
+pub mod threats;
 pub mod tls;

@@ -30,6 +30,35 @@ pub const PERCENT_MAX: f64 = 100.0;
 /// Largest count or duration accepted in a heartbeat: the integers up to here are exact in a JSON number.
 pub const NUMBER_MAX: f64 = 9_007_199_254_740_991.0;
 
+/// Longest type of a threat, in characters.
+pub const EVENT_TYPE_MAX_CHARS: usize = 128;
+/// Longest name of the rule that noticed a threat, in characters.
+pub const RULE_ID_MAX_CHARS: usize = 128;
+/// Largest `details` of a threat, in bytes as it is sent.
+pub const EVENT_DETAILS_MAX_BYTES: usize = 64 * 1024;
+/// Most threats in one report.
+pub const REPORT_MAX_EVENTS: usize = 100;
+/// Largest body of a report, in bytes.
+pub const REPORT_MAX_BYTES: usize = 1024 * 1024;
+/// Reports that are being stored at a time, in bytes of their bodies; one more is answered 503.
+pub const REPORTS_UNDER_WAY_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Least `threats.max_bytes_per_tenant`: room for a few of the largest threats.
+pub const THREATS_BYTES_MIN: u64 = 1024 * 1024;
+/// Most `threats.max_bytes_per_tenant`: a terabyte.
+pub const THREATS_BYTES_MAX: u64 = 1 << 40;
+/// Agents and addresses in a summary of threats.
+pub const SUMMARY_TOP: usize = 10;
+/// Threats that the archive looks at for one step of a search: bounds how long a search keeps others waiting.
+pub const THREAT_SCAN_MAX: usize = 131_072;
+/// How often the archive drops what has become too old, in milliseconds.
+pub const ARCHIVE_TICK_MS: u64 = 1_000;
+/// How far the wall clock may be set forward in a run before threats stop becoming older by it, in milliseconds.
+pub const CLOCK_AHEAD_MAX_MS: u64 = 3_600_000;
+/// Largest page of `GET /api/threats`.
+pub const THREATS_PAGE_MAX: usize = 200;
+/// Threats on a page of `GET /api/threats` when nothing else is asked for.
+pub const THREATS_PAGE: usize = 50;
+
 /// Largest request body of the agent endpoints, in bytes.
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 /// Largest body of a batch of heartbeats, in bytes.
@@ -94,6 +123,15 @@ pub const LABEL_VALUES_MAX: usize = 20;
 /// Values each shard reports per label when the fleet has more distinct ones; the rest is `other`.
 pub const CENSUS_REPORT_MAX: usize = 1_000;
 
+/// Most kinds, agents or addresses of a summary of threats; of kinds, the rest is `other`.
+pub const THREAT_TOP_MAX: usize = 100;
+/// Keys among which those with the highest counts are looked for, after the lower ones have been put aside …
+pub const THREAT_LEADERS_KEPT: usize = 2 * THREAT_TOP_MAX;
+/// … and the number of them at which that is done again.
+pub const THREAT_LEADERS_MAX: usize = 4 * THREAT_TOP_MAX;
+/// Largest size of a stored threat that the history can count, in bytes.
+pub const THREAT_BYTES_MAX: u32 = (1 << 30) - 1;
+
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;
 
@@ -104,6 +142,7 @@ const _: () = {
     assert!(PULSE_MAX_MS < DEAF_AFTER_MAX_MS);
     assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
+    assert!(THREAT_TOP_MAX <= THREAT_LEADERS_KEPT && THREAT_LEADERS_KEPT < THREAT_LEADERS_MAX);
     // One registration must fit its body many times over, or a valid one could be refused as too large:
     // four bytes a character, six when escaped.
     let longest = HOSTNAME_MAX_CHARS + OS_MAX_CHARS + VERSION_MAX_CHARS + ORG_ID_MAX_CHARS + MACHINE_ID_MAX_CHARS;

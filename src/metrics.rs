@@ -22,6 +22,7 @@ use crate::{
     actors::{EngineHandle, LabelCounts, ShardCensus},
     fleet::{Status, Transition},
     limits::LABEL_VALUES_MAX,
+    threats::Severity,
 };
 
 /// Buckets of latencies, in seconds.
@@ -84,6 +85,11 @@ pub struct Metrics {
     pub flush_failures: Counter,
     /// Records of the store that could not be read at the start.
     pub corrupt_records: Counter,
+    /// Threats dropped because they were too old.
+    pub threats_aged: Counter,
+    /// Threats dropped for newer ones of their tenant.
+    pub threats_displaced: Counter,
+    threats: [Counter; Severity::ALL.len()],
     heartbeats: [Counter; HeartbeatResult::ALL.len()],
     transitions: [[Counter; Status::ALL.len()]; Status::ALL.len()],
     collector: Collector,
@@ -125,6 +131,10 @@ impl Metrics {
                 flushed_heartbeats: counter!("guardbeat_store_flushed_heartbeats_total"),
                 flush_failures: counter!("guardbeat_store_flush_failures_total"),
                 corrupt_records: counter!("guardbeat_store_corrupt_records_total"),
+                threats_aged: counter!("guardbeat_threats_dropped_total", "reason" => "age"),
+                threats_displaced: counter!("guardbeat_threats_dropped_total", "reason" => "size"),
+                threats: Severity::ALL
+                    .map(|severity| counter!("guardbeat_threats_total", "severity" => severity.name())),
                 heartbeats: HeartbeatResult::ALL
                     .map(|result| counter!("guardbeat_heartbeats_total", "result" => result.name())),
                 transitions: Status::ALL.map(|from| {
@@ -148,6 +158,11 @@ impl Metrics {
         self.heartbeats[result as usize].increment(count);
     }
 
+    /// Counts a threat that was reported.
+    pub fn threat(&self, severity: Severity) {
+        self.threats[severity.index()].increment(1);
+    }
+
     /// Counts a change of status.
     pub fn transition(&self, transition: Transition) {
         self.transitions[transition.from as usize][transition.to as usize].increment(1);
@@ -169,6 +184,9 @@ impl Metrics {
             gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
             gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
             gauge!("guardbeat_deaf_seconds").set(clock.lost().as_secs_f64());
+            let (threats, bytes) = engine.threats_kept();
+            gauge!("guardbeat_threats").set(threats as f64);
+            gauge!("guardbeat_threats_bytes").set(bytes as f64);
             gauge!("guardbeat_uptime_seconds").set(uptime.as_secs_f64());
             gauge!("guardbeat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             self.show_by("guardbeat_agents_by_os", "os", censuses.iter().map(|census| &census.os));
@@ -247,6 +265,13 @@ fn describe() {
         "guardbeat_store_corrupt_records_total",
         "Records of the store that could not be read at the start."
     );
+    describe_counter!("guardbeat_threats_total", "Threats reported and stored.");
+    describe_counter!(
+        "guardbeat_threats_dropped_total",
+        "Threats dropped from the history: too old, or displaced by newer ones of their tenant."
+    );
+    describe_gauge!("guardbeat_threats", "Threats in the history.");
+    describe_gauge!("guardbeat_threats_bytes", Unit::Bytes, "What the threats in the history take in the store.");
     describe_gauge!("guardbeat_store_dirty_agents", "Agents whose last heartbeat is not in the store yet.");
     describe_gauge!("guardbeat_store_up", "Whether the store takes what it is given: 1 or 0.");
     describe_gauge!(

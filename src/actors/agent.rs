@@ -10,8 +10,8 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 use super::{
     context::AgentContext,
     messages::{
-        Beat, BeatAck, Identify, Identity, PostedBeat, Prepare, Proof, Refusal, RelayedBeat, Reregister, Revive,
-        Settle, Show, Stop,
+        Beat, BeatAck, Identify, Identity, Introduce, PostedBeat, Prepare, Proof, Refusal, RelayedBeat, Reporter,
+        Reregister, Revive, Settle, Show, Stop,
     },
     shard::Shard,
 };
@@ -206,8 +206,18 @@ impl Handler<Show> for AgentActor {
         self.check(show.proof)?;
         let agent = self.cell.agent.borrow();
         let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
-        Ok(serde_json::to_vec(&agent.detail(status, &self.shard.texts.borrow()))
+        Ok(serde_json::to_vec(&agent.detail(status, show.recent_threats, &self.shard.texts.borrow()))
             .expect("an agent has only string keys"))
+    }
+}
+
+impl Handler<Introduce> for AgentActor {
+    type Result = Result<Reporter, Refusal>;
+
+    fn handle(&mut self, introduce: Introduce, _: &mut AgentContext) -> Self::Result {
+        self.check(introduce.proof)?;
+        let (agent, texts) = (self.cell.agent.borrow(), self.shard.texts.borrow());
+        Ok(Reporter { hostname: agent.hostname().into(), org: agent.org_id(&texts).map(Into::into) })
     }
 }
 

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Registration},
-    store::{Change, Chunk, HeartbeatBatch, Loaded, MemoryStore, Store, StoreError, StoreReader, Sweep},
+    store::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, MemoryStore, Store, StoreError, StoreReader, Sweep},
+    threats::{Event, Period, Severity, Threat, ThreatEntry, ThreatKey},
 };
 
 /// Makes every change, and says so only while it is not silent.
@@ -38,6 +39,14 @@ impl StoreReader for Silent {
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         self.store.load(out)
+    }
+
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+        self.store.load_threats(out)
+    }
+
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+        self.store.threats(keys)
     }
 }
 
@@ -202,5 +211,44 @@ fn a_store_that_is_told_everything_is_not_told_what_a_change_under_way_replaces(
         let (registrations, _) = contents(&*store).await;
         let stored = registrations.iter().find(|one| one.id == first.id).unwrap();
         assert_eq!((&*stored.hostname, stored.token), ("renamed", again.unwrap().registration.token));
+    });
+}
+
+fn event() -> Event {
+    Event {
+        kind: "brute_force".into(),
+        severity: Severity::High,
+        confidence: None,
+        rule_id: None,
+        source_ip: None,
+        occurred_at: None,
+        details: serde_json::value::RawValue::from_string("{}".into()).unwrap(),
+    }
+}
+
+async fn stored_threats(store: &dyn Store) -> u64 {
+    let (out, mut rows) = mpsc::channel(8);
+    let loaded = store.load_threats(out).await.unwrap();
+    while rows.recv().await.is_some() {}
+    loaded.threats
+}
+
+#[test]
+fn a_report_in_doubt_is_not_counted_and_leaves_the_store_again() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let id = register(&engine).await;
+        engine.report(id, Proof::Admin, vec![event(), event()], 100).await.unwrap();
+        store.silent.store(true, Relaxed);
+        let refused = engine.report(id, Proof::Admin, vec![event()], 100).await;
+        assert!(matches!(refused, Err(EngineError::Store(StoreError::InDoubt(_)))));
+        assert_eq!(stored_threats(&*store).await, 3, "it is there");
+        store.silent.store(false, Relaxed);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(stored_threats(&*store).await, 2, "and is taken back");
+        assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 2);
+        engine.report(id, Proof::Admin, vec![event()], 100).await.unwrap();
+        assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 3);
     });
 }

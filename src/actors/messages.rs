@@ -85,6 +85,25 @@ pub struct BeatAck {
 pub struct Show {
     /// Who asks.
     pub proof: Proof,
+    /// Threats it reported in the last 24 hours, which it does not know itself.
+    pub recent_threats: u64,
+}
+
+/// To an agent: check the sender, and say what others know you by.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Reporter, Refusal>")]
+pub struct Introduce {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// Who reports a threat.
+#[derive(Debug)]
+pub struct Reporter {
+    /// Its hostname.
+    pub hostname: Box<str>,
+    /// Its tenant.
+    pub org: Option<Box<str>>,
 }
 
 /// To an agent: check the sender, and say who you are.

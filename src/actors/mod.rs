@@ -25,6 +25,7 @@
 //! This room must know nothing of HTTP. [`EngineHandle`] is all that is seen of it from there.
 
 mod agent;
+mod archive;
 mod context;
 mod counts;
 #[cfg(test)]
@@ -44,11 +45,14 @@ mod shard;
 mod supervisor;
 #[cfg(test)]
 mod tests;
+mod threats;
 pub mod token;
 
+pub use archive::{Archive, ThreatFilter};
 pub use counts::FleetCounts;
 pub use listing::{ListChunk, ListQuery};
 pub use messages::{BeatAck, LabelCounts, Proof, ShardCensus};
 pub use relay::Relayed;
 pub use shard::{LivenessRules, Shard, ShardActor};
 pub use supervisor::{EngineError, EngineHandle, Registered};
+pub use threats::ThreatPage;

@@ -8,10 +8,11 @@ use actix::{
 };
 use futures_util::future::join_all;
 use papaya::HashMap;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     agent::AgentActor,
+    archive::{Archive, Kept},
     context::AgentContext,
     counts::{FleetCounts, ShardCounts},
     listing::{ListChunk, ListQuery},
@@ -25,6 +26,7 @@ use super::{
 use crate::{
     clock::Clock,
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
+    limits::REPORTS_UNDER_WAY_MAX_BYTES,
     metrics::Metrics,
     store::{Durability, StoreError},
 };
@@ -79,6 +81,10 @@ pub(super) struct Fleet {
     pub(super) machine_locks: Box<[Mutex<()>]>,
     pub(super) places: Places,
     post: Arc<Post>,
+    pub(super) archive: OnceLock<Addr<Archive>>,
+    pub(super) kept: Arc<Kept>,
+    /// Bytes of reports that may be on their way to the store.
+    pub(super) room_for_reports: Semaphore,
     durability: Durability,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -101,6 +107,9 @@ impl EngineHandle {
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
                 places: Places::new(max_agents),
                 post: Arc::new(Post::new(shards)),
+                archive: OnceLock::new(),
+                kept: Arc::default(),
+                room_for_reports: Semaphore::new(REPORTS_UNDER_WAY_MAX_BYTES),
                 durability,
                 clock,
                 metrics,
@@ -130,7 +139,8 @@ impl EngineHandle {
 
     /// The JSON object that shows the agent.
     pub async fn show(&self, id: AgentId, proof: Proof) -> Result<Vec<u8>, EngineError> {
-        Ok(self.ask(id, || Show { proof }).await??)
+        let recent_threats = self.recent_threats(id).await?;
+        Ok(self.ask(id, || Show { proof, recent_threats }).await??)
     }
 
     /// Whether the token of this hash is the agent's.
@@ -216,10 +226,11 @@ impl EngineHandle {
         self.fleet.shards[shard].address.set(address).expect("a shard is started once");
     }
 
-    /// Whether every shard that has been started still runs. One that fell with a panic takes its part of the fleet with
-    /// it: then the process must end, and a new one has it all from the store.
+    /// Whether every shard that has been started still runs, and the archive. One that fell with a panic takes its part of
+    /// the fleet with it: then the process must end, and a new one has it all from the store.
     pub(crate) fn is_intact(&self) -> bool {
         self.fleet.shards.iter().filter_map(|slot| slot.address.get()).all(Addr::connected)
+            && self.fleet.archive.get().is_none_or(Addr::connected)
     }
 
     /// Whether every shard has been started.

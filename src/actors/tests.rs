@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use actix::Actor;
 use futures_util::FutureExt;
 use tokio::{
     task::LocalSet,
@@ -9,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    EngineError, EngineHandle, LivenessRules, Proof, Registered, Shard, ShardActor, agent::test_support::Panic,
+    Archive, EngineError, EngineHandle, LivenessRules, Proof, Registered, Shard, ShardActor, agent::test_support::Panic,
 };
 use crate::{
     clock::Clock,
@@ -17,6 +18,7 @@ use crate::{
     fleet::{AgentId, EnrolmentRequest, Heard, Heartbeat, HeartbeatBody, Status, Text, Thresholds, Timestamp},
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, Store, WriteBehind},
+    threats::Retention,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -58,6 +60,8 @@ pub(super) async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> Engine
             WriteBehind::new(shard.clone(), durability.clone(), clock.clone(), engine.metrics().clone(), rules);
         engine.attach(index, ShardActor::start(shard, write_behind));
     }
+    let retention = Retention { max_age_ms: 30 * 86_400_000, max_bytes: 1 << 20 };
+    engine.attach_archive(Archive::new(retention, &engine).start());
     engine::load(&engine, &*store).await.unwrap();
     engine
 }

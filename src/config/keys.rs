@@ -12,7 +12,7 @@ use super::{
     texts::{certificate_name, choice, key_prefix, log_level, origin, store_url, token},
     value::{Value, Wrong, quoted},
 };
-use crate::limits::{LIVENESS_MAX_MS, MAX_AGENTS_CEILING, TIMEOUT_MIN_MS};
+use crate::limits::{LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS};
 
 /// Most worker threads.
 pub(super) const WORKERS_MAX: usize = 64;
@@ -289,6 +289,23 @@ pub static KEYS: &[Key] = &[
         "how long the start waits for a Redis that does not answer",
         |d, v| put(&mut d.config.store.connect_timeout_ms, v.number(MILLISECONDS, 100..=3_600_000)),
         |c| show(c.store.connect_timeout_ms),
+    ),
+    Key::new(
+        "threats.retention_days",
+        Fixed("30"),
+        "how long threats are kept",
+        |d, v| put(&mut d.config.threats.retention_days, v.number("a whole number of days", 1..=3_650)),
+        |c| show(c.threats.retention_days),
+    ),
+    Key::new(
+        "threats.max_bytes_per_tenant",
+        Fixed("1073741824"),
+        "what the threats of one tenant may take",
+        |d, v| {
+            let bytes = v.number("a whole number of bytes", THREATS_BYTES_MIN..=THREATS_BYTES_MAX);
+            put(&mut d.config.threats.max_bytes_per_tenant, bytes)
+        },
+        |c| show(c.threats.max_bytes_per_tenant),
     ),
     Key::new(
         "tls.mode",

@@ -54,6 +54,8 @@ pub struct Config {
     pub liveness: LivenessConfig,
     /// Where the fleet survives the process.
     pub store: StoreConfig,
+    /// How much of the threats is kept.
+    pub threats: ThreatsConfig,
     /// The certificate of the API.
     pub tls: TlsConfig,
     /// The operations listener.
@@ -131,6 +133,17 @@ pub struct StoreConfig {
     pub timeout_ms: u64,
     /// How long the start waits for a Redis that does not answer: 100 to 3,600,000.
     pub connect_timeout_ms: u64,
+}
+
+/// `[threats]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct ThreatsConfig {
+    /// How long threats are kept, in days: 1 to 3,650.
+    pub retention_days: u64,
+    /// What the threats of one tenant may take in the store, in bytes; the oldest are dropped for newer ones:
+    /// [`THREATS_BYTES_MIN`](crate::limits::THREATS_BYTES_MIN) to
+    /// [`THREATS_BYTES_MAX`](crate::limits::THREATS_BYTES_MAX).
+    pub max_bytes_per_tenant: u64,
 }
 
 /// `[tls]`
@@ -276,6 +289,7 @@ impl Config {
                 timeout_ms: 2_000,
                 connect_timeout_ms: 10_000,
             },
+            threats: ThreatsConfig { retention_days: 30, max_bytes_per_tenant: 1 << 30 },
             tls: TlsConfig { mode: TlsMode::SelfSigned, names: Vec::new() },
             metrics: MetricsConfig { listen: local(9464) },
             limits: LimitsConfig { max_agents: 20_000_000, max_in_flight: 10_000 },

@@ -114,6 +114,11 @@ impl Agent {
         self.labels
     }
 
+    /// Its name among people.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
     /// Its tenant.
     pub fn org_id<'a>(&self, texts: &'a SharedTexts) -> Option<&'a str> {
         self.labels.org.map(|org| texts.org.text(org))
@@ -225,12 +230,12 @@ impl Agent {
     }
 
     /// How it is shown alone.
-    pub fn detail<'a>(&'a self, status: Status, texts: &'a SharedTexts) -> AgentDetail<'a> {
+    pub fn detail<'a>(&'a self, status: Status, recent_threats: u64, texts: &'a SharedTexts) -> AgentDetail<'a> {
         AgentDetail {
             row: self.row(status, texts),
             vitals: self.figures.to_vitals(),
-            // No endpoint takes threats or policies yet, so there are none.
-            recent_threats: 0,
+            recent_threats,
+            // No endpoint takes policies yet, so there are none.
             active_policy_version: None,
         }
     }

@@ -17,6 +17,7 @@ use crate::{
     fleet::{FieldError, InvalidRegistration},
     limits::RETRY_AFTER_SECONDS,
     store::StoreError,
+    threats::InvalidEvent,
 };
 
 /// Why a request is not answered with 2xx.
@@ -145,6 +146,12 @@ impl From<InvalidRegistration> for ApiError {
     }
 }
 
+impl From<InvalidEvent> for ApiError {
+    fn from(error: InvalidEvent) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
 /// With a capital letter.
 fn sentence(error: &EngineError) -> String {
     let text = error.to_string();
@@ -159,6 +166,17 @@ pub(super) fn data(json: &[u8]) -> HttpResponse {
     body.extend_from_slice(json);
     body.push(b'}');
     json_response(StatusCode::OK, body)
+}
+
+/// An answer of this status with this `data`.
+pub(super) fn data_with(status: StatusCode, data: &impl Serialize) -> HttpResponse {
+    #[derive(Serialize)]
+    struct Success<'a, T> {
+        ok: bool,
+        data: &'a T,
+    }
+    let json = serde_json::to_vec(&Success { ok: true, data }).expect("an answer has only string keys");
+    json_response(status, json)
 }
 
 /// An answer with this body.

@@ -1,13 +1,11 @@
 //! `GET /api/agents`: the whole fleet as a stream, or a page of it.
 
-use std::sync::Arc;
-
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{StatusCode, header::ContentType},
-    web::{self, Bytes},
+    web::Bytes,
 };
 use futures_util::stream;
 
@@ -15,6 +13,7 @@ use super::{
     State,
     auth::Caller,
     envelope::{self, ApiError},
+    query::{invalid, parameters},
 };
 use crate::{
     actors::{EngineError, EngineHandle, ListQuery},
@@ -43,17 +42,8 @@ pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpRes
 impl ListRequest {
     /// Parameters that are not known are ignored, like unknown fields.
     fn parse(query: &str) -> Result<Self, ApiError> {
-        let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
-            .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
         let mut wanted = Self::default();
-        let mut seen = Vec::new();
-        for (name, value) in pairs.into_inner() {
-            if name != "tag" && matches!(&*name, "status" | "org_id" | "limit" | "cursor") {
-                if seen.contains(&name) {
-                    return Err(ApiError::BadRequest(format!("{name} is given twice")));
-                }
-                seen.push(name.clone());
-            }
+        for (name, value) in parameters(query, &["status", "org_id", "limit", "cursor"], &["tag"])? {
             match &*name {
                 "status" => {
                     let status = value.parse();
@@ -75,10 +65,6 @@ impl ListRequest {
         }
         Ok(wanted)
     }
-}
-
-fn invalid(rule: &str) -> ApiError {
-    ApiError::BadRequest(rule.into())
 }
 
 /// A page, and where the next one begins if there is one.

@@ -18,7 +18,9 @@ mod lane;
 mod listing;
 mod operations;
 mod peer;
+mod query;
 mod relay;
+mod threats;
 
 use std::{sync::Arc, time::Duration};
 
@@ -81,6 +83,10 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
             }
             _ => wrong_method(&request, &state, "POST").await,
         },
+        ([Some("api"), Some("agents"), Some(id), Some("events"), None], method) => match method {
+            &Method::POST => threats::report(&request, payload, &state, id).await,
+            _ => wrong_method(&request, &state, "POST").await,
+        },
         ([Some("api"), Some("agents"), Some("register"), None, None], method) => match method {
             &Method::POST => agents::register(&request, payload, &state).await,
             _ => wrong_method(&request, &state, "POST").await,
@@ -97,6 +103,14 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
         ([Some("api"), Some("heartbeats"), None, ..], method) => match method {
             &Method::POST => relay::heartbeats(&request, payload, &state).await,
             _ => wrong_method(&request, &state, "POST").await,
+        },
+        ([Some("api"), Some("threats"), None, ..], method) => match method {
+            &Method::GET | &Method::HEAD => threats::list(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("threats"), Some("summary"), None, _], method) => match method {
+            &Method::GET | &Method::HEAD => threats::summary(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("metrics"), None, ..], method) => match method {
             &Method::GET | &Method::HEAD => operations::metrics_for_admin(&request, &state).await,

@@ -33,15 +33,19 @@ impl Committer {
     }
 
     /// Makes the change durable. What fails with another error than [`StoreError::InDoubt`] has not been done.
-    pub async fn commit(&self, change: Change) -> Result<(), StoreError> {
-        self.commit_all(vec![change]).await
+    pub fn commit(&self, change: Change) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        self.commit_all(vec![change])
     }
 
-    /// Makes the changes durable, all or none. Changes take effect in the order in which these calls begin.
-    pub async fn commit_all(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+    /// Makes the changes durable, all or none. Changes take effect in the order of these calls, and are answered in it,
+    /// whenever their outcome is asked for.
+    pub fn commit_all(&self, changes: Vec<Change>) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (done, outcome) = oneshot::channel();
-        self.queue.try_send((changes, done)).map_err(|_| StoreError::Overloaded)?;
-        outcome.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store has been closed")))
+        let queued = self.queue.try_send((changes, done)).map_err(|_| StoreError::Overloaded);
+        async move {
+            queued?;
+            outcome.await.unwrap_or_else(|_| Err(StoreError::unavailable("the store has been closed")))
+        }
     }
 
     /// Whether the last transaction succeeded.
@@ -134,7 +138,8 @@ mod tests {
     use super::*;
     use crate::{
         fleet::{AgentId, Heard},
-        store::{Chunk, HeartbeatBatch, Loaded, StoreReader},
+        store::{Chunk, HeartbeatBatch, Loaded, LoadedThreats, StoreReader},
+        threats::{Threat, ThreatEntry, ThreatKey},
     };
 
     /// Takes changes, or leaves them in doubt.
@@ -163,6 +168,14 @@ mod tests {
 
         fn load(&self, _: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
             unreachable!("nothing is loaded")
+        }
+
+        fn load_threats(&self, _: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+            unreachable!("nothing is loaded")
+        }
+
+        fn threats(&self, _: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+            unreachable!("nothing is read")
         }
     }
 

@@ -17,6 +17,8 @@ use crate::{
 #[path = "../../tests/support/redis.rs"]
 mod redis_server;
 
+mod threats;
+
 /// A backend, and how to come back to its data after the process has ended.
 trait Backend {
     fn open(&self) -> LocalBoxFuture<'_, Arc<dyn Store>>;

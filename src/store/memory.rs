@@ -8,8 +8,15 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, loading::Ordered};
-use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
+use super::{
+    Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, StoredThreat, ThreatRange,
+    loading::Ordered, threat_record::decode_body,
+};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    limits::LOAD_CHUNK_MAX,
+    threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
+};
 
 /// Keeps the records in maps.
 #[derive(Debug, Default)]
@@ -22,6 +29,8 @@ struct Records {
     registrations: BTreeMap<AgentId, Registration>,
     heartbeats: BTreeMap<AgentId, LastHeartbeat>,
     clock: Option<Heard>,
+    threats: BTreeMap<(Option<Box<str>>, ThreatId), StoredThreat>,
+    last_threat: Option<ThreatId>,
 }
 
 impl Records {
@@ -64,6 +73,34 @@ impl StoreReader for MemoryStore {
         }
         .boxed()
     }
+
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+        let (rows, last) = {
+            let records = self.records();
+            (records.threats.values().map(|stored| stored.entry.clone()).collect::<Vec<_>>(), records.last_threat)
+        };
+        async move {
+            let mut loaded = LoadedThreats { last, ..LoadedThreats::default() };
+            for rows in rows.chunks(LOAD_CHUNK_MAX) {
+                loaded.threats += rows.len() as u64;
+                if out.send(rows.to_vec()).await.is_err() {
+                    break;
+                }
+            }
+            Ok(loaded)
+        }
+        .boxed()
+    }
+
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+        let records = self.records();
+        let read = |key: ThreatKey| {
+            let stored = records.threats.get(&(key.org.clone(), key.id))?;
+            Some(decode_body(key, &stored.body).expect("this process has encoded it"))
+        };
+        let threats = keys.into_iter().map(read).collect();
+        async { Ok(threats) }.boxed()
+    }
 }
 
 impl Store for MemoryStore {
@@ -77,6 +114,19 @@ impl Store for MemoryStore {
                 Change::Deregister(id) => {
                     records.registrations.remove(&id);
                     records.heartbeats.remove(&id);
+                }
+                Change::Report(threats) => {
+                    records.last_threat = threats.last().map(|last| last.entry.id).or(records.last_threat);
+                    let keyed = threats.into_iter().map(|one| ((one.entry.org.clone(), one.entry.id), one));
+                    records.threats.extend(keyed);
+                }
+                Change::Retract(keys) => {
+                    for ThreatKey { org, id } in keys {
+                        records.threats.remove(&(org, id));
+                    }
+                }
+                Change::Trim(ThreatRange { org, up_to, .. }) => {
+                    records.threats.retain(|(of, id), _| *of != org || *id > up_to);
                 }
             }
         }

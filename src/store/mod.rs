@@ -6,6 +6,9 @@
 //! - a **last heartbeat** changes all the time and is written behind: [`WriteBehind`] hands the latest state of every
 //!   agent heard since the last flush to the store, a few large commands at a time.
 //!
+//! **Threats** are written through like registrations, each as two records: a row, of which all are read at the start, and
+//! a body, which is read when the threat is shown.
+//!
 //! A backend implements [`Store`] and passes the conformance suite (`conformance.rs`). It gets domain values and
 //! knows nothing of actors or HTTP.
 
@@ -18,6 +21,7 @@ mod loading;
 mod memory;
 pub mod record;
 mod redis;
+mod threat_record;
 mod url;
 mod write_behind;
 
@@ -26,15 +30,20 @@ use std::{fmt::Debug, iter::Sum, sync::Arc};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
 #[cfg(doc)]
 use crate::limits::LOAD_CHUNK_MAX;
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
+};
 
 pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;
 pub use durability::{Durability, Progress};
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+use record::RecordError;
+pub use threat_record::StoredThreat;
 pub use url::StoreUrl;
 pub use write_behind::{DirtySource, FlushRules, WriteBehind};
 
@@ -47,16 +56,34 @@ pub enum Change {
     Reregister(Box<Registration>),
     /// The agent was deregistered: neither of its records may come back.
     Deregister(AgentId),
+    /// Threats were reported. Their ids grow, within this change and from one to the next.
+    Report(Vec<StoredThreat>),
+    /// A report is taken back that may have been stored or not.
+    Retract(Vec<ThreatKey>),
+    /// A tenant's oldest threats are given up.
+    Trim(ThreatRange),
 }
 
 impl Change {
-    /// The agent that is changed.
-    pub fn id(&self) -> AgentId {
+    /// The agent whose registration is changed.
+    pub fn agent(&self) -> Option<AgentId> {
         match self {
-            Self::Register(registration) | Self::Reregister(registration) => registration.id,
-            Self::Deregister(id) => *id,
+            Self::Register(registration) | Self::Reregister(registration) => Some(registration.id),
+            Self::Deregister(id) => Some(*id),
+            Self::Report(_) | Self::Retract(_) | Self::Trim(_) => None,
         }
     }
+}
+
+/// The oldest threats of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreatRange {
+    /// The tenant.
+    pub org: Option<Box<str>>,
+    /// The tenant has none before this one, as far as is known.
+    pub from: ThreatId,
+    /// The newest of them.
+    pub up_to: ThreatId,
 }
 
 /// What a flush writes.
@@ -122,6 +149,25 @@ impl Sum for Loaded {
     }
 }
 
+/// What the store held of threats when they were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadedThreats {
+    /// Rows handed over.
+    pub threats: u64,
+    /// Rows that could not be read; each was reported, and left out but kept.
+    pub corrupt: u64,
+    /// The latest id that was ever given out, whether that threat is still there or not.
+    pub last: Option<ThreatId>,
+}
+
+impl LoadedThreats {
+    /// Notes a row that cannot be read.
+    fn is_corrupt(&mut self, id: ThreatId, error: &RecordError) {
+        tracing::error!(threat = %id, %error, "a threat in the store cannot be read; it is left out");
+        self.corrupt += 1;
+    }
+}
+
 /// A wish of a store to be told of its agents once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
@@ -177,6 +223,13 @@ pub trait StoreReader: Send + Sync + Debug {
 
     /// Hands the whole fleet to `out`, in chunks of bounded size. Ends early if `out` is closed.
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>>;
+
+    /// Hands the rows of all threats to `out`, those of a tenant in the order of their ids, at most [`LOAD_CHUNK_MAX`] at a
+    /// time. Ends early if `out` is closed.
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>>;
+
+    /// The threats of these names, in the same order; none where there is none, or none that can be read.
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>>;
 }
 
 /// A place where the fleet survives the process.

@@ -37,6 +37,12 @@ pub enum RecordError {
     /// It was written by another version.
     #[error("format version {0} is unknown")]
     Version(u8),
+    /// It names a severity that there is none of.
+    #[error("severity {0} is unknown")]
+    Severity(u8),
+    /// It names an agent that there cannot be.
+    #[error("an agent's id in it is malformed")]
+    Agent,
     /// A hash is not base64url of as many bytes as it has.
     #[error("a hash in it is malformed")]
     Hash,
@@ -166,7 +172,7 @@ pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, Reco
 }
 
 /// Checked to be UTF-8 as a whole: string by string costs several times as much.
-fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
     match std::str::from_utf8(bytes) {
         Ok(text) => serde_json::from_str(text),
         // It knows how to say where the text is wrong.

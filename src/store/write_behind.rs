@@ -178,7 +178,7 @@ impl WriteBehind {
         if amends.is_empty() {
             return Ok(());
         }
-        let agents: Vec<_> = amends.iter().map(Change::id).collect();
+        let agents: Vec<_> = amends.iter().filter_map(Change::agent).collect();
         let outcome = self.durability.committer.commit_all(amends).await;
         if outcome.is_err() {
             self.metrics.flush_failures.increment(1);

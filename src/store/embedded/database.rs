@@ -23,6 +23,13 @@ pub(super) struct Tables {
     pub(super) meta: Keyspace,
 }
 
+impl Tables {
+    /// Another keyspace of the database, made if it is not there.
+    pub(super) fn keyspace(&self, name: &str) -> fjall::Result<Keyspace> {
+        self.database.keyspace(name, options)
+    }
+}
+
 /// A database in a folder.
 ///
 /// After a failed write (a full disk) fjall takes no more of them until the database has been opened anew; that is done
@@ -72,10 +79,13 @@ impl Reopening {
 fn open(path: &Path, data: &str) -> fjall::Result<Tables> {
     let database =
         Database::builder(path).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES).worker_threads(1).open()?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
     let data = database.keyspace(data, options)?;
     let meta = database.keyspace("meta", options)?;
     Ok(Tables { database, data, meta })
+}
+
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
 }
 
 fn cannot_open(path: &Path, error: &fjall::Error) -> StoreError {

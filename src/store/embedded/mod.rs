@@ -4,6 +4,8 @@
 //! | --- | --- | --- | --- |
 //! | `agents` | `agents` | agent id, 8 bytes big-endian | the registration, see [`super::record`] |
 //! | `agents` | `meta` | `format` | version of this layout, decimal |
+//! | `agents` | `threats`, `threat_bodies` | tenant and id, see [`threats`] | see [`super::threat_record`] |
+//! | `agents` | `meta` | `threat` | the latest id of a threat, decimal |
 //! | `agents` | `meta` | `probe` | zeros, written to find out whether the disk takes them |
 //! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
 //! | `heartbeats` | `meta` | `clock` | hearing time in µs, decimal |
@@ -18,6 +20,7 @@ mod heartbeat_log;
 mod latest;
 mod loading;
 mod registry;
+mod threats;
 
 use std::{path::Path, sync::Arc};
 
@@ -25,8 +28,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use self::{heartbeat_log::HeartbeatLog, registry::Registry};
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, Sweep};
-use crate::{fleet::Heard, private_file};
+use super::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
+use crate::{
+    fleet::Heard,
+    private_file,
+    threats::{Threat, ThreatEntry, ThreatKey},
+};
 
 /// A fleet in a folder.
 #[derive(Debug)]
@@ -78,6 +85,14 @@ impl StoreReader for EmbeddedStore {
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         loading::load(&self.registry, &self.heartbeats, out).boxed()
+    }
+
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+        blocking(&self.registry, move |registry| threats::load(registry, &out))
+    }
+
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+        blocking(&self.registry, move |registry| threats::read(registry, keys))
     }
 }
 

@@ -1,10 +1,13 @@
-//! The registrations of the embedded store.
+//! The registrations of the embedded store, and the transactions that change them.
 
 use std::path::Path;
 
 use fjall::PersistMode;
 
-use super::database::{Reopening, Tables};
+use super::{
+    database::{Reopening, Tables},
+    threats::Threats,
+};
 use crate::{
     fleet::{AgentId, Partition},
     store::{Change, StoreError, loading::ids_of, record::encode_registration},
@@ -35,16 +38,26 @@ impl Registry {
             // fjall would skip an empty transaction, and a small one may fit where the next registration does not.
             batch.insert(&tables.meta, "probe", [0; PROBE_BYTES]);
         }
+        let unavailable = StoreError::unavailable;
+        let threats = Threats::of(&tables).map_err(unavailable)?;
         for change in changes {
             match change {
                 Change::Register(registration) | Change::Reregister(registration) => {
                     batch.insert(&tables.data, registration.id.get().to_be_bytes(), encode_registration(registration));
                 }
                 Change::Deregister(id) => batch.remove(&tables.data, id.get().to_be_bytes()),
+                Change::Report(reported) => threats.report(&mut batch, reported),
+                Change::Retract(keys) => threats.retract(&mut batch, keys),
+                Change::Trim(trim) => threats.trim(&mut batch, trim).map_err(unavailable)?,
             }
         }
+        drop(threats);
         // It may stand in the journal and come back when the database is opened again.
         batch.commit().map_err(|error| StoreError::InDoubt(self.database.failed(tables, &error)))
+    }
+
+    pub(super) fn tables(&self) -> Result<Tables, StoreError> {
+        self.database.tables()
     }
 
     /// The agents of a partition in the order of their ids, with their records as they are stored.

@@ -28,6 +28,21 @@ impl Keys {
         self.of(partition, "corrupt")
     }
 
+    /// Rows of a tenant's threats; those without a tenant have an empty one.
+    pub(super) fn threats(&self, org: &str) -> String {
+        format!("{}{{t:{org}}}:threats", self.prefix)
+    }
+
+    /// Bodies of a tenant's threats.
+    pub(super) fn threat_bodies(&self, org: &str) -> String {
+        format!("{}{{t:{org}}}:threat-bodies", self.prefix)
+    }
+
+    /// Tenants that have threats.
+    pub(super) fn threat_tenants(&self) -> String {
+        format!("{}threat-tenants", self.prefix)
+    }
+
     /// Facts about the fleet as a whole.
     pub(super) fn meta(&self) -> String {
         format!("{}meta", self.prefix)
@@ -74,6 +89,8 @@ mod tests {
         let id = AgentId::new(0x00f3_a1b2_c3d4_e5f6);
         assert_eq!(keys.agents(id.partition()), "guardbeat:{p0003}:agents");
         assert_eq!(keys.heartbeats(id.partition()), "guardbeat:{p0003}:heartbeats");
+        assert_eq!(keys.threats("acme"), "guardbeat:{t:acme}:threats");
+        assert_eq!(keys.threat_bodies(""), "guardbeat:{t:}:threat-bodies");
         assert_eq!(keys.meta(), "guardbeat:meta");
         assert_eq!(&field(id), b"00f3a1b2c3d4e5f6");
         assert_eq!(agent_of(b"00f3a1b2c3d4e5f6", id.partition()), Some(id));

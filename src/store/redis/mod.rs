@@ -17,6 +17,7 @@ mod persistence;
 mod rewrite;
 mod server;
 mod session;
+mod threats;
 mod trouble;
 mod url;
 mod writing;
@@ -37,8 +38,11 @@ use self::{
     trouble::{explained, is_refusal, keeps_connection},
     writing::Receipt,
 };
-use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, Sweep};
-use crate::fleet::Heard;
+use super::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
+use crate::{
+    fleet::Heard,
+    threats::{Threat, ThreatEntry, ThreatKey},
+};
 
 pub use url::{RedisUrl, RedisUrlError};
 
@@ -166,6 +170,18 @@ impl StoreReader for RedisStore {
         }
         .boxed()
     }
+
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+        threats::load(&self.link.identity, out, true).boxed()
+    }
+
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+        async move {
+            let session = self.link.session()?;
+            threats::read(session.connection.clone(), &self.link.identity.keys, keys).await
+        }
+        .boxed()
+    }
 }
 
 impl Store for RedisStore {
@@ -187,7 +203,11 @@ impl Store for RedisStore {
             self.link.confirmed(&session, Writes::default())?;
             self.link.remember_gone(changes.iter().filter_map(|change| match change {
                 Change::Deregister(id) => Some(*id),
-                Change::Register(_) | Change::Reregister(_) => None,
+                Change::Register(_)
+                | Change::Reregister(_)
+                | Change::Report(_)
+                | Change::Retract(_)
+                | Change::Trim(_) => None,
             }));
             Ok(())
         }
@@ -249,6 +269,14 @@ impl StoreReader for RedisReader {
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         loading::load(&self.identity, out, Load::Look).boxed()
+    }
+
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+        threats::load(&self.identity, out, false).boxed()
+    }
+
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+        threats::read(self.connection.clone(), &self.identity.keys, keys).boxed()
     }
 }
 

@@ -7,6 +7,7 @@ use redis::Pipeline;
 use super::{
     keys::{Keys, field},
     session::Writes,
+    threats,
 };
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Partition},
@@ -22,7 +23,8 @@ pub(super) type Receipt = (i64, Option<String>);
 /// The transaction that makes these changes. Without any, it is one that Redis refuses when it would refuse a change.
 pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
     // Of several changes of one agent the last one counts.
-    let last: BTreeMap<AgentId, &Change> = changes.iter().map(|change| (change.id(), change)).collect();
+    let agents = changes.iter().filter_map(|change| Some((change.agent()?, change)));
+    let last: BTreeMap<AgentId, &Change> = agents.collect();
     let (mut set, mut removed) = (Hashes::default(), Hashes::default());
     for (id, change) in last {
         match change {
@@ -30,6 +32,7 @@ pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
                 set.put(id, encode_registration(registration));
             }
             Change::Deregister(_) => removed.put(id, Vec::new()),
+            Change::Report(_) | Change::Retract(_) | Change::Trim(_) => {}
         }
     }
     let mut transaction = redis::pipe();
@@ -37,6 +40,14 @@ pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
     set.hset(&mut transaction, |partition| keys.agents(partition));
     removed.hdel(&mut transaction, |partition| keys.agents(partition));
     removed.hdel(&mut transaction, |partition| keys.heartbeats(partition));
+    for change in changes {
+        match change {
+            Change::Report(reported) => threats::report(&mut transaction, keys, reported),
+            Change::Retract(retracted) => threats::retract(&mut transaction, keys, retracted),
+            Change::Trim(trim) => threats::trim(&mut transaction, keys, trim),
+            Change::Register(_) | Change::Reregister(_) | Change::Deregister(_) => {}
+        }
+    }
     finish(&mut transaction, keys, "commits");
     transaction
 }

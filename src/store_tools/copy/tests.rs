@@ -15,8 +15,10 @@ use super::*;
 use crate::{
     config::Config,
     fleet::{AgentId, Timestamp},
+    store::LoadedThreats,
     store::{MemoryStore, StoreReader},
     store_tools::samples::{heartbeat, registration},
+    threats::{Threat, ThreatEntry, ThreatKey},
 };
 
 const MICROS: fn(i64) -> Heard = Heard::from_micros;
@@ -128,6 +130,14 @@ impl StoreReader for Bad {
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         self.kept.load(out)
     }
+
+    fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
+        self.kept.load_threats(out)
+    }
+
+    fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
+        self.kept.threats(keys)
+    }
 }
 
 impl Store for Bad {
@@ -135,7 +145,7 @@ impl Store for Bad {
         if self.fails && self.commits.fetch_add(1, Relaxed) == 1 {
             return async { Err(StoreError::unavailable("no room")) }.boxed();
         }
-        changes.retain(|change| self.fails || change.id() != AgentId::new(7));
+        changes.retain(|change| self.fails || change.agent() != Some(AgentId::new(7)));
         self.kept.commit(changes)
     }
 

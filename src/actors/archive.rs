@@ -1,0 +1,392 @@
+//! The archive: the actor that owns the history of threats, on a thread of its own.
+//!
+//! A report is counted and found from the moment it is durable; the store answers in the order in which reports were given
+//! to it, and so they are taken in. A search through millions of rows goes in steps, each a message, and keeps nobody
+//! waiting but others who search.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use super::supervisor::EngineHandle;
+use crate::{
+    clock::Clock,
+    fleet::AgentId,
+    limits::{ARCHIVE_TICK_MS, CLOCK_AHEAD_MAX_MS, SUMMARY_TOP, THREAT_SCAN_MAX},
+    metrics::Metrics,
+    store::{Change, Durability, LoadedThreats, StoreError, StoredThreat, ThreatRange},
+    threats::{
+        BySeverity, Filter, History, Period, Retention, Scope, Severity, Summary, ThreatEntry, ThreatId, ThreatKey,
+        Trim,
+    },
+};
+
+/// The actor.
+#[derive(Debug)]
+pub struct Archive {
+    state: Rc<State>,
+}
+
+/// What it shares with the task that waits for the store.
+#[derive(Debug)]
+struct State {
+    history: RefCell<History>,
+    last_id: Cell<Option<ThreatId>>,
+    /// Reports on their way to the store, in the order in which it has them.
+    under_way: RefCell<VecDeque<UnderWay>>,
+    more_under_way: Notify,
+    /// What the store has still to be told of.
+    to_amend: RefCell<Amends>,
+    amending: Cell<bool>,
+    /// Up to where each tenant's threats have been dropped in this run.
+    trimmed: RefCell<BTreeMap<Option<Box<str>>, ThreatId>>,
+    durability: Durability,
+    clock: Time,
+    metrics: Arc<Metrics>,
+    kept: Arc<Kept>,
+}
+
+/// How much there is, as of a moment ago.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) threats: AtomicU64,
+    pub(super) bytes: AtomicU64,
+}
+
+struct UnderWay {
+    entries: Vec<ThreatEntry>,
+    outcome: BoxFuture<'static, Result<(), StoreError>>,
+    reply: oneshot::Sender<Result<Vec<ThreatId>, StoreError>>,
+}
+
+impl std::fmt::Debug for UnderWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UnderWay").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+/// Threats that must not be in the store, or not any more.
+#[derive(Debug, Default)]
+struct Amends {
+    /// Of reports that were refused although the store may have them.
+    doubtful: Vec<ThreatKey>,
+    /// The oldest ones of each tenant, which the history has dropped.
+    dropped: BTreeMap<Option<Box<str>>, ThreatRange>,
+}
+
+impl Archive {
+    /// An archive without threats.
+    pub fn new(retention: Retention, engine: &EngineHandle) -> Self {
+        let clock = Time::of(engine.clock().clone());
+        Self {
+            state: Rc::new(State {
+                history: RefCell::new(History::new(retention, clock.now_ms())),
+                last_id: Cell::default(),
+                under_way: RefCell::default(),
+                more_under_way: Notify::new(),
+                to_amend: RefCell::default(),
+                amending: Cell::default(),
+                trimmed: RefCell::default(),
+                durability: engine.durability().clone(),
+                clock,
+                metrics: engine.metrics().clone(),
+                kept: engine.fleet.kept.clone(),
+            }),
+        }
+    }
+}
+
+/// The time by which threats become old.
+#[derive(Debug)]
+struct Time {
+    clock: Clock,
+    started: Instant,
+    started_ms: u64,
+}
+
+impl Time {
+    fn of(clock: Clock) -> Self {
+        Self { started: clock.monotonic(), started_ms: wall_ms(&clock), clock }
+    }
+
+    /// The wall clock, unless that has been set forward by far since the start: a slip of it must not cost the history.
+    fn now_ms(&self) -> u64 {
+        let passed = (self.clock.monotonic() - self.started).as_millis() as u64;
+        wall_ms(&self.clock).min(self.started_ms.saturating_add(passed).saturating_add(CLOCK_AHEAD_MAX_MS))
+    }
+}
+
+fn wall_ms(clock: &Clock) -> u64 {
+    clock.wall().as_millis().try_into().unwrap_or(0)
+}
+
+impl Actor for Archive {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        actix_rt::spawn(settle(self.state.clone()));
+        ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, _| archive.state.tick());
+    }
+}
+
+/// Takes in what has become durable, one report after the other.
+async fn settle(state: Rc<State>) {
+    loop {
+        let next = state.under_way.borrow_mut().pop_front();
+        let Some(UnderWay { entries, outcome, reply }) = next else {
+            state.more_under_way.notified().await;
+            continue;
+        };
+        let outcome = outcome.await;
+        let ids = entries.iter().map(|entry| entry.id).collect();
+        match &outcome {
+            Ok(()) => state.take_in(entries),
+            Err(StoreError::InDoubt(_)) => {
+                let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
+                state.to_amend.borrow_mut().doubtful.extend(keys);
+            }
+            Err(_) => {}
+        }
+        // If nobody waits any more there is nobody to tell; the report stands.
+        let _ = reply.send(outcome.map(|()| ids));
+    }
+}
+
+impl State {
+    /// Takes in threats that an agent has just reported.
+    fn take_in(&self, entries: Vec<ThreatEntry>) {
+        for entry in &entries {
+            self.metrics.threat(entry.severity);
+        }
+        self.add(entries);
+    }
+
+    fn add(&self, entries: Vec<ThreatEntry>) {
+        let mut history = self.history.borrow_mut();
+        let trims: Vec<_> = entries.into_iter().filter_map(|entry| history.add(entry)).collect();
+        drop(history);
+        self.dropped(trims);
+    }
+
+    /// The history as of now.
+    fn up_to_date(&self) {
+        let trims = self.history.borrow_mut().advance(self.clock.now_ms());
+        self.dropped(trims);
+    }
+
+    /// Notes what the store has to drop too.
+    fn dropped(&self, trims: Vec<Trim>) {
+        let (mut to_amend, mut trimmed) = (self.to_amend.borrow_mut(), self.trimmed.borrow_mut());
+        for Trim { org, up_to, aged, displaced } in trims {
+            self.metrics.threats_aged.increment(aged.rows);
+            self.metrics.threats_displaced.increment(displaced.rows);
+            let from = trimmed.insert(org.clone(), up_to).unwrap_or(ThreatId::new(0));
+            let range = to_amend.dropped.entry(org.clone()).or_insert(ThreatRange { org, from, up_to });
+            range.up_to = range.up_to.max(up_to);
+        }
+    }
+
+    fn tick(self: &Rc<Self>) {
+        self.up_to_date();
+        let history = self.history.borrow();
+        self.kept.threats.store(history.rows(), Relaxed);
+        self.kept.bytes.store(history.bytes(), Relaxed);
+        if !self.amending.get() {
+            actix_rt::spawn(self.clone().amend());
+        }
+    }
+
+    /// Tells the store what it must not have; what it does not take it is told again.
+    async fn amend(self: Rc<Self>) {
+        let Amends { doubtful, dropped } = self.to_amend.take();
+        if doubtful.is_empty() && dropped.is_empty() {
+            return;
+        }
+        self.amending.set(true);
+        let mut changes: Vec<_> = dropped.values().cloned().map(Change::Trim).collect();
+        if !doubtful.is_empty() {
+            changes.push(Change::Retract(doubtful.clone()));
+        }
+        if self.durability.committer.commit_all(changes).await.is_err() {
+            let mut to_amend = self.to_amend.borrow_mut();
+            to_amend.doubtful.extend(doubtful);
+            for (org, range) in dropped {
+                let newer = to_amend.dropped.entry(org).or_insert_with(|| range.clone());
+                newer.from = range.from;
+            }
+        }
+        self.amending.set(false);
+    }
+}
+
+/// To the archive: threats from the store, those of a tenant in the order of their ids.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct RestoreThreats(pub Vec<ThreatEntry>);
+
+/// To the archive: that was all.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Restored(pub LoadedThreats);
+
+/// To the archive: an agent reports these; their ids are given by the archive. Answered when they are durable.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Result<Vec<ThreatId>, StoreError>")]
+pub struct Report(pub Vec<StoredThreat>);
+
+/// To the archive: the next step of a search.
+#[derive(Clone, Debug, actix::Message)]
+#[rtype(result = "FoundThreats")]
+pub struct FindThreats {
+    /// What they must be.
+    pub filter: ThreatFilter,
+    /// Only those before this one.
+    pub before: Option<ThreatId>,
+    /// So many at most.
+    pub most: usize,
+}
+
+/// What threats must be, to be found. What is not given matches all.
+#[derive(Clone, Debug, Default)]
+pub struct ThreatFilter {
+    /// The tenant of their agents.
+    pub org: Option<Box<str>>,
+    /// Not older than this, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// How bad.
+    pub severity: Option<Severity>,
+    /// The type.
+    pub kind: Option<Box<str>>,
+    /// Reported by whom.
+    pub agent: Option<AgentId>,
+}
+
+/// Threats that were found, the newest first.
+#[derive(Debug, Default)]
+pub struct FoundThreats {
+    /// Their names.
+    pub keys: Vec<ThreatKey>,
+    /// Where to go on; none if there are no more.
+    pub resume_before: Option<ThreatId>,
+}
+
+/// To the archive: the figures of a period, of one tenant or of all.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Summary")]
+pub struct Summarise {
+    /// Whose.
+    pub org: Option<Box<str>>,
+    /// Of which time.
+    pub period: Period,
+}
+
+/// To the archive: how many threats an agent reported in the last 24 hours.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "u64")]
+pub struct CountRecent(pub AgentId);
+
+/// To the archive: how many threats there were in these periods, and of each severity.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Vec<(u64, BySeverity)>")]
+pub struct CountThreats(pub Vec<Period>);
+
+fn scope(org: &Option<Box<str>>) -> Scope<'_> {
+    org.as_deref().map_or(Scope::Fleet, |org| Scope::Tenant(Some(org)))
+}
+
+impl Handler<RestoreThreats> for Archive {
+    type Result = ();
+
+    fn handle(&mut self, RestoreThreats(entries): RestoreThreats, _: &mut Context<Self>) {
+        self.state.add(entries);
+    }
+}
+
+impl Handler<Restored> for Archive {
+    type Result = ();
+
+    fn handle(&mut self, Restored(loaded): Restored, _: &mut Context<Self>) {
+        self.state.last_id.set(loaded.last.max(self.state.last_id.get()));
+    }
+}
+
+impl Handler<Report> for Archive {
+    type Result = ResponseFuture<Result<Vec<ThreatId>, StoreError>>;
+
+    fn handle(&mut self, Report(mut threats): Report, _: &mut Context<Self>) -> Self::Result {
+        let state = &self.state;
+        let now_ms = wall_ms(&state.clock.clock);
+        for threat in &mut threats {
+            threat.entry.id = ThreatId::after(state.last_id.get(), now_ms);
+            state.last_id.set(Some(threat.entry.id));
+        }
+        let entries = threats.iter().map(|threat| threat.entry.clone()).collect();
+        // Queued here and now, in the order of the ids.
+        let outcome = Box::pin(state.durability.committer.commit(Change::Report(threats)));
+        let (reply, answer) = oneshot::channel();
+        state.under_way.borrow_mut().push_back(UnderWay { entries, outcome, reply });
+        state.more_under_way.notify_one();
+        Box::pin(async { answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the archive has ended"))) })
+    }
+}
+
+impl Handler<FindThreats> for Archive {
+    type Result = MessageResult<FindThreats>;
+
+    fn handle(&mut self, find: FindThreats, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        let ThreatFilter { org, since_ms, severity, kind, agent } = &find.filter;
+        let filter = Filter {
+            scope: scope(org),
+            since_ms: *since_ms,
+            severity: *severity,
+            kind: kind.as_deref(),
+            agent: *agent,
+        };
+        let page = self.state.history.borrow().query(&filter, find.before, find.most, THREAT_SCAN_MAX);
+        let keys = page.rows.into_iter().map(|(org, id)| ThreatKey { org, id }).collect();
+        MessageResult(FoundThreats { keys, resume_before: page.resume_before })
+    }
+}
+
+impl Handler<Summarise> for Archive {
+    type Result = MessageResult<Summarise>;
+
+    fn handle(&mut self, Summarise { org, period }: Summarise, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        MessageResult(self.state.history.borrow_mut().summary(scope(&org), period, SUMMARY_TOP))
+    }
+}
+
+impl Handler<CountRecent> for Archive {
+    type Result = MessageResult<CountRecent>;
+
+    fn handle(&mut self, CountRecent(agent): CountRecent, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        MessageResult(self.state.history.borrow().recent(agent))
+    }
+}
+
+impl Handler<CountThreats> for Archive {
+    type Result = MessageResult<CountThreats>;
+
+    fn handle(&mut self, CountThreats(periods): CountThreats, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        let history = self.state.history.borrow();
+        MessageResult(periods.into_iter().map(|period| history.totals(period)).collect())
+    }
+}

@@ -1,0 +1,137 @@
+//! Threats, as HTTP sees them: reports go from their agent to the archive, questions to the archive and the store.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use actix::{Addr, Handler, Message};
+
+use super::{
+    archive::{
+        Archive, CountRecent, CountThreats, FindThreats, Report, RestoreThreats, Restored, Summarise, ThreatFilter,
+    },
+    messages::{Introduce, Proof, Reporter},
+    supervisor::{EngineError, EngineHandle},
+};
+use crate::{
+    fleet::AgentId,
+    store::{LoadedThreats, StoreError, StoredThreat},
+    threats::{BySeverity, Event, Period, Summary, Threat, ThreatEntry, ThreatId},
+};
+
+/// A page of threats, the newest first.
+#[derive(Debug)]
+pub struct ThreatPage {
+    /// The threats.
+    pub threats: Vec<Threat>,
+    /// Where the next page begins; none on the last one.
+    pub next: Option<ThreatId>,
+}
+
+impl EngineHandle {
+    /// Stores what an agent reports. Durable when it returns.
+    ///
+    /// `bytes` is what the report took on its way here: what is being stored at a time is bounded by it.
+    pub async fn report(
+        &self,
+        id: AgentId,
+        proof: Proof,
+        events: Vec<Event>,
+        bytes: usize,
+    ) -> Result<Vec<ThreatId>, EngineError> {
+        let Reporter { hostname, org } = self.ask(id, || Introduce { proof }).await??;
+        let room = &self.fleet.room_for_reports;
+        let _room = room.try_acquire_many(bytes.try_into().unwrap_or(u32::MAX)).map_err(|_| StoreError::Overloaded)?;
+        let threat = |event: Event| {
+            StoredThreat::new(&Threat {
+                // The archive gives it its name.
+                id: ThreatId::new(0),
+                agent: id,
+                org: org.clone(),
+                hostname: hostname.clone(),
+                kind: event.kind,
+                severity: event.severity,
+                confidence: event.confidence,
+                rule_id: event.rule_id,
+                source_ip: event.source_ip,
+                occurred_at: event.occurred_at,
+                details: event.details.into(),
+                bytes: 0,
+            })
+        };
+        let threats = events.into_iter().map(threat).collect();
+        Ok(self.ask_archive(Report(threats)).await??)
+    }
+
+    /// The newest threats that match, of those before `before`, `most` at most.
+    pub async fn threats(
+        &self,
+        filter: ThreatFilter,
+        before: Option<ThreatId>,
+        most: usize,
+    ) -> Result<ThreatPage, EngineError> {
+        // One more than the page has room for, to know whether there is another page.
+        let mut find = FindThreats { filter, before, most: most + 1 };
+        let mut keys = Vec::new();
+        loop {
+            let found = self.ask_archive(find.clone()).await?;
+            keys.extend(found.keys);
+            find.most = (most + 1).saturating_sub(keys.len());
+            find.before = found.resume_before;
+            if find.most == 0 || find.before.is_none() {
+                break;
+            }
+        }
+        let is_last = keys.len() <= most;
+        keys.truncate(most);
+        let next = keys.last().map(|key| key.id).filter(|_| !is_last);
+        // What has been dropped meanwhile is not there any more.
+        let threats = self.durability().store.threats(keys).await?.into_iter().flatten().collect();
+        Ok(ThreatPage { threats, next })
+    }
+
+    /// The figures of a period: of one tenant, or of the whole fleet.
+    pub async fn threat_summary(&self, org: Option<Box<str>>, period: Period) -> Result<Summary, EngineError> {
+        self.ask_archive(Summarise { org, period }).await
+    }
+
+    /// How many threats there were in each of these periods, and of each severity.
+    pub async fn threat_counts(&self, periods: Vec<Period>) -> Result<Vec<(u64, BySeverity)>, EngineError> {
+        self.ask_archive(CountThreats(periods)).await
+    }
+
+    /// How many threats there are in the history, and what they take in the store, in bytes; as of a moment ago.
+    pub fn threats_kept(&self) -> (u64, u64) {
+        let kept = &self.fleet.kept;
+        (kept.threats.load(Relaxed), kept.bytes.load(Relaxed))
+    }
+
+    /// How many threats an agent reported in the last 24 hours.
+    pub(super) async fn recent_threats(&self, id: AgentId) -> Result<u64, EngineError> {
+        self.ask_archive(CountRecent(id)).await
+    }
+
+    /// Makes `archive` the one of this engine.
+    pub(crate) fn attach_archive(&self, archive: Addr<Archive>) {
+        self.fleet.archive.set(archive).expect("the archive is started once");
+    }
+
+    /// Hands the archive threats from the store, those of a tenant in the order of their ids.
+    pub(crate) async fn restore_threats(&self, entries: Vec<ThreatEntry>) -> Result<(), EngineError> {
+        self.ask_archive(RestoreThreats(entries)).await
+    }
+
+    /// Tells the archive that it has them all.
+    pub(crate) async fn threats_restored(&self, loaded: LoadedThreats) -> Result<(), EngineError> {
+        self.ask_archive(Restored(loaded)).await
+    }
+
+    async fn ask_archive<M>(&self, message: M) -> Result<M::Result, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        Archive: Handler<M>,
+    {
+        let archive = self.fleet.archive.get().ok_or(EngineError::Unresponsive)?;
+        // With an address of its own: see `send_to_shard`.
+        archive.clone().send(message).await.map_err(|_| EngineError::Unresponsive)
+    }
+}

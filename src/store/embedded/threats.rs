@@ -1,0 +1,143 @@
+//! The threats of the embedded store: beside the registrations, so that one transaction, and one fsync, has both.
+//!
+//! | keyspace | key | value |
+//! | --- | --- | --- |
+//! | `threats` | length of the tenant's name (2 bytes, 0 for none), the name, the id (8 bytes), big-endian | the row |
+//! | `threat_bodies` | the same | the body |
+//! | `meta` | `threat` | the latest id that was given out, decimal |
+
+use fjall::{Keyspace, OwnedWriteBatch};
+use tokio::sync::mpsc;
+
+use super::{database::Tables, registry::Registry};
+use crate::{
+    limits::LOAD_CHUNK_MAX,
+    store::{
+        LoadedThreats, StoreError, StoredThreat, ThreatRange,
+        threat_record::{decode_body, decode_row, encode_row},
+    },
+    threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
+};
+
+/// The keyspaces of threats.
+pub(super) struct Threats {
+    rows: Keyspace,
+    bodies: Keyspace,
+    meta: Keyspace,
+}
+
+impl Threats {
+    pub(super) fn of(tables: &Tables) -> fjall::Result<Self> {
+        let (rows, bodies) = (tables.keyspace("threats")?, tables.keyspace("threat_bodies")?);
+        Ok(Self { rows, bodies, meta: tables.meta.clone() })
+    }
+
+    pub(super) fn report(&self, batch: &mut OwnedWriteBatch, threats: &[StoredThreat]) {
+        for StoredThreat { entry, body } in threats {
+            let key = key_of(entry.org.as_deref(), entry.id);
+            batch.insert(&self.rows, key.as_slice(), encode_row(entry));
+            batch.insert(&self.bodies, key.as_slice(), &body[..]);
+        }
+        if let Some(last) = threats.last() {
+            batch.insert(&self.meta, "threat", last.entry.id.get().to_string());
+        }
+    }
+
+    pub(super) fn retract(&self, batch: &mut OwnedWriteBatch, keys: &[ThreatKey]) {
+        for key in keys {
+            self.remove(batch, &key_of(key.org.as_deref(), key.id));
+        }
+    }
+
+    pub(super) fn trim(&self, batch: &mut OwnedWriteBatch, trim: &ThreatRange) -> fjall::Result<()> {
+        let org = trim.org.as_deref();
+        for entry in self.rows.range(key_of(org, trim.from)..=key_of(org, trim.up_to)) {
+            self.remove(batch, &entry.key()?);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, batch: &mut OwnedWriteBatch, key: &[u8]) {
+        batch.remove(&self.rows, key);
+        batch.remove(&self.bodies, key);
+    }
+}
+
+/// Hands the rows of all threats to `out`.
+pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) -> Result<LoadedThreats, StoreError> {
+    let threats = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?;
+    let last = threats.meta.get("threat").map_err(StoreError::unavailable)?;
+    let last = last.and_then(|digits| std::str::from_utf8(&digits).ok()?.parse().ok()).map(ThreatId::new);
+    let mut loaded = LoadedThreats { last, ..LoadedThreats::default() };
+    let mut rows = Vec::with_capacity(LOAD_CHUNK_MAX);
+    for entry in threats.rows.iter() {
+        let (key, row) = entry.into_inner().map_err(StoreError::unavailable)?;
+        // Keys of another form are not ours.
+        let Some(key) = named_by(&key) else { continue };
+        let id = key.id;
+        match decode_row(key, &row) {
+            Ok(row) => rows.push(row),
+            Err(error) => loaded.is_corrupt(id, &error),
+        }
+        if rows.len() == LOAD_CHUNK_MAX {
+            loaded.threats += rows.len() as u64;
+            if out.blocking_send(std::mem::replace(&mut rows, Vec::with_capacity(LOAD_CHUNK_MAX))).is_err() {
+                return Ok(loaded);
+            }
+        }
+    }
+    loaded.threats += rows.len() as u64;
+    // If nobody wants them any more there is nobody to tell.
+    let _ = out.blocking_send(rows);
+    Ok(loaded)
+}
+
+/// The threats of these names, each if it is there and can be read.
+pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Option<Threat>>, StoreError> {
+    let threats = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?;
+    let read = keys.into_iter().map(|key| {
+        let id = key.id;
+        let body = threats.bodies.get(key_of(key.org.as_deref(), id)).map_err(StoreError::unavailable)?;
+        Ok(body.and_then(|body| match decode_body(key, &body) {
+            Ok(threat) => Some(threat),
+            Err(error) => {
+                tracing::error!(threat = %id, %error, "a threat in the store cannot be read; it is left out");
+                None
+            }
+        }))
+    });
+    read.collect()
+}
+
+fn key_of(org: Option<&str>, id: ThreatId) -> Vec<u8> {
+    let org = org.unwrap_or_default().as_bytes();
+    let length = u16::try_from(org.len()).expect("a tenant's name has 64 characters at most");
+    [&length.to_be_bytes()[..], org, &id.get().to_be_bytes()].concat()
+}
+
+fn named_by(key: &[u8]) -> Option<ThreatKey> {
+    let (length, rest) = key.split_first_chunk()?;
+    let (org, id) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
+    let org = (!org.is_empty()).then(|| std::str::from_utf8(org).map(Into::into)).transpose().ok()?;
+    Some(ThreatKey { org, id: ThreatId::new(u64::from_be_bytes(id.try_into().ok()?)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_in_the_order_of_ids_within_a_tenant_and_tell_both() {
+        let key = |org, id| key_of(org, ThreatId::new(id));
+        assert!(key(None, u64::MAX) < key(Some("a"), 0));
+        assert!(key(Some("a"), 1) < key(Some("a"), 256));
+        assert!(key(Some("a"), u64::MAX) < key(Some("aa"), 0));
+        for org in [None, Some("acme \u{7d44}")] {
+            let named = named_by(&key(org, 7)).unwrap();
+            assert_eq!((named.org.as_deref(), named.id), (org, ThreatId::new(7)));
+        }
+        for foreign in [&b""[..], b"\0", b"\0\x05abc", b"\0\x01\xff12345678", b"\0\x01a1234567"] {
+            assert_eq!(named_by(foreign), None);
+        }
+    }
+}

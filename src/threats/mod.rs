@@ -1,0 +1,34 @@
+//! The threats that agents report, and what is known of them without reading them again.
+//!
+//! [`History`] holds what is counted and searched for of every retained threat, a row of 24 bytes each. It promises that
+//! every figure is exact at the moment it was last told, and that none of them is found by going through the rows: each
+//! row is counted when it enters a window of time and when it leaves it.
+//!
+//! Pure: no I/O, no clock, no actors. It must not know where threats are stored, who asks, or in which form they are
+//! shown. What it drops it reports as a [`Trim`], so that the store can drop the same.
+
+mod counts;
+mod history;
+mod names;
+mod period;
+mod query;
+mod report;
+mod row;
+mod severity;
+mod summary;
+mod tenant;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod threat;
+mod threat_id;
+mod window;
+
+pub use history::{Dropped, History, Retention, Scope, Trim};
+pub use period::Period;
+pub use query::{Filter, Page};
+pub use report::{EVENT_FIELDS, Event, EventBody, InvalidEvent, REPORT_FIELDS, ReportBody};
+pub use severity::{BySeverity, Severity};
+pub use summary::Summary;
+pub use threat::{Threat, ThreatEntry, ThreatKey};
+pub use threat_id::{NotAThreatId, ThreatId};

@@ -1,0 +1,86 @@
+//! One threat: all of it as it is stored, and the part that is counted and searched for.
+
+use std::net::IpAddr;
+
+use super::{Severity, ThreatId};
+use crate::fleet::{AgentId, Timestamp};
+
+/// A threat as an agent reported it and as it is stored. Checked where it was read: nothing is checked again here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Threat {
+    /// Its name, and with it the time that counts.
+    pub id: ThreatId,
+    /// Who reported it.
+    pub agent: AgentId,
+    /// The tenant that the agent belonged to.
+    pub org: Option<Box<str>>,
+    /// The agent's hostname at that time: it outlives the agent.
+    pub hostname: Box<str>,
+    /// What it is: the `type` of the API.
+    pub kind: Box<str>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure the agent is, from 0 to 1.
+    pub confidence: Option<f64>,
+    /// The rule that found it.
+    pub rule_id: Option<Box<str>>,
+    /// Where it came from, if the agent said so.
+    pub source_ip: Option<IpAddr>,
+    /// When the agent says that it happened. For people; nothing is decided by it.
+    pub occurred_at: Option<Timestamp>,
+    /// Everything else about it: a JSON object, compact.
+    pub details: Box<str>,
+    /// What it takes in the store, in bytes.
+    pub bytes: u32,
+}
+
+/// What a threat is found by in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreatKey {
+    /// The tenant.
+    pub org: Option<Box<str>>,
+    /// Its name.
+    pub id: ThreatId,
+}
+
+/// What is counted and searched for of a threat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreatEntry {
+    /// Its name, and with it its time.
+    pub id: ThreatId,
+    /// Who reported it.
+    pub agent: AgentId,
+    /// The tenant that the agent belonged to.
+    pub org: Option<Box<str>>,
+    /// The agent's hostname at that time.
+    pub hostname: Box<str>,
+    /// What it is: the `type` of the API.
+    pub kind: Box<str>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it came from, if known.
+    pub source_ip: Option<IpAddr>,
+    /// What it takes in the store, in bytes.
+    pub bytes: u32,
+}
+
+impl Threat {
+    /// What it is found by in the store.
+    pub fn key(&self) -> ThreatKey {
+        ThreatKey { org: self.org.clone(), id: self.id }
+    }
+
+    /// What is counted and searched for of this threat.
+    pub fn entry(&self) -> ThreatEntry {
+        ThreatEntry {
+            id: self.id,
+            agent: self.agent,
+            org: self.org.clone(),
+            hostname: self.hostname.clone(),
+            kind: self.kind.clone(),
+            severity: self.severity,
+            source_ip: self.source_ip,
+            bytes: self.bytes,
+        }
+    }
+}

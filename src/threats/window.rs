@@ -1,0 +1,53 @@
+//! What is counted of the threats of one period.
+
+use super::{BySeverity, Period, counts::Counts, row::Row};
+
+/// The figures of the rows that are young enough for one period.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    pub(super) total: u64,
+    pub(super) by_severity: BySeverity,
+    pub(super) kinds: Counts,
+    pub(super) agents: Counts,
+    pub(super) ips: Counts,
+}
+
+/// A window for each period.
+#[derive(Debug, Default)]
+pub(super) struct Windows([Window; Period::ALL.len()]);
+
+impl Windows {
+    /// The window of one period.
+    pub(super) fn of(&self, period: Period) -> &Window {
+        &self.0[period.index()]
+    }
+
+    /// The window of one period, to be changed.
+    pub(super) fn of_mut(&mut self, period: Period) -> &mut Window {
+        &mut self.0[period.index()]
+    }
+}
+
+impl Window {
+    /// Counts a row that is not in yet.
+    pub(super) fn enter(&mut self, row: &Row) {
+        self.total += 1;
+        self.by_severity[row.severity().index()] += 1;
+        self.kinds.increment(row.kind);
+        self.agents.increment(row.agent);
+        if let Some(ip) = row.ip() {
+            self.ips.increment(ip);
+        }
+    }
+
+    /// Takes a row out that is in.
+    pub(super) fn leave(&mut self, row: &Row) {
+        self.total -= 1;
+        self.by_severity[row.severity().index()] -= 1;
+        self.kinds.decrement(row.kind);
+        self.agents.decrement(row.agent);
+        if let Some(ip) = row.ip() {
+            self.ips.decrement(ip);
+        }
+    }
+}
