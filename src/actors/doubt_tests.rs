@@ -74,6 +74,7 @@ async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) 
     let gather = async {
         while let Some(chunk) = chunks.recv().await {
             match chunk {
+                Chunk::Policies(_) => {}
                 Chunk::Registrations(some) => registrations.extend(some),
                 Chunk::Heartbeats(some) => heartbeats.extend(some),
             }

@@ -26,6 +26,7 @@ use crate::{
     clock::Clock,
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
     metrics::Metrics,
+    policy::BoardFull,
     store::{Durability, StoreError},
 };
 
@@ -47,6 +48,9 @@ pub enum EngineError {
     /// A durable change could not be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No room for another policy.
+    #[error(transparent)]
+    PoliciesFull(BoardFull),
     /// The agent's actor did not answer.
     #[error("the agent did not answer")]
     Unresponsive,

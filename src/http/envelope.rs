@@ -16,6 +16,7 @@ use crate::{
     actors::EngineError,
     fleet::{FieldError, InvalidRegistration},
     limits::RETRY_AFTER_SECONDS,
+    policy::InvalidPolicy,
     store::StoreError,
 };
 
@@ -116,7 +117,7 @@ impl From<EngineError> for ApiError {
         match error {
             EngineError::NotFound => Self::NotFound("Agent not found"),
             EngineError::WrongToken => Self::Unauthorized,
-            EngineError::FleetFull(_) | EngineError::MachineTaken => Self::Conflict(sentence(&error)),
+            EngineError::FleetFull(_) | EngineError::MachineTaken | EngineError::PoliciesFull(_) => Self::Conflict(sentence(&error)),
             EngineError::Store(StoreError::Overloaded) => {
                 Self::Unavailable("Too many changes are waiting to be stored; try again later")
             }
@@ -141,6 +142,12 @@ impl From<FieldError> for ApiError {
 
 impl From<InvalidRegistration> for ApiError {
     fn from(error: InvalidRegistration) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
+impl From<InvalidPolicy> for ApiError {
+    fn from(error: InvalidPolicy) -> Self {
         Self::BadRequest(error.to_string())
     }
 }

@@ -10,7 +10,7 @@ use super::{
     Change, Chunk, Committer, EmbeddedStore, HeartbeatBatch, Loaded, MemoryStore, RedisSettings, RedisStore, Store,
 };
 use crate::{
-    fleet::{AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash, Vitals},
+    fleet::{AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp, TokenHash, Vitals},
     limits::{LOAD_CHUNK_MAX, PARTITIONS},
 };
 
@@ -90,6 +90,7 @@ fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
         heard: Heard::from_micros(heard),
         version: "1.3.0".into(),
         vitals: Vitals { cpu: Some(48.2), memory: None, uptime: Some(86_400.0), report: Some(Box::new(report)) },
+        policies_seen: PolicyVersion::new(id as u32 % 5),
     }
 }
 
@@ -108,6 +109,7 @@ async fn contents(store: &dyn Store) -> (Vec<(Registration, Option<LastHeartbeat
         let mut agents = std::collections::BTreeMap::new();
         while let Some(chunk) = chunks.recv().await {
             match chunk {
+                Chunk::Policies(_) => assert!(agents.is_empty(), "policies come first"),
                 Chunk::Registrations(registrations) => {
                     assert!(registrations.len() <= LOAD_CHUNK_MAX && registrations.is_sorted_by_key(|one| one.id));
                     agents.extend(registrations.into_iter().map(|one| (one.id, (one, None))));

@@ -2,14 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use super::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError, StoreReader, loading::Ordered};
-use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    limits::POLICY_STEP_MAX,
+    policy::{Scope, ScopePolicies},
+};
 
 /// Keeps the records in maps.
 #[derive(Debug, Default)]
@@ -21,13 +25,16 @@ pub struct MemoryStore {
 struct Records {
     registrations: BTreeMap<AgentId, Registration>,
     heartbeats: BTreeMap<AgentId, LastHeartbeat>,
+    policies: BTreeMap<Scope, Arc<ScopePolicies>>,
     clock: Option<Heard>,
 }
 
 impl Records {
     /// The fleet, and how many heartbeats there are of agents that are not in it.
     fn all(&self) -> (Vec<Chunk>, u64) {
-        let (mut chunks, mut ready) = (Vec::new(), Ordered::default());
+        let policies: Vec<_> = self.policies.values().cloned().collect();
+        let mut chunks: Vec<_> = policies.chunks(POLICY_STEP_MAX).map(|some| Chunk::Policies(some.to_vec())).collect();
+        let mut ready = Ordered::default();
         for registration in self.registrations.values() {
             let last = self.heartbeats.get(&registration.id).cloned();
             chunks.extend(ready.push(registration.clone(), last).into_iter().flatten());
@@ -77,6 +84,12 @@ impl Store for MemoryStore {
                 Change::Deregister(id) => {
                     records.registrations.remove(&id);
                     records.heartbeats.remove(&id);
+                }
+                Change::SetPolicies(policies) => {
+                    records.policies.insert(policies.scope().clone(), policies);
+                }
+                Change::ForgetPolicies(scope) => {
+                    records.policies.remove(&scope);
                 }
             }
         }

@@ -1,10 +1,11 @@
 //! Durability: what is kept, when it is safe, and what a failure means.
 //!
-//! Two kinds of record:
+//! Three kinds of record:
 //! - a **registration** changes rarely and is written through: [`Committer`] gathers the changes of concurrent requests
 //!   into one transaction, and each request is answered after that transaction is durable;
 //! - a **last heartbeat** changes all the time and is written behind: [`WriteBehind`] hands the latest state of every
-//!   agent heard since the last flush to the store, a few large commands at a time.
+//!   agent heard since the last flush to the store, a few large commands at a time;
+//! - the **policies** of a scope change rarely too, and are written through: [`Policies`] publishes them one at a time.
 //!
 //! A backend implements [`Store`] and passes the conformance suite (`conformance.rs`). It gets domain values and
 //! knows nothing of actors or HTTP.
@@ -16,6 +17,8 @@ mod durability;
 mod embedded;
 mod loading;
 mod memory;
+mod policies;
+pub mod policy_record;
 pub mod record;
 mod redis;
 mod url;
@@ -26,15 +29,19 @@ use std::{fmt::Debug, iter::Sum, sync::Arc};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    policy::{Scope, ScopePolicies},
+};
 #[cfg(doc)]
-use crate::limits::LOAD_CHUNK_MAX;
+use crate::limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX};
 
 pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;
 pub use durability::{Durability, Progress};
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+pub use policies::{Policies, PublishError};
 pub use url::StoreUrl;
 pub use write_behind::{DirtySource, FlushRules, WriteBehind};
 
@@ -47,14 +54,19 @@ pub enum Change {
     Reregister(Box<Registration>),
     /// The agent was deregistered: neither of its records may come back.
     Deregister(AgentId),
+    /// What there is of policies in a scope; replaces what there was.
+    SetPolicies(Arc<ScopePolicies>),
+    /// There are no policies in this scope.
+    ForgetPolicies(Scope),
 }
 
 impl Change {
-    /// The agent that is changed.
-    pub fn id(&self) -> AgentId {
+    /// The agent that is changed, if one is.
+    pub fn agent(&self) -> Option<AgentId> {
         match self {
-            Self::Register(registration) | Self::Reregister(registration) => registration.id,
-            Self::Deregister(id) => *id,
+            Self::Register(registration) | Self::Reregister(registration) => Some(registration.id),
+            Self::Deregister(id) => Some(*id),
+            Self::SetPolicies(_) | Self::ForgetPolicies(_) => None,
         }
     }
 }
@@ -70,9 +82,11 @@ pub struct HeartbeatBatch {
 
 /// Part of a fleet that is being loaded: records in the order of their agents' ids, at most [`LOAD_CHUNK_MAX`] of them. An
 /// agent's registration comes before its heartbeats; of these the last one counts, and those of unknown agents are remains
-/// of deregistered ones.
+/// of deregistered ones. Policies come before all agents, at most [`POLICY_STEP_MAX`] scopes at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Chunk {
+    /// What there is of policies in some scopes.
+    Policies(Vec<Arc<ScopePolicies>>),
     /// Agents.
     Registrations(Vec<Registration>),
     /// What was last heard of them.
@@ -82,6 +96,7 @@ pub enum Chunk {
 impl Chunk {
     fn is_empty(&self) -> bool {
         match self {
+            Self::Policies(policies) => policies.is_empty(),
             Self::Registrations(registrations) => registrations.is_empty(),
             Self::Heartbeats(heartbeats) => heartbeats.is_empty(),
         }
@@ -95,6 +110,8 @@ pub struct Loaded {
     pub agents: u64,
     /// Last heartbeats handed over; a log may hold several of one agent.
     pub heartbeats: u64,
+    /// Scopes handed over that have policies.
+    pub scopes: u64,
     /// Heartbeats of agents that are not in the fleet, where the store can tell; they were left out.
     pub orphans: u64,
     /// Records that could not be read; each was reported, and left out but kept.
@@ -105,6 +122,7 @@ impl Loaded {
     /// Counts what is handed over with a chunk.
     fn count(&mut self, chunk: &Chunk) {
         match chunk {
+            Chunk::Policies(policies) => self.scopes += policies.len() as u64,
             Chunk::Registrations(registrations) => self.agents += registrations.len() as u64,
             Chunk::Heartbeats(heartbeats) => self.heartbeats += heartbeats.len() as u64,
         }
@@ -116,6 +134,7 @@ impl Sum for Loaded {
         parts.fold(Self::default(), |sum, part| Self {
             agents: sum.agents + part.agents,
             heartbeats: sum.heartbeats + part.heartbeats,
+            scopes: sum.scopes + part.scopes,
             orphans: sum.orphans + part.orphans,
             corrupt: sum.corrupt + part.corrupt,
         })

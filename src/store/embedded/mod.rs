@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | `agents` | `agents` | agent id, 8 bytes big-endian | the registration, see [`super::record`] |
 //! | `agents` | `meta` | `format` | version of this layout, decimal |
+//! | `agents` | `meta` | `policies:` and the scope: `*`, or `o:` and the tenant | its policies, see [`super::policy_record`] |
 //! | `agents` | `meta` | `probe` | zeros, written to find out whether the disk takes them |
 //! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
 //! | `heartbeats` | `meta` | `clock` | hearing time in µs, decimal |

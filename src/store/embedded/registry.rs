@@ -1,4 +1,4 @@
-//! The registrations of the embedded store.
+//! The registrations and the policies of the embedded store.
 
 use std::path::Path;
 
@@ -7,11 +7,15 @@ use fjall::PersistMode;
 use super::database::{Reopening, Tables};
 use crate::{
     fleet::{AgentId, Partition},
-    store::{Change, StoreError, loading::ids_of, record::encode_registration},
+    policy::Scope,
+    store::{Change, StoreError, loading::ids_of, policy_record::encode_policies, record::encode_registration},
 };
 
 /// Version of the embedded store's layout.
 pub(super) const FORMAT: &str = "2";
+
+/// What the keys of policies begin with.
+const POLICIES: &str = "policies:";
 
 /// More than any registration takes.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -41,10 +45,24 @@ impl Registry {
                     batch.insert(&tables.data, registration.id.get().to_be_bytes(), encode_registration(registration));
                 }
                 Change::Deregister(id) => batch.remove(&tables.data, id.get().to_be_bytes()),
+                Change::SetPolicies(policies) => {
+                    batch.insert(&tables.meta, policies_key(policies.scope()), encode_policies(policies));
+                }
+                Change::ForgetPolicies(scope) => batch.remove(&tables.meta, policies_key(scope)),
             }
         }
         // It may stand in the journal and come back when the database is opened again.
         batch.commit().map_err(|error| StoreError::InDoubt(self.database.failed(tables, &error)))
+    }
+
+    /// The names of the scopes that have policies, with their records as they are stored.
+    pub(super) fn policies(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<(Box<[u8]>, fjall::Slice), StoreError>> + use<>, StoreError> {
+        Ok(self.database.tables()?.meta.prefix(POLICIES).map(|entry| match entry.into_inner() {
+            Ok((key, record)) => Ok((key[POLICIES.len()..].into(), record)),
+            Err(error) => Err(StoreError::unavailable(error)),
+        }))
     }
 
     /// The agents of a partition in the order of their ids, with their records as they are stored.
@@ -60,6 +78,10 @@ impl Registry {
             Err(error) => Some(Err(StoreError::unavailable(error))),
         }))
     }
+}
+
+fn policies_key(scope: &Scope) -> String {
+    format!("{POLICIES}{scope}")
 }
 
 fn check_format(path: &Path, tables: &Tables) -> Result<(), StoreError> {

@@ -14,6 +14,7 @@ mod link;
 mod loading;
 mod partition;
 mod persistence;
+mod policies;
 mod rewrite;
 mod server;
 mod session;
@@ -187,7 +188,10 @@ impl Store for RedisStore {
             self.link.confirmed(&session, Writes::default())?;
             self.link.remember_gone(changes.iter().filter_map(|change| match change {
                 Change::Deregister(id) => Some(*id),
-                Change::Register(_) | Change::Reregister(_) => None,
+                Change::Register(_)
+                | Change::Reregister(_)
+                | Change::SetPolicies(_)
+                | Change::ForgetPolicies(_) => None,
             }));
             Ok(())
         }

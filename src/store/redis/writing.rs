@@ -6,10 +6,12 @@ use redis::Pipeline;
 
 use super::{
     keys::{Keys, field},
+    policies,
     session::Writes,
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, Partition},
+    fleet::{AgentId, Heard, LastHeartbeat, Partition, Registration},
+    policy::{Scope, ScopePolicies},
     store::{
         Change,
         record::{encode_heartbeat, encode_registration},
@@ -21,19 +23,35 @@ pub(super) type Receipt = (i64, Option<String>);
 
 /// The transaction that makes these changes. Without any, it is one that Redis refuses when it would refuse a change.
 pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
-    // Of several changes of one agent the last one counts.
-    let last: BTreeMap<AgentId, &Change> = changes.iter().map(|change| (change.id(), change)).collect();
-    let (mut set, mut removed) = (Hashes::default(), Hashes::default());
-    for (id, change) in last {
+    // Of several changes of one agent, or of one scope's policies, the last one counts.
+    let mut agents: BTreeMap<AgentId, Option<&Registration>> = BTreeMap::new();
+    let mut scopes: BTreeMap<&Scope, Option<&ScopePolicies>> = BTreeMap::new();
+    for change in changes {
         match change {
             Change::Register(registration) | Change::Reregister(registration) => {
-                set.put(id, encode_registration(registration));
+                agents.insert(registration.id, Some(registration));
             }
-            Change::Deregister(_) => removed.put(id, Vec::new()),
+            Change::Deregister(id) => {
+                agents.insert(*id, None);
+            }
+            Change::SetPolicies(policies) => {
+                scopes.insert(policies.scope(), Some(policies));
+            }
+            Change::ForgetPolicies(scope) => {
+                scopes.insert(scope, None);
+            }
+        }
+    }
+    let (mut set, mut removed) = (Hashes::default(), Hashes::default());
+    for (id, registration) in agents {
+        match registration {
+            Some(registration) => set.put(id, encode_registration(registration)),
+            None => removed.put(id, Vec::new()),
         }
     }
     let mut transaction = redis::pipe();
     transaction.atomic();
+    policies::write(&mut transaction, keys, scopes);
     set.hset(&mut transaction, |partition| keys.agents(partition));
     removed.hdel(&mut transaction, |partition| keys.agents(partition));
     removed.hdel(&mut transaction, |partition| keys.heartbeats(partition));
