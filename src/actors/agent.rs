@@ -11,8 +11,8 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 use super::{
     context::AgentContext,
     messages::{
-        Beat, BeatAck, FetchPolicy, Identify, Identity, PostedBeat, Prepare, Proof, Refusal, RelayedBeat, Reregister, Revive,
-        Settle, Show, Stop,
+        Beat, BeatAck, FetchPolicy, Identify, Identity, PostedBeat, Prepare, Proof, Refusal, RelayedBeat, Reregister,
+        Revive, Settle, Show, Stop,
     },
     shard::Shard,
 };

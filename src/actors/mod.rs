@@ -36,6 +36,8 @@ mod listing_tests;
 mod messages;
 mod places;
 mod policies;
+#[cfg(test)]
+mod policy_tests;
 mod post;
 mod relay;
 mod restoring;

@@ -117,7 +117,9 @@ impl From<EngineError> for ApiError {
         match error {
             EngineError::NotFound => Self::NotFound("Agent not found"),
             EngineError::WrongToken => Self::Unauthorized,
-            EngineError::FleetFull(_) | EngineError::MachineTaken | EngineError::PoliciesFull(_) => Self::Conflict(sentence(&error)),
+            EngineError::FleetFull(_) | EngineError::MachineTaken | EngineError::PoliciesFull(_) => {
+                Self::Conflict(sentence(&error))
+            }
             EngineError::Store(StoreError::Overloaded) => {
                 Self::Unavailable("Too many changes are waiting to be stored; try again later")
             }

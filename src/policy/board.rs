@@ -208,10 +208,9 @@ mod tests {
 
     #[test]
     fn policies_have_a_bound_in_bytes_which_a_newer_one_of_the_same_scope_does_not_add_to() {
-        let mut board = Board::default();
+        let mut board = Board { bytes: POLICIES_MAX_BYTES - 3_000, ..Board::default() };
         let mut put = |org: &str| {
-            let half = draft(Some(org), POLICIES_MAX_BYTES / 2);
-            let next = board.publish(half, PolicyId::new(1), Timestamp::from_millis(1));
+            let next = board.publish(draft(Some(org), 2_000), PolicyId::new(1), Timestamp::from_millis(1));
             next.map(|next| board.put(Arc::new(next)))
         };
         assert_eq!([put("a"), put("a"), put("b")], [Ok(()), Ok(()), Err(BoardFull::Bytes)]);

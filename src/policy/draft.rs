@@ -3,10 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{
-    rule::Rule,
-    scope::Scope,
-};
+use super::{rule::Rule, scope::Scope};
 use crate::{
     fleet::{FieldError, Text},
     limits::{ORG_ID_MAX_CHARS, POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
@@ -81,7 +78,9 @@ impl TryFrom<PolicyBody> for PolicyDraft {
                 return Err(InvalidPolicy::Missing(missing.collect()));
             }
         };
-        let is_long = |text: &str| text.len() > POLICY_DESCRIPTION_MAX_CHARS && text.chars().count() > POLICY_DESCRIPTION_MAX_CHARS;
+        let is_long = |text: &str| {
+            text.len() > POLICY_DESCRIPTION_MAX_CHARS && text.chars().count() > POLICY_DESCRIPTION_MAX_CHARS
+        };
         if body.description.as_deref().is_some_and(is_long) {
             return Err(FieldError::new("description", DESCRIPTION).into());
         }
@@ -93,7 +92,11 @@ impl TryFrom<PolicyBody> for PolicyDraft {
             scope: Scope::of(org_id.as_deref()),
             name: Text::new("name", name)?,
             description: body.description,
-            rules: rules.iter().enumerate().map(|(index, rule)| rule_of(index, rule.get())).collect::<Result<_, _>>()?,
+            rules: rules
+                .iter()
+                .enumerate()
+                .map(|(index, rule)| rule_of(index, rule.get()))
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -116,7 +119,9 @@ fn rule_of(index: usize, json: &str) -> Result<Rule, InvalidPolicy> {
         .filter(|json| json.starts_with('{'))
         .and_then(|json| serde_json::from_str(json).ok())
         .ok_or(wrong("", "an object with type and config, each of them once"))?;
-    let kind = body.kind.and_then(|kind| serde_json::from_str(kind.get()).ok());
+    // serde would also take an object for an enum.
+    let kind = body.kind.filter(|kind| kind.get().starts_with('"'));
+    let kind = kind.and_then(|kind| serde_json::from_str(kind.get()).ok());
     let config = body.config.and_then(|config| serde_json::from_str::<Map<String, Value>>(config.get()).ok());
     let enabled = body.enabled.map_or(Some(true), |enabled| serde_json::from_str(enabled.get()).ok());
     Ok(Rule {

@@ -103,6 +103,8 @@ pub(crate) mod samples {
     /// A scope that has had policies of these versions.
     pub(crate) fn policies(org: Option<&str>, versions: &[u32]) -> ScopePolicies {
         let policies = versions.iter().map(|version| policy(*version, org));
-        policies.fold(None, |earlier: Option<ScopePolicies>, next| Some(ScopePolicies::after(earlier.as_ref(), next))).unwrap()
+        policies
+            .fold(None, |earlier: Option<ScopePolicies>, next| Some(ScopePolicies::after(earlier.as_ref(), next)))
+            .unwrap()
     }
 }

@@ -29,12 +29,12 @@ use std::{fmt::Debug, iter::Sum, sync::Arc};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
+#[cfg(doc)]
+use crate::limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX};
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Registration},
     policy::{Scope, ScopePolicies},
 };
-#[cfg(doc)]
-use crate::limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX};
 
 pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;

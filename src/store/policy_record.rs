@@ -22,15 +22,7 @@ const FORMAT: u8 = 1;
 
 /// Written as an array, like every tuple struct.
 #[derive(Serialize, Deserialize)]
-struct PoliciesRecord<'a>(
-    u8,
-    Vec<u32>,
-    Cow<'a, str>,
-    Cow<'a, str>,
-    Option<Cow<'a, str>>,
-    i64,
-    Cow<'a, [Rule]>,
-);
+struct PoliciesRecord<'a>(u8, Vec<u32>, Cow<'a, str>, Cow<'a, str>, Option<Cow<'a, str>>, i64, Cow<'a, [Rule]>);
 
 /// Encodes the policies of a scope, all but the scope: that is their key.
 pub fn encode_policies(policies: &ScopePolicies) -> Vec<u8> {

@@ -14,6 +14,9 @@ use crate::{
 /// Version of the embedded store's layout.
 pub(super) const FORMAT: &str = "2";
 
+/// The name of a scope, and its record.
+pub(super) type ScopeRecord = (Box<[u8]>, fjall::Slice);
+
 /// What the keys of policies begin with.
 const POLICIES: &str = "policies:";
 
@@ -56,9 +59,7 @@ impl Registry {
     }
 
     /// The names of the scopes that have policies, with their records as they are stored.
-    pub(super) fn policies(
-        &self,
-    ) -> Result<impl Iterator<Item = Result<(Box<[u8]>, fjall::Slice), StoreError>> + use<>, StoreError> {
+    pub(super) fn policies(&self) -> Result<impl Iterator<Item = Result<ScopeRecord, StoreError>> + use<>, StoreError> {
         Ok(self.database.tables()?.meta.prefix(POLICIES).map(|entry| match entry.into_inner() {
             Ok((key, record)) => Ok((key[POLICIES.len()..].into(), record)),
             Err(error) => Err(StoreError::unavailable(error)),

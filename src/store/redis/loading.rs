@@ -63,11 +63,7 @@ pub(super) async fn load(
 }
 
 /// Hands the policies of all scopes to `out`.
-async fn load_policies(
-    identity: &Identity,
-    out: &mpsc::Sender<Chunk>,
-    load: &Load<'_>,
-) -> Result<Loaded, StoreError> {
+async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Load<'_>) -> Result<Loaded, StoreError> {
     let connection = match load {
         Load::Own(connection) => (*connection).clone(),
         Load::Look => identity.look().await.map_err(|trouble| unreadable(&trouble.to_string()))?,

@@ -188,10 +188,9 @@ impl Store for RedisStore {
             self.link.confirmed(&session, Writes::default())?;
             self.link.remember_gone(changes.iter().filter_map(|change| match change {
                 Change::Deregister(id) => Some(*id),
-                Change::Register(_)
-                | Change::Reregister(_)
-                | Change::SetPolicies(_)
-                | Change::ForgetPolicies(_) => None,
+                Change::Register(_) | Change::Reregister(_) | Change::SetPolicies(_) | Change::ForgetPolicies(_) => {
+                    None
+                }
             }));
             Ok(())
         }

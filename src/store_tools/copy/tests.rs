@@ -136,7 +136,7 @@ impl Store for Bad {
         if self.fails && self.commits.fetch_add(1, Relaxed) == 1 {
             return async { Err(StoreError::unavailable("no room")) }.boxed();
         }
-        changes.retain(|change| self.fails || change.id() != AgentId::new(7));
+        changes.retain(|change| self.fails || change.agent() != Some(AgentId::new(7)));
         self.kept.commit(changes)
     }
 
