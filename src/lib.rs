@@ -13,6 +13,7 @@
 //! | [`metrics`] | what Prometheus sees |
 //! | [`config`] | file, environment and flags into one checked configuration |
 //! | [`clock`] | the only source of time; knows when the process could not hear |
+//! | [`policy`] | the domain: policies, and which one is in force for whom. Pure |
 //! | [`fleet`] | the domain: agents, statuses, heartbeats. Pure |
 //! | [`threats`] | the domain: threats, and the figures of their history. Pure; uses [`fleet`] |
 //! | [`limits`] | every bound, in one place |
@@ -34,6 +35,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
+pub mod policy;
 pub mod private_file;
 pub mod signals;
 pub mod store;

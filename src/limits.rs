@@ -63,6 +63,8 @@ pub const THREATS_PAGE: usize = 50;
 pub const BODY_MAX_BYTES: usize = 64 * 1024;
 /// Largest body of a batch of heartbeats, in bytes.
 pub const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Largest body of a policy that is published, in bytes.
+pub const POLICY_BODY_MAX_BYTES: usize = 1024 * 1024;
 /// Most heartbeats in a batch.
 pub const BATCH_MAX_LINES: usize = 10_000;
 /// Heartbeats of a batch that are read and handed over at a time: bounds how long a batch keeps others waiting.
@@ -82,6 +84,23 @@ pub const LIST_PASS_MAX: usize = 131_072;
 pub const TAG_LISTS_MAX: usize = 4_096;
 /// Bytes of encoded rows after which a list chunk is handed over even if more agents were to be examined.
 pub const LIST_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Longest name of a policy, in characters.
+pub const POLICY_NAME_MAX_CHARS: usize = 128;
+/// Longest description of a policy, in characters.
+pub const POLICY_DESCRIPTION_MAX_CHARS: usize = 1_024;
+/// Most rules in a policy.
+pub const POLICY_RULES_MAX: usize = 1_000;
+/// Tenants that may have policies of their own.
+pub const POLICY_TENANTS_MAX: usize = 100_000;
+/// What the newest policies of all scopes may take in memory together, in bytes.
+pub const POLICIES_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// Versions that are kept of a scope, to count those that an agent has not fetched.
+pub const POLICY_VERSIONS_MAX: usize = 10_000;
+/// The most that `pendingPolicies` counts to.
+pub const POLICY_PENDING_MAX: u32 = 10_000;
+/// Scopes whose policies are handed over or written at a time: each may have [`POLICY_BODY_MAX_BYTES`].
+pub const POLICY_STEP_MAX: usize = 16;
 
 /// Most agents that `limits.max_agents` may allow: ids stay far from colliding.
 pub const MAX_AGENTS_CEILING: u64 = 1_000_000_000;
@@ -143,6 +162,8 @@ const _: () = {
     assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(THREAT_TOP_MAX <= THREAT_LEADERS_KEPT && THREAT_LEADERS_KEPT < THREAT_LEADERS_MAX);
+    assert!(POLICY_PENDING_MAX as usize <= POLICY_VERSIONS_MAX);
+    assert!(POLICY_BODY_MAX_BYTES <= POLICIES_MAX_BYTES);
     // One registration must fit its body many times over, or a valid one could be refused as too large:
     // four bytes a character, six when escaped.
     let longest = HOSTNAME_MAX_CHARS + OS_MAX_CHARS + VERSION_MAX_CHARS + ORG_ID_MAX_CHARS + MACHINE_ID_MAX_CHARS;

@@ -71,6 +71,8 @@ pub struct Metrics {
     pub registrations: Counter,
     /// Deregistrations answered 200.
     pub deregistrations: Counter,
+    /// Policies fetched by agents.
+    pub policy_fetches: Counter,
     /// Actors started in place of one that fell.
     pub actor_respawns: Counter,
     /// From the arrival of a heartbeat's head to its answer; of those that come alone.
@@ -124,6 +126,7 @@ impl Metrics {
             Self {
                 registrations: counter!("guardbeat_registrations_total"),
                 deregistrations: counter!("guardbeat_deregistrations_total"),
+                policy_fetches: counter!("guardbeat_policy_fetches_total"),
                 actor_respawns: counter!("guardbeat_actor_respawns_total"),
                 heartbeat_latency: histogram!("guardbeat_heartbeat_latency_seconds"),
                 detection_lag: histogram!("guardbeat_detection_lag_seconds"),
@@ -181,6 +184,7 @@ impl Metrics {
                 gauge!("guardbeat_agents", "status" => status.name()).set(fleet.with(status) as f64);
             }
             gauge!("guardbeat_store_dirty_agents").set(fleet.dirty as f64);
+            gauge!("guardbeat_policy_version").set(engine.policy_version().map_or(0.0, |newest| newest.get().into()));
             gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
             gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
             gauge!("guardbeat_deaf_seconds").set(clock.lost().as_secs_f64());
@@ -247,6 +251,8 @@ fn describe() {
     describe_counter!("guardbeat_deregistrations_total", "Deregistrations answered 200.");
     describe_counter!("guardbeat_heartbeats_total", "Heartbeats, alone or in a batch, by how they ended.");
     describe_counter!("guardbeat_transitions_total", "Changes of status of an agent.");
+    describe_gauge!("guardbeat_policy_version", "Version of the newest policy; 0 while there is none.");
+    describe_counter!("guardbeat_policy_fetches_total", "Policies fetched for an agent, or found unchanged.");
     describe_counter!("guardbeat_actor_respawns_total", "Actors started in place of one that fell with a panic.");
     describe_histogram!(
         "guardbeat_heartbeat_latency_seconds",

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
 };
 
 use actix::{Actor, ActorContext, Handler, MessageResult};
@@ -10,13 +11,14 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 use super::{
     context::AgentContext,
     messages::{
-        Beat, BeatAck, Identify, Identity, Introduce, PostedBeat, Prepare, Proof, Refusal, RelayedBeat, Reporter,
-        Reregister, Revive, Settle, Show, Stop,
+        Beat, BeatAck, FetchPolicy, Identify, Identity, Introduce, PostedBeat, Prepare, Proof, Refusal, RelayedBeat,
+        Reporter, Reregister, Revive, Settle, Show, Stop,
     },
     shard::Shard,
 };
 use crate::{
-    fleet::{Agent, Heard, Heartbeat, SharedTexts, Status, Timestamp, Transition},
+    fleet::{Agent, Heard, Heartbeat, LastHeartbeat, PolicyVersion, SharedTexts, Status, Timestamp, Transition},
+    policy::Policy,
     store::{Change, DirtySource},
 };
 
@@ -35,6 +37,8 @@ pub struct AgentCell {
     pub(super) changing: Cell<u8>,
     /// Whether it has been deregistered: messages still on their way find nothing.
     pub(super) retired: Cell<bool>,
+    /// The newest version in its scope when it last fetched its policy. Stays when the agent registers again.
+    pub(super) policies_seen: Cell<PolicyVersion>,
 }
 
 /// With the two counts of `Rc` just one of the allocator's size classes, 192 bytes; the next is 224.
@@ -49,6 +53,7 @@ impl AgentCell {
             dirty: Cell::new(false),
             changing: Cell::new(0),
             retired: Cell::new(false),
+            policies_seen: Cell::default(),
         })
     }
 }
@@ -57,6 +62,11 @@ impl AgentCell {
     /// Its registration, for a store in which it may be lost or wrong.
     pub(super) fn restated(&self, texts: &SharedTexts) -> Change {
         Change::Reregister(Box::new(self.agent.borrow().registration(texts)))
+    }
+
+    /// What the store must know besides.
+    pub(super) fn last_heartbeat(&self, texts: &SharedTexts) -> LastHeartbeat {
+        self.agent.borrow().last_heartbeat(self.policies_seen.get(), texts)
     }
 }
 
@@ -121,8 +131,8 @@ impl AgentActor {
     fn beat(&self, proof: Proof, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Result<BeatAck, Refusal> {
         self.check(proof)?;
         let at = self.take_over(heartbeat, ctx);
-        // No endpoint takes policies yet, so none is pending.
-        Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies: 0 })
+        let pending_policies = self.shard.pending_policies(&self.cell);
+        Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies })
     }
 
     /// Notes a heartbeat, and when it was heard.
@@ -206,8 +216,19 @@ impl Handler<Show> for AgentActor {
         self.check(show.proof)?;
         let agent = self.cell.agent.borrow();
         let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
-        Ok(serde_json::to_vec(&agent.detail(status, show.recent_threats, &self.shard.texts.borrow()))
+        let texts = self.shard.texts.borrow();
+        let policy = self.shard.policy_version(&agent, &texts);
+        Ok(serde_json::to_vec(&agent.detail(status, show.recent_threats, policy, &texts))
             .expect("an agent has only string keys"))
+    }
+}
+
+impl Handler<FetchPolicy> for AgentActor {
+    type Result = Result<Option<Arc<Policy>>, Refusal>;
+
+    fn handle(&mut self, FetchPolicy { proof, is_fetch }: FetchPolicy, _: &mut AgentContext) -> Self::Result {
+        self.check(proof)?;
+        Ok(self.shard.policy_of(&self.cell, is_fetch))
     }
 }
 

@@ -13,10 +13,12 @@ use tokio::{sync::mpsc, time::sleep};
 
 use super::{
     EngineError, Proof,
+    policy_tests::{draft, publish},
     tests::{FROM, beat, on_a_worker, register, registered, request, start, start_with},
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
+    policy::{Scope, ScopePolicies},
     store::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, MemoryStore, Store, StoreError, StoreReader, Sweep},
     threats::{Event, Period, Severity, Threat, ThreatEntry, ThreatKey},
 };
@@ -83,6 +85,7 @@ async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) 
     let gather = async {
         while let Some(chunk) = chunks.recv().await {
             match chunk {
+                Chunk::Policies(_) => {}
                 Chunk::Registrations(some) => registrations.extend(some),
                 Chunk::Heartbeats(some) => heartbeats.extend(some),
             }
@@ -90,6 +93,22 @@ async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) 
     };
     tokio::join!(store.load(out), gather).0.unwrap();
     (registrations, heartbeats)
+}
+
+/// The policies in the store.
+async fn policies(store: &dyn Store) -> Vec<Arc<ScopePolicies>> {
+    let (out, mut chunks) = mpsc::channel(2);
+    let mut policies = Vec::new();
+    let gather = async {
+        while let Some(chunk) = chunks.recv().await {
+            match chunk {
+                Chunk::Policies(some) => policies.extend(some),
+                Chunk::Registrations(_) | Chunk::Heartbeats(_) => {}
+            }
+        }
+    };
+    tokio::join!(store.load(out), gather).0.unwrap();
+    policies
 }
 
 /// Long enough for the store to be found working again, and for a flush after that.
@@ -250,5 +269,49 @@ fn a_report_in_doubt_is_not_counted_and_leaves_the_store_again() {
         assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 2);
         engine.report(id, Proof::Admin, vec![event()], 100).await.unwrap();
         assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 3);
+    });
+}
+
+#[test]
+fn a_policy_that_was_refused_in_doubt_is_not_in_the_store_and_its_version_is_given_to_the_next() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let global = publish(&engine, None).await;
+        for (org, known) in [(Some("acme"), 1), (None, 1)] {
+            assert!(is_refused(&is_silent_during(&store, engine.publish(draft(org))).await));
+            assert!(policies(&*store).await.iter().any(|one| one.newest().version == PolicyVersion::new(2)));
+            assert_eq!(engine.policy_version(), Some(PolicyVersion::new(1)), "nobody is told of it");
+            sleep(SETTLED).await;
+            let found = policies(&*store).await;
+            assert_eq!(found.iter().map(|one| one.newest().clone()).collect::<Vec<_>>(), std::slice::from_ref(&global));
+            assert_eq!(found.len(), known);
+        }
+        // Also if it comes before the next flush could put the store right.
+        assert!(is_refused(&is_silent_during(&store, engine.publish(draft(Some("acme")))).await));
+        sleep(Duration::from_millis(1_001)).await;
+        assert_eq!(publish(&engine, Some("bolt")).await.version, PolicyVersion::new(2));
+        let mut versions: Vec<_> = policies(&*store).await.iter().map(|one| one.newest().version.get()).collect();
+        versions.sort_unstable();
+        assert_eq!(versions, [1, 2]);
+    });
+}
+
+#[test]
+fn a_store_that_has_lost_everything_is_told_all_policies() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let mut published = Vec::new();
+        for org in [None, Some("acme"), None] {
+            published.push(publish(&engine, org).await);
+        }
+        let before = policies(&*store).await;
+        let lose = [Scope::Global, Scope::of(Some("acme"))].map(Change::ForgetPolicies);
+        store.store.commit(lose.into()).await.unwrap();
+        store.has_lost.store(true, Relaxed);
+        sleep(SETTLED).await;
+        assert!(!store.has_lost.load(Relaxed), "the sweep is over");
+        assert_eq!(policies(&*store).await, before);
     });
 }

@@ -152,6 +152,6 @@ impl EngineHandle {
 }
 
 /// The outcome of a task that was made to outlive its requester.
-async fn joined<T>(task: tokio::task::JoinHandle<Result<T, EngineError>>) -> Result<T, EngineError> {
+pub(super) async fn joined<T>(task: tokio::task::JoinHandle<Result<T, EngineError>>) -> Result<T, EngineError> {
     task.await.unwrap_or(Err(EngineError::Unresponsive))
 }

@@ -2,7 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use super::shard::Shard;
+use actix::{Context, Handler, MessageResult};
+
+use super::{
+    messages::List,
+    shard::{Shard, ShardActor},
+};
 use crate::{
     fleet::{AgentFilter, AgentId},
     limits::{LIST_CHUNK_BYTES, LIST_PASS_MAX, LIST_SCAN_MAX},
@@ -59,5 +64,13 @@ impl Shard {
             if full || examined == LIST_SCAN_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         chunk
+    }
+}
+
+impl Handler<List> for ShardActor {
+    type Result = MessageResult<List>;
+
+    fn handle(&mut self, List(query): List, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.shard().list(&query))
     }
 }

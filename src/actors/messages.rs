@@ -1,5 +1,7 @@
 //! What is said to the actors.
 
+use std::sync::Arc;
+
 use actix::{Message, dev::Mailbox};
 
 use super::{
@@ -9,7 +11,8 @@ use super::{
     relay::{Receipt, Relayed},
 };
 use crate::{
-    fleet::{AgentId, Heartbeat, MachineKey, Registration, Status, Timestamp, TokenHash},
+    fleet::{AgentFilter, AgentId, Heartbeat, MachineKey, Registration, Status, Timestamp, TokenHash},
+    policy::{Policy, ScopePolicies},
     store::Chunk,
 };
 
@@ -104,6 +107,32 @@ pub struct Reporter {
     pub hostname: Box<str>,
     /// Its tenant.
     pub org: Option<Box<str>>,
+}
+
+/// To an agent: say which policy is in force for you.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Arc<Policy>>, Refusal>")]
+pub struct FetchPolicy {
+    /// Who asks.
+    pub proof: Proof,
+    /// Whether it is fetched, so that no policy is pending any more, or only looked at.
+    pub is_fetch: bool,
+}
+
+/// To a shard: this is what there is of policies in a scope now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Announce(pub Arc<ScopePolicies>);
+
+/// To a shard: how many of your agents after `after` pass this filter, by the status they are counted under? Answers that,
+/// and where to go on if a shard must not be deaf for so long.
+#[derive(Debug, Message)]
+#[rtype(result = "(u64, Option<AgentId>)")]
+pub struct CountOnline {
+    /// Online agents of one tenant; without tags.
+    pub filter: Arc<AgentFilter>,
+    /// Where to go on; at the beginning without one.
+    pub after: Option<AgentId>,
 }
 
 /// To an agent: check the sender, and say who you are.

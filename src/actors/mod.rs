@@ -36,6 +36,9 @@ mod listing;
 mod listing_tests;
 mod messages;
 mod places;
+mod policies;
+#[cfg(test)]
+mod policy_tests;
 mod post;
 mod relay;
 mod restoring;
@@ -52,6 +55,7 @@ pub use archive::{Archive, ThreatFilter};
 pub use counts::FleetCounts;
 pub use listing::{ListChunk, ListQuery};
 pub use messages::{BeatAck, LabelCounts, Proof, ShardCensus};
+pub use policies::Published;
 pub use relay::Relayed;
 pub use shard::{LivenessRules, Shard, ShardActor};
 pub use supervisor::{EngineError, EngineHandle, Registered};

@@ -35,6 +35,10 @@ impl EngineHandle {
     /// Puts a chunk into the mailboxes of the shards that it concerns. The answer is there when they have taken it in.
     fn send_chunk(&self, chunk: Chunk) -> impl Future<Output = Result<(), EngineError>> + use<> {
         let parts = match chunk {
+            Chunk::Policies(policies) => {
+                self.durability().policies.restore(&policies);
+                (0..self.fleet.shards.len()).map(|shard| (shard, Chunk::Policies(policies.clone()))).collect()
+            }
             Chunk::Registrations(registrations) => {
                 self.fleet.places.occupy(registrations.len() as u64);
                 by_shard(self.fleet.shards.len(), registrations, |one| one.id, Chunk::Registrations)
@@ -100,7 +104,7 @@ mod tests {
             .into_iter()
             .map(|(shard, chunk)| match chunk {
                 Chunk::Heartbeats(part) => (shard, part.iter().map(|last| last.id.get()).collect()),
-                Chunk::Registrations(_) => panic!("a chunk keeps its kind"),
+                Chunk::Policies(_) | Chunk::Registrations(_) => panic!("a chunk keeps its kind"),
             })
             .collect();
         parts.sort();

@@ -16,7 +16,7 @@ use super::{
     agent::{AgentActor, AgentCell},
     context::AgentContext,
     counts::ShardCounts,
-    messages::{Admit, Begin, Disown, Drain, List, Restore, Retire, Revive, ShardCensus, TakeCensus},
+    messages::{Admit, Begin, Disown, Drain, Restore, Retire, Revive, ShardCensus, TakeCensus},
     post::Post,
     roster::Roster,
     routing::Routing,
@@ -27,6 +27,7 @@ use crate::{
     fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedTexts, Status, Thresholds, Transition},
     limits::CENSUS_REPORT_MAX,
     metrics::Metrics,
+    policy::Board,
     store::{Change, Chunk, DirtySource, StoreError, WriteBehind},
 };
 
@@ -50,6 +51,8 @@ pub struct Shard {
     pub(super) metrics: Arc<Metrics>,
     pub(super) texts: RefCell<SharedTexts>,
     pub(super) agents: RefCell<Roster<Rc<AgentCell>>>,
+    /// The policies of the fleet.
+    pub(super) policies: RefCell<Board>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
     post: Arc<Post>,
@@ -74,6 +77,7 @@ impl Shard {
             metrics: engine.metrics().clone(),
             texts: RefCell::default(),
             agents: RefCell::default(),
+            policies: RefCell::default(),
             rules,
             counts: engine.counts_of(index).clone(),
             post: engine.post().clone(),
@@ -151,6 +155,8 @@ impl Shard {
 
     fn restore_heartbeat(&self, last: LastHeartbeat) {
         if let Some(cell) = self.agents.borrow().get(last.id) {
+            // One that is newer than all there is comes from policies that were lost, and would hide those to come.
+            cell.policies_seen.set(last.policies_seen.min(self.policies.borrow().newest()));
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
         }
     }
@@ -225,7 +231,7 @@ impl DirtySource for Shard {
             !cell.retired.get()
         });
         let texts = self.texts.borrow();
-        let batch = taken.map(|cell| cell.agent.borrow().last_heartbeat(&texts)).collect();
+        let batch = taken.map(|cell| cell.last_heartbeat(&texts)).collect();
         self.counts.set_dirty(dirty.len());
         batch
     }
@@ -241,7 +247,7 @@ impl DirtySource for Shard {
 
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {
         let (agents, texts) = (self.agents.borrow(), self.texts.borrow());
-        agents.after(after).take(most).map(|(_, cell)| cell.agent.borrow().last_heartbeat(&texts)).collect()
+        agents.after(after).take(most).map(|(_, cell)| cell.last_heartbeat(&texts)).collect()
     }
 
     fn amends(&self, most: usize) -> Vec<Change> {
@@ -340,6 +346,7 @@ impl Handler<Restore> for ShardActor {
 
     fn handle(&mut self, Restore(chunk): Restore, _: &mut Context<Self>) {
         match chunk {
+            Chunk::Policies(policies) => policies.into_iter().for_each(|one| self.shard.policies.borrow_mut().put(one)),
             Chunk::Registrations(registrations) => registrations.into_iter().for_each(|one| self.shard.restore(one)),
             Chunk::Heartbeats(heartbeats) => heartbeats.into_iter().for_each(|one| self.shard.restore_heartbeat(one)),
         }
@@ -367,14 +374,6 @@ impl Handler<Revive> for ShardActor {
 
     fn handle(&mut self, Revive(id): Revive, _: &mut Context<Self>) {
         self.shard.revive(id);
-    }
-}
-
-impl Handler<List> for ShardActor {
-    type Result = MessageResult<List>;
-
-    fn handle(&mut self, List(query): List, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.shard.list(&query))
     }
 }
 

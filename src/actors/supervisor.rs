@@ -28,6 +28,7 @@ use crate::{
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
     limits::REPORTS_UNDER_WAY_MAX_BYTES,
     metrics::Metrics,
+    policy::BoardFull,
     store::{Durability, StoreError},
 };
 
@@ -49,6 +50,9 @@ pub enum EngineError {
     /// A durable change could not be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No room for another policy.
+    #[error(transparent)]
+    PoliciesFull(BoardFull),
     /// The agent's actor did not answer.
     #[error("the agent did not answer")]
     Unresponsive,

@@ -6,6 +6,7 @@ use super::{
     agent_id::AgentId,
     census::Interned,
     figures::Figures,
+    policy_version::PolicyVersion,
     registration::{MachineKey, Registration, TokenHash},
     status::{Heard, Liveness, Status},
     text::Timestamp,
@@ -53,6 +54,8 @@ pub struct LastHeartbeat {
     pub version: Box<str>,
     /// The figures it told last.
     pub vitals: Vitals,
+    /// The newest version in its scope when it last fetched its policy. Of the agent, whatever the registration.
+    pub policies_seen: PolicyVersion,
 }
 
 #[cfg(test)]
@@ -66,6 +69,7 @@ impl LastHeartbeat {
             heard: Heard::from_micros(3),
             version: "1".into(),
             vitals: Vitals::default(),
+            policies_seen: PolicyVersion::NONE,
         }
     }
 }
@@ -189,8 +193,8 @@ impl Agent {
         }
     }
 
-    /// What the store must know of its last heartbeat.
-    pub fn last_heartbeat(&self, texts: &SharedTexts) -> LastHeartbeat {
+    /// What the store must know of its last heartbeat, and of the policies that it has seen.
+    pub fn last_heartbeat(&self, policies_seen: PolicyVersion, texts: &SharedTexts) -> LastHeartbeat {
         LastHeartbeat {
             id: self.id,
             registration: self.registered_at,
@@ -198,6 +202,7 @@ impl Agent {
             heard: self.liveness.last_heard,
             version: texts.version.text(self.version).into(),
             vitals: self.figures.to_vitals(),
+            policies_seen,
         }
     }
 
@@ -229,14 +234,19 @@ impl Agent {
         }
     }
 
-    /// How it is shown alone.
-    pub fn detail<'a>(&'a self, status: Status, recent_threats: u64, texts: &'a SharedTexts) -> AgentDetail<'a> {
+    /// How it is shown alone; in force for it is the policy of this version.
+    pub fn detail<'a>(
+        &'a self,
+        status: Status,
+        recent_threats: u64,
+        policy: Option<PolicyVersion>,
+        texts: &'a SharedTexts,
+    ) -> AgentDetail<'a> {
         AgentDetail {
             row: self.row(status, texts),
             vitals: self.figures.to_vitals(),
             recent_threats,
-            // No endpoint takes policies yet, so there are none.
-            active_policy_version: None,
+            active_policy_version: policy,
         }
     }
 }
@@ -312,11 +322,11 @@ mod tests {
         let mut agent = Agent::new(registration(), &mut texts);
         let beat = heartbeat(r#"{"cpu":1.5,"version":"3","mode":"learning"}"#);
         agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
-        let last = agent.last_heartbeat(&texts);
+        let last = agent.last_heartbeat(PolicyVersion::new(4), &texts);
 
         let mut restored = Agent::new(registration(), &mut texts);
         restored.restore(last.clone(), &mut texts);
-        assert_eq!(restored.last_heartbeat(&texts), last);
+        assert_eq!(restored.last_heartbeat(PolicyVersion::new(4), &texts), last);
 
         let mut newer =
             Agent::new(Registration { registered_at: Timestamp::from_millis(1_001), ..registration() }, &mut texts);

@@ -8,6 +8,7 @@ mod agent_id;
 mod census;
 mod figures;
 mod filter;
+mod policy_version;
 mod registration;
 mod status;
 mod tag_lists;
@@ -20,6 +21,7 @@ pub use agent::{Agent, LastHeartbeat};
 pub use agent_id::{AgentId, Partition};
 pub use census::{Census, Interned};
 pub use filter::{AgentFilter, Sieve};
+pub use policy_version::PolicyVersion;
 pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
 };

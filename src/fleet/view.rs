@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
-use super::{agent_id::AgentId, status::Status, text::Timestamp, vitals::Vitals};
+use super::{agent_id::AgentId, policy_version::PolicyVersion, status::Status, text::Timestamp, vitals::Vitals};
 
 /// An agent in a list.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ pub struct AgentDetail<'a> {
     pub recent_threats: u64,
     /// Version of the policy in force for it; `null` while there is none.
     #[serde(rename = "activePolicyVersion")]
-    pub active_policy_version: Option<&'a str>,
+    pub active_policy_version: Option<PolicyVersion>,
 }
 
 impl Serialize for AgentId {

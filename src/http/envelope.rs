@@ -16,6 +16,7 @@ use crate::{
     actors::EngineError,
     fleet::{FieldError, InvalidRegistration},
     limits::RETRY_AFTER_SECONDS,
+    policy::InvalidPolicy,
     store::StoreError,
     threats::InvalidEvent,
 };
@@ -117,7 +118,9 @@ impl From<EngineError> for ApiError {
         match error {
             EngineError::NotFound => Self::NotFound("Agent not found"),
             EngineError::WrongToken => Self::Unauthorized,
-            EngineError::FleetFull(_) | EngineError::MachineTaken => Self::Conflict(sentence(&error)),
+            EngineError::FleetFull(_) | EngineError::MachineTaken | EngineError::PoliciesFull(_) => {
+                Self::Conflict(sentence(&error))
+            }
             EngineError::Store(StoreError::Overloaded) => {
                 Self::Unavailable("Too many changes are waiting to be stored; try again later")
             }
@@ -148,6 +151,12 @@ impl From<InvalidRegistration> for ApiError {
 
 impl From<InvalidEvent> for ApiError {
     fn from(error: InvalidEvent) -> Self {
+        Self::BadRequest(error.to_string())
+    }
+}
+
+impl From<InvalidPolicy> for ApiError {
+    fn from(error: InvalidPolicy) -> Self {
         Self::BadRequest(error.to_string())
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
-//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, relay.rs, listing.rs, …
+//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, policy.rs, listing.rs, …
 //! ```
 
 mod agents;
@@ -18,6 +18,7 @@ mod lane;
 mod listing;
 mod operations;
 mod peer;
+mod policy;
 mod query;
 mod relay;
 mod threats;
@@ -110,6 +111,22 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
         },
         ([Some("api"), Some("threats"), Some("summary"), None, _], method) => match method {
             &Method::GET | &Method::HEAD => threats::summary(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("policy"), None, ..], method) => match method {
+            &Method::POST => policy::publish(&request, payload, &state).await,
+            _ => wrong_method(&request, &state, "POST").await,
+        },
+        ([Some("api"), Some("policy"), Some("active"), None, None], method) => match method {
+            &Method::GET | &Method::HEAD => policy::active(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("policy"), Some("agent"), Some(id), None], method) => match method {
+            &Method::GET | &Method::HEAD => policy::of_agent(&request, &state, id).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("rules"), Some("latest"), None, None], method) => match method {
+            &Method::GET | &Method::HEAD => policy::latest_rules(&request, &state).await,
             _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("metrics"), None, ..], method) => match method {

@@ -10,8 +10,12 @@ use super::{
     Change, Chunk, Committer, EmbeddedStore, HeartbeatBatch, Loaded, MemoryStore, RedisSettings, RedisStore, Store,
 };
 use crate::{
-    fleet::{AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash, Vitals},
-    limits::{LOAD_CHUNK_MAX, PARTITIONS},
+    fleet::{
+        AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp, TokenHash,
+        Vitals,
+    },
+    limits::{LOAD_CHUNK_MAX, PARTITIONS, POLICY_STEP_MAX},
+    policy::{Scope, ScopePolicies, samples::policies},
 };
 
 #[path = "../../tests/support/redis.rs"]
@@ -92,6 +96,7 @@ fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
         heard: Heard::from_micros(heard),
         version: "1.3.0".into(),
         vitals: Vitals { cpu: Some(48.2), memory: None, uptime: Some(86_400.0), report: Some(Box::new(report)) },
+        policies_seen: PolicyVersion::new(id as u32 % 5),
     }
 }
 
@@ -110,6 +115,7 @@ async fn contents(store: &dyn Store) -> (Vec<(Registration, Option<LastHeartbeat
         let mut agents = std::collections::BTreeMap::new();
         while let Some(chunk) = chunks.recv().await {
             match chunk {
+                Chunk::Policies(_) => assert!(agents.is_empty(), "policies come first"),
                 Chunk::Registrations(registrations) => {
                     assert!(registrations.len() <= LOAD_CHUNK_MAX && registrations.is_sorted_by_key(|one| one.id));
                     agents.extend(registrations.into_iter().map(|one| (one.id, (one, None))));
@@ -149,6 +155,71 @@ async fn what_was_committed_and_saved_is_there_after_the_store_is_opened_again()
         assert_eq!(agents, expected);
         assert_eq!((loaded.agents, loaded.heartbeats, loaded.corrupt), (3, 2, 0));
         assert_eq!(store.clock().await.unwrap(), Some(Heard::from_micros(99)));
+    })
+    .await;
+}
+
+/// The policies in the store, by scope, and how many scopes the store says there are.
+async fn policies_in(store: &dyn Store) -> (Vec<ScopePolicies>, u64) {
+    let (out, mut chunks) = mpsc::channel(1);
+    let gather = async {
+        let mut policies = Vec::new();
+        while let Some(chunk) = chunks.recv().await {
+            match chunk {
+                Chunk::Policies(some) => {
+                    assert!((1..=POLICY_STEP_MAX).contains(&some.len()));
+                    policies.extend(some.into_iter().map(|one| ScopePolicies::clone(&one)));
+                }
+                Chunk::Registrations(_) | Chunk::Heartbeats(_) => {}
+            }
+        }
+        policies.sort_by(|a, b| a.scope().cmp(b.scope()));
+        policies
+    };
+    let (loaded, policies) = tokio::join!(store.load(out), gather);
+    (policies, loaded.unwrap().scopes)
+}
+
+fn set(policies: ScopePolicies) -> Change {
+    Change::SetPolicies(Arc::new(policies))
+}
+
+#[tokio::test]
+async fn the_policies_of_each_scope_are_there_as_they_were_set_last() {
+    on_every_backend(async |backend| {
+        let [global, acme, newer] =
+            [(None, &[1][..]), (Some("acme"), &[2]), (None, &[1, 3])].map(|(org, versions)| policies(org, versions));
+        {
+            let store = backend.open().await;
+            store.commit(vec![set(global.clone()), set(acme.clone()), register(1)]).await.unwrap();
+            assert_eq!(policies_in(&*store).await, (vec![global, acme.clone()], 2));
+            store.commit(vec![set(newer.clone())]).await.unwrap();
+        }
+        {
+            let store = backend.open().await;
+            assert_eq!(policies_in(&*store).await, (vec![newer.clone(), acme], 2));
+            let gone = Scope::of(Some("acme"));
+            // Of several changes of one scope the last one counts.
+            store
+                .commit(vec![Change::ForgetPolicies(Scope::Global), set(newer.clone()), Change::ForgetPolicies(gone)])
+                .await
+                .unwrap();
+        }
+        let store = backend.open().await;
+        assert_eq!(policies_in(&*store).await, (vec![newer], 1));
+        assert_eq!(contents(&*store).await.0, [(registration(1), None)]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn policies_of_many_tenants_are_loaded_in_bounded_chunks() {
+    on_every_backend(async |backend| {
+        let tenants = 3 * POLICY_STEP_MAX as u32 + 1;
+        let all = (1..=tenants).map(|version| set(policies(Some(&format!("tenant {version}")), &[version])));
+        backend.open().await.commit(all.collect()).await.unwrap();
+        let (found, scopes) = policies_in(&*backend.open().await).await;
+        assert_eq!((found.len(), scopes), (tenants as usize, u64::from(tenants)));
     })
     .await;
 }

@@ -1,4 +1,4 @@
-//! The two ways into a store together, and how they fare.
+//! The ways into a store together, and how they fare.
 
 use std::{
     sync::{
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Committer, Store};
+use super::{Committer, Policies, Store};
 use crate::fleet::Heard;
 
 /// A store at work: what writes into it, and whether it can. Clones share it.
@@ -18,6 +18,8 @@ pub struct Durability {
     pub store: Arc<dyn Store>,
     /// Where durable changes go.
     pub committer: Committer,
+    /// The policies, and where they are published.
+    pub policies: Arc<Policies>,
     /// How far write-behind has come.
     pub progress: Arc<Progress>,
 }
@@ -26,7 +28,8 @@ impl Durability {
     /// Puts a store to work for `shards` shards, on the current runtime; hearing time is `base` now.
     pub fn start(store: Arc<dyn Store>, shards: usize, base: Heard) -> Self {
         let committer = Committer::start(store.clone());
-        Self { store, committer, progress: Arc::new(Progress::new(shards, base)) }
+        let policies = Arc::new(Policies::new(committer.clone()));
+        Self { store, committer, policies, progress: Arc::new(Progress::new(shards, base)) }
     }
 
     /// Whether the store takes what it is given, as far as is known.

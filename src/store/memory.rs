@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Registration},
-    limits::LOAD_CHUNK_MAX,
+    limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX},
+    policy::{Scope, ScopePolicies},
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
@@ -28,6 +29,7 @@ pub struct MemoryStore {
 struct Records {
     registrations: BTreeMap<AgentId, Registration>,
     heartbeats: BTreeMap<AgentId, LastHeartbeat>,
+    policies: BTreeMap<Scope, Arc<ScopePolicies>>,
     clock: Option<Heard>,
     threats: BTreeMap<(Option<Box<str>>, ThreatId), StoredThreat>,
     last_threat: Option<ThreatId>,
@@ -36,7 +38,9 @@ struct Records {
 impl Records {
     /// The fleet, and how many heartbeats there are of agents that are not in it.
     fn all(&self) -> (Vec<Chunk>, u64) {
-        let (mut chunks, mut ready) = (Vec::new(), Ordered::default());
+        let policies: Vec<_> = self.policies.values().cloned().collect();
+        let mut chunks: Vec<_> = policies.chunks(POLICY_STEP_MAX).map(|some| Chunk::Policies(some.to_vec())).collect();
+        let mut ready = Ordered::default();
         for registration in self.registrations.values() {
             let last = self.heartbeats.get(&registration.id).cloned();
             chunks.extend(ready.push(registration.clone(), last).into_iter().flatten());
@@ -127,6 +131,12 @@ impl Store for MemoryStore {
                 }
                 Change::Trim(ThreatRange { org, up_to, .. }) => {
                     records.threats.retain(|(of, id), _| *of != org || *id > up_to);
+                }
+                Change::SetPolicies(policies) => {
+                    records.policies.insert(policies.scope().clone(), policies);
+                }
+                Change::ForgetPolicies(scope) => {
+                    records.policies.remove(&scope);
                 }
             }
         }

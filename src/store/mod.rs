@@ -1,10 +1,11 @@
 //! Durability: what is kept, when it is safe, and what a failure means.
 //!
-//! Two kinds of record:
+//! Three kinds of record:
 //! - a **registration** changes rarely and is written through: [`Committer`] gathers the changes of concurrent requests
 //!   into one transaction, and each request is answered after that transaction is durable;
 //! - a **last heartbeat** changes all the time and is written behind: [`WriteBehind`] hands the latest state of every
-//!   agent heard since the last flush to the store, a few large commands at a time.
+//!   agent heard since the last flush to the store, a few large commands at a time;
+//! - the **policies** of a scope change rarely too, and are written through: [`Policies`] publishes them one at a time.
 //!
 //! **Threats** are written through like registrations, each as two records: a row, of which all are read at the start, and
 //! a body, which is read when the threat is shown.
@@ -19,6 +20,8 @@ mod durability;
 mod embedded;
 mod loading;
 mod memory;
+mod policies;
+pub mod policy_record;
 pub mod record;
 mod redis;
 mod threat_record;
@@ -31,9 +34,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 #[cfg(doc)]
-use crate::limits::LOAD_CHUNK_MAX;
+use crate::limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX};
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    policy::{Scope, ScopePolicies},
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
@@ -42,6 +46,7 @@ pub use committer::Committer;
 pub use durability::{Durability, Progress};
 pub use embedded::EmbeddedStore;
 pub use memory::MemoryStore;
+pub use policies::{Policies, PublishError};
 use record::RecordError;
 pub use threat_record::StoredThreat;
 pub use url::StoreUrl;
@@ -56,6 +61,10 @@ pub enum Change {
     Reregister(Box<Registration>),
     /// The agent was deregistered: neither of its records may come back.
     Deregister(AgentId),
+    /// What there is of policies in a scope; replaces what there was.
+    SetPolicies(Arc<ScopePolicies>),
+    /// There are no policies in this scope.
+    ForgetPolicies(Scope),
     /// Threats were reported. Their ids grow, within this change and from one to the next.
     Report(Vec<StoredThreat>),
     /// A report is taken back that may have been stored or not.
@@ -65,12 +74,12 @@ pub enum Change {
 }
 
 impl Change {
-    /// The agent whose registration is changed.
+    /// The agent whose registration is changed, if one is.
     pub fn agent(&self) -> Option<AgentId> {
         match self {
             Self::Register(registration) | Self::Reregister(registration) => Some(registration.id),
             Self::Deregister(id) => Some(*id),
-            Self::Report(_) | Self::Retract(_) | Self::Trim(_) => None,
+            Self::SetPolicies(_) | Self::ForgetPolicies(_) | Self::Report(_) | Self::Retract(_) | Self::Trim(_) => None,
         }
     }
 }
@@ -97,9 +106,11 @@ pub struct HeartbeatBatch {
 
 /// Part of a fleet that is being loaded: records in the order of their agents' ids, at most [`LOAD_CHUNK_MAX`] of them. An
 /// agent's registration comes before its heartbeats; of these the last one counts, and those of unknown agents are remains
-/// of deregistered ones.
+/// of deregistered ones. Policies come before all agents, at most [`POLICY_STEP_MAX`] scopes at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Chunk {
+    /// What there is of policies in some scopes.
+    Policies(Vec<Arc<ScopePolicies>>),
     /// Agents.
     Registrations(Vec<Registration>),
     /// What was last heard of them.
@@ -109,6 +120,7 @@ pub enum Chunk {
 impl Chunk {
     fn is_empty(&self) -> bool {
         match self {
+            Self::Policies(policies) => policies.is_empty(),
             Self::Registrations(registrations) => registrations.is_empty(),
             Self::Heartbeats(heartbeats) => heartbeats.is_empty(),
         }
@@ -122,6 +134,8 @@ pub struct Loaded {
     pub agents: u64,
     /// Last heartbeats handed over; a log may hold several of one agent.
     pub heartbeats: u64,
+    /// Scopes handed over that have policies.
+    pub scopes: u64,
     /// Heartbeats of agents that are not in the fleet, where the store can tell; they were left out.
     pub orphans: u64,
     /// Records that could not be read; each was reported, and left out but kept.
@@ -132,6 +146,7 @@ impl Loaded {
     /// Counts what is handed over with a chunk.
     fn count(&mut self, chunk: &Chunk) {
         match chunk {
+            Chunk::Policies(policies) => self.scopes += policies.len() as u64,
             Chunk::Registrations(registrations) => self.agents += registrations.len() as u64,
             Chunk::Heartbeats(heartbeats) => self.heartbeats += heartbeats.len() as u64,
         }
@@ -143,6 +158,7 @@ impl Sum for Loaded {
         parts.fold(Self::default(), |sum, part| Self {
             agents: sum.agents + part.agents,
             heartbeats: sum.heartbeats + part.heartbeats,
+            scopes: sum.scopes + part.scopes,
             orphans: sum.orphans + part.orphans,
             corrupt: sum.corrupt + part.corrupt,
         })

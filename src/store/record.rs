@@ -1,4 +1,4 @@
-//! How the two kinds of record are written: JSON arrays, compact, versioned, the same in every backend.
+//! How the records of agents are written: JSON arrays, compact, versioned, the same in every backend.
 //!
 //! A registration: format version, hostname, operating system, version, address, tenant (or null), tags, key of the
 //! machine (or null), time of the registration (ms since 1970) and the same in hearing time (µs), SHA-256 of the token.
@@ -10,7 +10,8 @@
 //!
 //! A last heartbeat: format version, time of the registration it belongs to, time it was heard (both in ms since 1970),
 //! hearing time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, an array of mode,
-//! events processed, threats detected, actions executed and memory use in MB.
+//! events processed, threats detected, actions executed and memory use in MB (or null); then, once the agent has fetched a
+//! policy, the newest version in its scope at that time.
 //!
 //! ```json
 //! [1,1772884800000,1772885100000,381000000,"1.2.0",86400.0,12.5,48.2]
@@ -22,7 +23,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{
-    AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash, Vitals,
+    AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp, TokenHash, Vitals,
 };
 
 /// Version of both formats.
@@ -43,6 +44,12 @@ pub enum RecordError {
     /// It names an agent that there cannot be.
     #[error("an agent's id in it is malformed")]
     Agent,
+    /// It is not where records of its kind are.
+    #[error("its key is none of ours")]
+    Key,
+    /// Versions of policies that no fleet has had.
+    #[error("its versions are not in order")]
+    Order,
     /// A hash is not base64url of as many bytes as it has.
     #[error("a hash in it is malformed")]
     Hash,
@@ -115,8 +122,15 @@ struct HeartbeatRecord<'a>(
     Option<f64>,
     Option<f64>,
     Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")] Option<ReportRecord<'a>>,
+    /// Written as null where something follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    Option<Option<ReportRecord<'a>>>,
+    #[serde(default, skip_serializing_if = "is_zero")] u32,
 );
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
 
 #[derive(Serialize, Deserialize)]
 struct ReportRecord<'a>(#[serde(borrow)] Option<Cow<'a, str>>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
@@ -132,6 +146,7 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
             report.memory_usage_mb,
         )
     });
+    let policies_seen = last.policies_seen.get();
     let record = HeartbeatRecord(
         FORMAT,
         last.registration.as_millis(),
@@ -141,18 +156,20 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
         last.vitals.uptime,
         last.vitals.cpu,
         last.vitals.memory,
-        report,
+        (report.is_some() || policies_seen > 0).then_some(report),
+        policies_seen,
     );
     serde_json::to_writer(out, &record).expect("a record has only string keys");
 }
 
 /// Decodes the last heartbeat of `id`.
 pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, RecordError> {
-    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, report) = from_json(bytes)?;
+    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, report, policies_seen) =
+        from_json(bytes)?;
     if format != FORMAT {
         return Err(RecordError::Version(format));
     }
-    let report = report.map(|ReportRecord(mode, events, threats, actions, memory_mb)| {
+    let report = report.flatten().map(|ReportRecord(mode, events, threats, actions, memory_mb)| {
         Box::new(GuardReport {
             mode: mode.map(Into::into),
             events_processed: events,
@@ -168,6 +185,7 @@ pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, Reco
         heard: Heard::from_micros(heard),
         version: version.into(),
         vitals: Vitals { uptime, cpu, memory, report },
+        policies_seen: PolicyVersion::new(policies_seen),
     })
 }
 
@@ -216,7 +234,7 @@ mod tests {
         #[test]
         fn a_heartbeat_survives_its_encoding(
             registration: i64, at: i64, heard: i64, version in ".{1,64}",
-            uptime in figure(), cpu in figure(), memory in figure(), report in report(),
+            uptime in figure(), cpu in figure(), memory in figure(), report in report(), seen: u32,
         ) {
             let last = LastHeartbeat {
                 id: ID,
@@ -225,6 +243,7 @@ mod tests {
                 heard: Heard::from_micros(heard),
                 version: version.into(),
                 vitals: Vitals { uptime, cpu, memory, report },
+                policies_seen: PolicyVersion::new(seen),
             };
             let mut bytes = Vec::new();
             encode_heartbeat(&last, &mut bytes);
@@ -304,10 +323,16 @@ mod tests {
             heard: Heard::from_micros(3),
             version: "1.2.0".into(),
             vitals,
+            policies_seen: PolicyVersion::NONE,
         };
         let mut bytes = Vec::new();
         encode_heartbeat(&last, &mut bytes);
         assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null]"#);
+        last.policies_seen = PolicyVersion::new(7);
+        bytes.clear();
+        encode_heartbeat(&last, &mut bytes);
+        assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null,null,7]"#);
+        last.policies_seen = PolicyVersion::NONE;
         last.vitals.report = Some(Box::new(GuardReport { mode: Some("a".into()), ..GuardReport::default() }));
         bytes.clear();
         encode_heartbeat(&last, &mut bytes);

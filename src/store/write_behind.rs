@@ -172,8 +172,9 @@ impl WriteBehind {
         amended
     }
 
-    /// Tells the store the truth of agents whose last change it may have made or not.
+    /// Tells the store the truth of what it was last told and may have or not: policies, and agents of this shard.
     async fn amend(&self) -> Result<(), StoreError> {
+        self.durability.policies.amend().await?;
         let amends = self.source.amends(AMEND_BATCH_MAX);
         if amends.is_empty() {
             return Ok(());
@@ -189,11 +190,16 @@ impl WriteBehind {
 
     /// Takes one step of a sweep, if the store wants one. Answers whether the next step should follow at once.
     async fn sweep(&self) -> Result<bool, StoreError> {
-        let Durability { store, committer, .. } = &self.durability;
+        let Durability { store, committer, policies, .. } = &self.durability;
         let Some(sweep) = store.wants_sweep(self.rules.shard, self.rules.shards) else {
             return Ok(false);
         };
         let come_to = self.sweeping.get().filter(|(number, _)| *number == sweep.number).map(|(_, agent)| agent);
+        if sweep.registrations && come_to.is_none() && self.rules.shard == 0 {
+            // They are no shard's; one of them sees to it.
+            policies.put_all_in_doubt().await;
+            policies.amend().await?;
+        }
         let _one_at_a_time = self.flushing.lock().await;
         let batch = HeartbeatBatch { heartbeats: self.source.next_in_order(come_to, SWEEP_STEP_MAX), clock: None };
         let Some(last) = batch.heartbeats.last() else {

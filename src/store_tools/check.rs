@@ -23,6 +23,8 @@ pub struct Report {
     pub agents: u64,
     /// Agents of which there is a heartbeat since they registered.
     pub heard: u64,
+    /// Scopes that have policies: the whole fleet, and tenants.
+    pub scopes: u64,
     /// Agents of which there is a heartbeat, but no registration.
     pub orphans: u64,
     /// Records that cannot be read; each has been reported.
@@ -56,6 +58,7 @@ pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> 
         format: store.format(),
         agents: tally.content().agents,
         heard: tally.content().heard,
+        scopes: tally.content().scopes,
         orphans: loaded.orphans + tally.orphans(),
         corrupt: loaded.corrupt,
         newest: tally.newest(),
@@ -75,6 +78,7 @@ impl fmt::Display for Report {
             &HumanCount(self.agents - self.heard),
             " (agents without a heartbeat since they registered)",
         )?;
+        line("policies", &HumanCount(self.scopes), " (in force: the global one, and those of tenants)")?;
         line(
             "orphans",
             &HumanCount(self.orphans),
@@ -117,6 +121,7 @@ mod tests {
             format: "2",
             agents: 10_000,
             heard: 9_998,
+            scopes: 3,
             orphans: 1,
             corrupt: 0,
             newest: Some(Timestamp::from_millis(1_772_885_100_000)),
@@ -128,6 +133,7 @@ format           2
 agents           10,000
 last heartbeats  9,998
 never heard      2 (agents without a heartbeat since they registered)
+policies         3 (in force: the global one, and those of tenants)
 orphans          1 (agents with a heartbeat but no registration; servers pass them over)
 corrupt records  0
 last saved       2026-03-07T12:05:00.000Z (the newest heartbeat)

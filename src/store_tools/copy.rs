@@ -1,12 +1,14 @@
 //! Copying a fleet from one store to another.
 //!
-//! Agents go before their heartbeats, and hearing time goes last, when everything else has been read back: a server that
+//! Policies and agents go before heartbeats, and hearing time goes last, when everything else has been read back: a server that
 //! is started on half a copy by mistake then takes agents for alive for too long, and never one for silent that is not.
 
 #[cfg(test)]
 mod tests;
 
-use std::{cell::Cell, fmt, time::Duration};
+use std::{cell::Cell, fmt, sync::Arc, time::Duration};
+
+use indicatif::HumanCount;
 
 use super::{
     Place, ToolError, counted,
@@ -18,6 +20,7 @@ use super::{
 use crate::{
     fleet::{Heard, LastHeartbeat, Registration},
     limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX},
+    policy::ScopePolicies,
     signals::Signals,
     store::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError},
 };
@@ -43,13 +46,24 @@ pub struct Copied {
     pub agents: u64,
     /// Agents that have been heard since they registered, with their last heartbeat.
     pub heard: u64,
+    /// Policies in force: the global one, and those of tenants.
+    pub scopes: u64,
     /// Records of the source that cannot be read, and were left out; each has been reported.
     pub corrupt: u64,
 }
 
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "copied {}, {}", counted(self.agents, "agent"), counted(self.heard, "last heartbeat"))
+        let (agents, heard) = (counted(self.agents, "agent"), counted(self.heard, "last heartbeat"));
+        write!(f, "copied {agents}, {heard}, {}", in_force(self.scopes))
+    }
+}
+
+/// So many scopes have policies, for people.
+fn in_force(scopes: u64) -> String {
+    match scopes {
+        1 => "1 policy in force".into(),
+        scopes => format!("{} policies in force", HumanCount(scopes)),
     }
 }
 
@@ -104,34 +118,39 @@ impl Transfer<'_> {
         // A clock that is there goes on: agents may be there whose silence counts by it.
         let clock = known.or(from.filter(|_| is_empty)).unwrap_or_default();
         let (tally, loaded) = self.write(Shift::between(from.unwrap_or_default(), clock)).await?;
-        let Content { agents, heard, .. } = tally.content();
+        let Content { agents, heard, scopes, .. } = tally.content();
         self.verify(tally, is_empty).await?;
         let batch = HeartbeatBatch { heartbeats: Vec::new(), clock: Some(clock) };
         self.target.store.save(&batch).await.map_err(|error| self.order.to.failed(error))?;
-        Ok(Copied { agents, heard, corrupt: loaded.corrupt })
+        Ok(Copied { agents, heard, scopes, corrupt: loaded.corrupt })
     }
 
     /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty.
     async fn look_into_target(&self, merge: bool) -> Result<bool, ToolError> {
         let place = &self.order.to;
         let progress = Progress::counting(self.screen, "looking into the target");
-        let mut agents = 0;
+        let (mut agents, mut scopes) = (0, 0);
         let loaded = read(&*self.target.reader, async |chunk| {
-            if let Chunk::Registrations(registrations) = chunk {
-                agents += registrations.len() as u64;
-                progress.reached(agents, 0);
+            match chunk {
+                Chunk::Policies(policies) => scopes += policies.len() as u64,
+                Chunk::Registrations(registrations) => agents += registrations.len() as u64,
+                Chunk::Heartbeats(_) => {}
             }
+            progress.reached(agents, 0);
             Ok(())
         })
         .await
         .map_err(|stopped| told(stopped, place))?;
-        let content = match (agents, loaded.corrupt) {
-            (0, 0) => return Ok(true),
-            (agents, 0) => counted(agents, "agent"),
-            (agents, corrupt) => {
-                format!("{} and {} that cannot be read", counted(agents, "agent"), counted(corrupt, "record"))
-            }
-        };
+        if (agents, scopes, loaded.corrupt) == (0, 0, 0) {
+            return Ok(true);
+        }
+        let mut content = counted(agents, "agent");
+        if scopes > 0 {
+            content = format!("{content}, {}", in_force(scopes));
+        }
+        if loaded.corrupt > 0 {
+            content = format!("{content} and {} that cannot be read", counted(loaded.corrupt, "record"));
+        }
         if merge { Ok(false) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
     }
 
@@ -143,6 +162,10 @@ impl Transfer<'_> {
         self.has_begun.set(true);
         let loaded = read(&*self.source.reader, async |chunk| {
             match chunk {
+                Chunk::Policies(policies) => {
+                    policies.iter().for_each(|one| tally.publish(one));
+                    batches.publish(policies).await?;
+                }
                 Chunk::Registrations(registrations) => {
                     for registration in registrations {
                         let registration = Registration { heard_at: shift.of(registration.heard_at), ..registration };
@@ -189,9 +212,9 @@ impl Transfer<'_> {
             return Ok(());
         }
         let shown = |content: Content| {
-            let Content { agents, heard, digest } = content;
+            let Content { agents, heard, scopes, digest } = content;
             let (agents, heard) = (counted(agents, "agent"), counted(heard, "last heartbeat"));
-            format!("{agents} and {heard} with the digest {digest:016x}")
+            format!("{agents}, {heard} and {} with the digest {digest:016x}", in_force(scopes))
         };
         Err(ToolError::Differs { place: place.to_string(), expected: shown(expected), found: shown(found) })
     }
@@ -229,6 +252,11 @@ struct Batches<'a> {
 impl<'a> Batches<'a> {
     fn new(store: &'a dyn Store) -> Self {
         Self { store, changes: Vec::new(), heartbeats: HeartbeatBatch::default() }
+    }
+
+    /// At once: they may be large.
+    async fn publish(&mut self, policies: Vec<Arc<ScopePolicies>>) -> Result<(), StoreError> {
+        self.store.commit(policies.into_iter().map(Change::SetPolicies).collect()).await
     }
 
     async fn register(&mut self, registration: Registration) -> Result<(), StoreError> {

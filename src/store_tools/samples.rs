@@ -1,6 +1,6 @@
 //! Records for the tests of this room.
 
-use crate::fleet::{AgentId, Heard, LastHeartbeat, Registration, Timestamp, TokenHash, Vitals};
+use crate::fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration, Timestamp, TokenHash, Vitals};
 
 pub(super) fn registration(id: u64) -> Registration {
     Registration {
@@ -27,5 +27,6 @@ pub(super) fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
         heard: Heard::from_micros(heard),
         version: "1.3.0".into(),
         vitals: Vitals { cpu: Some(48.2), ..Vitals::default() },
+        policies_seen: PolicyVersion::new(1),
     }
 }

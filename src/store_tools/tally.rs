@@ -1,14 +1,16 @@
 //! What a fleet consists of: counts, and a digest of its records, whatever order they come in.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     hash::{DefaultHasher, Hasher},
 };
 
 use crate::{
     fleet::{AgentId, LastHeartbeat, Partition, Registration, Timestamp},
+    policy::{Scope, ScopePolicies},
     store::{
         Chunk,
+        policy_record::encode_policies,
         record::{encode_heartbeat, encode_registration},
     },
 };
@@ -20,7 +22,9 @@ pub(super) struct Content {
     pub(super) agents: u64,
     /// Agents that have been heard since they registered.
     pub(super) heard: u64,
-    /// Sum of the digests of every registration and of every agent's last heartbeat. Equal only for equal records but
+    /// Scopes that have policies: the whole fleet, and tenants.
+    pub(super) scopes: u64,
+    /// Sum of the digests of every registration, of every agent's last heartbeat and of every scope's policies. Equal only for equal records but
     /// for a chance of one in 2⁶³; it is no protection against forgery.
     pub(super) digest: u64,
 }
@@ -33,19 +37,21 @@ pub(super) struct Tally {
     newest: Option<Timestamp>,
     orphans: HashSet<AgentId>,
     roster: Roster,
-    among: Option<Box<Roster>>,
+    scopes: BTreeSet<Scope>,
+    among: Option<Box<(Roster, BTreeSet<Scope>)>>,
     buffer: Vec<u8>,
 }
 
 impl Tally {
-    /// Counts only agents that are in `other`, and heartbeats of those that have one there.
+    /// Counts only agents and scopes that are in `other`, and heartbeats of those that have one there.
     pub(super) fn among(other: Self) -> Self {
-        Self { among: Some(Box::new(other.roster)), ..Self::default() }
+        Self { among: Some(Box::new((other.roster, other.scopes))), ..Self::default() }
     }
 
     /// Part of a fleet.
     pub(super) fn count(&mut self, chunk: &Chunk) {
         match chunk {
+            Chunk::Policies(policies) => policies.iter().for_each(|one| self.publish(one)),
             Chunk::Registrations(registrations) => registrations.iter().for_each(|one| self.register(one)),
             Chunk::Heartbeats(heartbeats) => {
                 for last in heartbeats {
@@ -55,10 +61,24 @@ impl Tally {
         }
     }
 
+    /// What there is of policies in a scope.
+    pub(super) fn publish(&mut self, policies: &ScopePolicies) {
+        let scope = policies.scope();
+        if self.among.as_ref().is_some_and(|among| !among.1.contains(scope)) {
+            return;
+        }
+        self.content.scopes += 1;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(scope.to_string().as_bytes());
+        hasher.write(&encode_policies(policies));
+        self.content.digest = self.content.digest.wrapping_add(hasher.finish());
+        self.scopes.insert(scope.clone());
+    }
+
     /// An agent.
     pub(super) fn register(&mut self, registration: &Registration) {
         let id = registration.id;
-        if self.among.as_mut().is_some_and(|among| among.find(id).is_none()) {
+        if self.among.as_mut().is_some_and(|among| among.0.find(id).is_none()) {
             return;
         }
         self.content.agents += 1;
@@ -71,7 +91,7 @@ impl Tally {
     /// registration, does not.
     pub(super) fn hear(&mut self, last: &LastHeartbeat) -> bool {
         if let Some(among) = &mut self.among
-            && among.find(last.id).is_none_or(|member| member.last == Mark::default())
+            && among.0.find(last.id).is_none_or(|member| member.last == Mark::default())
         {
             return false;
         }

@@ -1,6 +1,6 @@
 //! The fleet out of the embedded store, on as many threads as there are processors.
 //!
-//! First the log of heartbeats is read, each thread a stretch of it, down to the latest record of each agent. Then the
+//! First the policies are handed over. Then the log of heartbeats is read, each thread a stretch of it, down to the latest record of each agent. Then the
 //! threads take turns at the registrations, partition by partition, and each agent is handed over with what was last heard
 //! of it.
 
@@ -17,9 +17,11 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Partition},
+    limits::POLICY_STEP_MAX,
     store::{
         Chunk, Loaded, StoreError,
         loading::{Ordered, Turns, readers},
+        policy_record::decode_policies,
         record::{RecordError, decode_heartbeat, decode_registration},
     },
 };
@@ -33,6 +35,8 @@ pub(super) async fn load(
     log: &Arc<HeartbeatLog>,
     out: mpsc::Sender<Chunk>,
 ) -> Result<Loaded, StoreError> {
+    let handed_over = out.clone();
+    let policies = blocking(registry, move |registry| load_policies(registry, &handed_over)).await?;
     let stretches: Arc<[Stretch]> = latest_heartbeats(log).await?.into();
     let turns = Arc::new(Turns::of(RUN));
     let readers = (0..readers()).map(|_| {
@@ -49,7 +53,33 @@ pub(super) async fn load(
             Ok(reader.loaded)
         })
     });
-    join_all(readers).await.into_iter().sum()
+    join_all(readers).await.into_iter().chain([Ok(policies)]).sum()
+}
+
+/// Hands the policies of all scopes to `out`.
+fn load_policies(registry: &Registry, out: &mpsc::Sender<Chunk>) -> Result<Loaded, StoreError> {
+    let mut loaded = Loaded::default();
+    let mut records = registry.policies()?.peekable();
+    while records.peek().is_some() {
+        let mut some = Vec::new();
+        for entry in records.by_ref().take(POLICY_STEP_MAX) {
+            let (scope, record) = entry?;
+            match decode_policies(&scope, &record) {
+                Ok(policies) => some.push(Arc::new(policies)),
+                Err(error) => {
+                    let scope = String::from_utf8_lossy(&scope);
+                    tracing::error!(%scope, %error, "policies in the store cannot be read; they are left out");
+                    loaded.corrupt += 1;
+                }
+            }
+        }
+        let chunk = Chunk::Policies(some);
+        loaded.count(&chunk);
+        if !chunk.is_empty() && out.blocking_send(chunk).is_err() {
+            break;
+        }
+    }
+    Ok(loaded)
 }
 
 /// The log in stretches, the latest first.
@@ -123,9 +153,12 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{database::Reopening, heartbeat_log::encode};
+    use super::super::{
+        database::{Reopening, Tables},
+        heartbeat_log::encode,
+    };
     use super::*;
-    use crate::fleet::LastHeartbeat;
+    use crate::{fleet::LastHeartbeat, policy::samples::policies, store::Change};
 
     const REGISTRATION: &str =
         r#"[1,"h","linux","1","203.0.113.10",null,[],null,1,1,"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"]"#;
@@ -135,13 +168,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [agents, heartbeats] = ["agents", "heartbeats"].map(|name| folder.path().join(name));
         {
-            let raw = Reopening::open(&agents, "agents").unwrap().tables().unwrap().data;
+            let Tables { data: raw, meta, .. } = Reopening::open(&agents, "agents").unwrap().tables().unwrap();
+            meta.insert("policies:o:acme", "torn").unwrap();
             for (id, record) in [(1_u64, REGISTRATION), (2, "torn"), (3, REGISTRATION)] {
                 raw.insert(id.to_be_bytes(), record).unwrap();
             }
             raw.insert("not a key of ours", REGISTRATION).unwrap();
         }
         let registry = Arc::new(Registry::open(&agents).unwrap());
+        registry.commit(&[Change::SetPolicies(Arc::new(policies(None, &[1])))]).unwrap();
         let log = Arc::new(HeartbeatLog::open(&heartbeats).unwrap());
         let torn = [&1_u64.to_be_bytes()[..], &[0, 4], b"torn"].concat();
         log.append(
@@ -152,15 +187,16 @@ mod tests {
 
         let (out, mut chunks) = mpsc::channel(8);
         let loaded = load(&registry, &log, out).await.unwrap();
-        assert_eq!(loaded, Loaded { agents: 2, heartbeats: 1, orphans: 2, corrupt: 2 });
+        assert_eq!(loaded, Loaded { agents: 2, heartbeats: 1, scopes: 1, orphans: 2, corrupt: 3 });
         let mut handed_over = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             handed_over.push(match chunk {
+                Chunk::Policies(policies) => vec![policies.len() as u64],
                 Chunk::Registrations(registrations) => registrations.iter().map(|one| one.id.get()).collect(),
                 Chunk::Heartbeats(heartbeats) => heartbeats.iter().map(|one| one.id.get()).collect::<Vec<_>>(),
             });
         }
-        assert_eq!(handed_over, [vec![1, 3], vec![3]]);
+        assert_eq!(handed_over, [vec![1], vec![1, 3], vec![3]]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The registrations of the embedded store, and the transactions that change them.
+//! The registrations, policies and threats of the embedded store: the transactions that change them.
 
 use std::path::Path;
 
@@ -10,11 +10,18 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Partition},
-    store::{Change, StoreError, loading::ids_of, record::encode_registration},
+    policy::Scope,
+    store::{Change, StoreError, loading::ids_of, policy_record::encode_policies, record::encode_registration},
 };
 
 /// Version of the embedded store's layout.
 pub(super) const FORMAT: &str = "2";
+
+/// The name of a scope, and its record.
+pub(super) type ScopeRecord = (Box<[u8]>, fjall::Slice);
+
+/// What the keys of policies begin with.
+const POLICIES: &str = "policies:";
 
 /// More than any registration takes.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -49,6 +56,10 @@ impl Registry {
                 Change::Report(reported) => threats.report(&mut batch, reported),
                 Change::Retract(keys) => threats.retract(&mut batch, keys),
                 Change::Trim(trim) => threats.trim(&mut batch, trim).map_err(unavailable)?,
+                Change::SetPolicies(policies) => {
+                    batch.insert(&tables.meta, policies_key(policies.scope()), encode_policies(policies));
+                }
+                Change::ForgetPolicies(scope) => batch.remove(&tables.meta, policies_key(scope)),
             }
         }
         drop(threats);
@@ -58,6 +69,14 @@ impl Registry {
 
     pub(super) fn tables(&self) -> Result<Tables, StoreError> {
         self.database.tables()
+    }
+
+    /// The names of the scopes that have policies, with their records as they are stored.
+    pub(super) fn policies(&self) -> Result<impl Iterator<Item = Result<ScopeRecord, StoreError>> + use<>, StoreError> {
+        Ok(self.database.tables()?.meta.prefix(POLICIES).map(|entry| match entry.into_inner() {
+            Ok((key, record)) => Ok((key[POLICIES.len()..].into(), record)),
+            Err(error) => Err(StoreError::unavailable(error)),
+        }))
     }
 
     /// The agents of a partition in the order of their ids, with their records as they are stored.
@@ -73,6 +92,10 @@ impl Registry {
             Err(error) => Some(Err(StoreError::unavailable(error))),
         }))
     }
+}
+
+fn policies_key(scope: &Scope) -> String {
+    format!("{POLICIES}{scope}")
 }
 
 fn check_format(path: &Path, tables: &Tables) -> Result<(), StoreError> {

@@ -43,6 +43,16 @@ impl Keys {
         format!("{}threat-tenants", self.prefix)
     }
 
+    /// Policies of all scopes.
+    pub(super) fn policies(&self) -> String {
+        format!("{}policies", self.prefix)
+    }
+
+    /// Policies that could not be read.
+    pub(super) fn corrupt_policies(&self) -> String {
+        format!("{}policies:corrupt", self.prefix)
+    }
+
     /// Facts about the fleet as a whole.
     pub(super) fn meta(&self) -> String {
         format!("{}meta", self.prefix)
@@ -91,6 +101,7 @@ mod tests {
         assert_eq!(keys.heartbeats(id.partition()), "guardbeat:{p0003}:heartbeats");
         assert_eq!(keys.threats("acme"), "guardbeat:{t:acme}:threats");
         assert_eq!(keys.threat_bodies(""), "guardbeat:{t:}:threat-bodies");
+        assert_eq!(keys.policies(), "guardbeat:policies");
         assert_eq!(keys.meta(), "guardbeat:meta");
         assert_eq!(&field(id), b"00f3a1b2c3d4e5f6");
         assert_eq!(agent_of(b"00f3a1b2c3d4e5f6", id.partition()), Some(id));

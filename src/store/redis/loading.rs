@@ -1,4 +1,4 @@
-//! The fleet out of Redis: partition by partition, on as many connections as there are processors.
+//! The fleet out of Redis: the policies, then partition by partition, on as many connections as there are processors.
 //!
 //! One connection would leave it to one thread to take Redis' answers apart, and the shards would wait for it. So each
 //! reader has a thread with a connection of its own, on which it only reads. What a load writes, to put Redis in order,
@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     partition::{Content, fetch},
+    policies,
     session::Identity,
     trouble::explained,
 };
@@ -39,6 +40,7 @@ pub(super) async fn load(
     out: mpsc::Sender<Chunk>,
     load: Load<'_>,
 ) -> Result<Loaded, StoreError> {
+    let policies = load_policies(identity, &out, &load).await?;
     let turns = Arc::new(Turns::of(1));
     let (done, contents) = mpsc::channel(readers());
     let read = (0..readers()).map(|number| {
@@ -56,6 +58,30 @@ pub(super) async fn load(
     let (read, loaded) = tokio::join!(read, gather(identity, contents, out, load));
     for outcome in read {
         outcome.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))?;
+    }
+    Ok([policies, loaded].into_iter().sum())
+}
+
+/// Hands the policies of all scopes to `out`.
+async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Load<'_>) -> Result<Loaded, StoreError> {
+    let connection = match load {
+        Load::Own(connection) => (*connection).clone(),
+        Load::Look => identity.look().await.map_err(|trouble| unreadable(&trouble.to_string()))?,
+    };
+    let content = policies::fetch(connection.clone(), &identity.keys).await;
+    let content = content.map_err(|error| unreadable(&explained(&error)))?;
+    content.report(&identity.keys);
+    if let Load::Own(_) = load
+        && let Err(error) = content.tidy_up(connection, &identity.keys).await
+    {
+        tracing::warn!(error = explained(&error), "corrupt policies could not be set aside; they stay where they are");
+    }
+    let mut loaded = Loaded { corrupt: content.corrupt(), ..Loaded::default() };
+    for chunk in content.chunks {
+        loaded.count(&chunk);
+        if out.send(chunk).await.is_err() {
+            break;
+        }
     }
     Ok(loaded)
 }

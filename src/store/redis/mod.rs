@@ -14,6 +14,7 @@ mod link;
 mod loading;
 mod partition;
 mod persistence;
+mod policies;
 mod rewrite;
 mod server;
 mod session;
@@ -205,6 +206,8 @@ impl Store for RedisStore {
                 Change::Deregister(id) => Some(*id),
                 Change::Register(_)
                 | Change::Reregister(_)
+                | Change::SetPolicies(_)
+                | Change::ForgetPolicies(_)
                 | Change::Report(_)
                 | Change::Retract(_)
                 | Change::Trim(_) => None,

@@ -250,6 +250,7 @@ mod tests {
     /// The ids of what is handed over, chunk by chunk.
     fn ids(content: &Content) -> Vec<Vec<u64>> {
         let of = |chunk: &Chunk| match chunk {
+            Chunk::Policies(_) => panic!("policies are of no partition"),
             Chunk::Registrations(registrations) => registrations.iter().map(|one| one.id.get()).collect(),
             Chunk::Heartbeats(heartbeats) => heartbeats.iter().map(|one| one.id.get()).collect(),
         };

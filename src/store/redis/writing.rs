@@ -6,11 +6,13 @@ use redis::Pipeline;
 
 use super::{
     keys::{Keys, field},
+    policies,
     session::Writes,
     threats,
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, Partition},
+    fleet::{AgentId, Heard, LastHeartbeat, Partition, Registration},
+    policy::{Scope, ScopePolicies},
     store::{
         Change,
         record::{encode_heartbeat, encode_registration},
@@ -22,32 +24,41 @@ pub(super) type Receipt = (i64, Option<String>);
 
 /// The transaction that makes these changes. Without any, it is one that Redis refuses when it would refuse a change.
 pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
-    // Of several changes of one agent the last one counts.
-    let agents = changes.iter().filter_map(|change| Some((change.agent()?, change)));
-    let last: BTreeMap<AgentId, &Change> = agents.collect();
-    let (mut set, mut removed) = (Hashes::default(), Hashes::default());
-    for (id, change) in last {
-        match change {
-            Change::Register(registration) | Change::Reregister(registration) => {
-                set.put(id, encode_registration(registration));
-            }
-            Change::Deregister(_) => removed.put(id, Vec::new()),
-            Change::Report(_) | Change::Retract(_) | Change::Trim(_) => {}
-        }
-    }
     let mut transaction = redis::pipe();
     transaction.atomic();
-    set.hset(&mut transaction, |partition| keys.agents(partition));
-    removed.hdel(&mut transaction, |partition| keys.agents(partition));
-    removed.hdel(&mut transaction, |partition| keys.heartbeats(partition));
+    // Of several changes of one agent, or of one scope's policies, the last one counts.
+    let mut agents: BTreeMap<AgentId, Option<&Registration>> = BTreeMap::new();
+    let mut scopes: BTreeMap<&Scope, Option<&ScopePolicies>> = BTreeMap::new();
     for change in changes {
         match change {
+            Change::Register(registration) | Change::Reregister(registration) => {
+                agents.insert(registration.id, Some(registration));
+            }
+            Change::Deregister(id) => {
+                agents.insert(*id, None);
+            }
+            Change::SetPolicies(policies) => {
+                scopes.insert(policies.scope(), Some(policies));
+            }
+            Change::ForgetPolicies(scope) => {
+                scopes.insert(scope, None);
+            }
             Change::Report(reported) => threats::report(&mut transaction, keys, reported),
             Change::Retract(retracted) => threats::retract(&mut transaction, keys, retracted),
             Change::Trim(trim) => threats::trim(&mut transaction, keys, trim),
-            Change::Register(_) | Change::Reregister(_) | Change::Deregister(_) => {}
         }
     }
+    let (mut set, mut removed) = (Hashes::default(), Hashes::default());
+    for (id, registration) in agents {
+        match registration {
+            Some(registration) => set.put(id, encode_registration(registration)),
+            None => removed.put(id, Vec::new()),
+        }
+    }
+    policies::write(&mut transaction, keys, scopes);
+    set.hset(&mut transaction, |partition| keys.agents(partition));
+    removed.hdel(&mut transaction, |partition| keys.agents(partition));
+    removed.hdel(&mut transaction, |partition| keys.heartbeats(partition));
     finish(&mut transaction, keys, "commits");
     transaction
 }

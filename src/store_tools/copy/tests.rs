@@ -47,6 +47,7 @@ async fn contents(store: &dyn StoreReader) -> (Vec<Registration>, Vec<LastHeartb
     let (mut agents, mut heartbeats) = (Vec::new(), Vec::new());
     let whole = read(store, async |chunk| {
         match chunk {
+            Chunk::Policies(_) => {}
             Chunk::Registrations(more) => agents.extend(more),
             Chunk::Heartbeats(more) => heartbeats.extend(more),
         }

@@ -1,4 +1,4 @@
-//! The contract's part 1 and "Common to all", row by row.
+//! The contract's parts 1 and 2, and "Common to all", row by row.
 
 mod agents;
 mod auth;
@@ -7,6 +7,7 @@ mod enrolment;
 mod heartbeat;
 mod identity;
 mod list;
+mod policy;
 mod protocol;
 mod register;
 mod relay;

@@ -1,0 +1,246 @@
+//! Policies in a running engine: who has how many yet to fetch.
+
+use std::{sync::Arc, time::Duration};
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+use tokio::time::sleep;
+
+use super::{
+    EngineHandle, Proof,
+    tests::{FROM, on_a_worker, register, request, start},
+};
+use crate::{
+    fleet::{AgentId, EnrolmentRequest, Heartbeat, LastHeartbeat, PolicyVersion, Text},
+    policy::{Policy, PolicyDraft, Scope},
+    store::{Change, HeartbeatBatch, MemoryStore, Store},
+};
+
+pub(super) fn draft(org: Option<&str>) -> PolicyDraft {
+    PolicyDraft { scope: Scope::of(org), name: Text::new("name", "p").unwrap(), description: None, rules: vec![] }
+}
+
+pub(super) async fn publish(engine: &EngineHandle, org: Option<&str>) -> Arc<Policy> {
+    engine.publish(draft(org)).await.unwrap().policy
+}
+
+/// Registers an agent of this tenant on a machine; the same one again if it is known.
+async fn enrol(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
+    let org_id = org.map(|org| Text::new("org_id", org).unwrap());
+    let request = EnrolmentRequest { org_id, ..request("web-1", Some(machine)) };
+    engine.register(request, FROM, true).await.unwrap().registration.id
+}
+
+async fn pending(engine: &EngineHandle, id: AgentId) -> u32 {
+    engine.beat(id, Proof::Admin, Heartbeat::default()).await.unwrap().pending_policies
+}
+
+/// The version that the agent is given.
+async fn fetch(engine: &EngineHandle, id: AgentId) -> Option<u32> {
+    engine.policy_of(id, Proof::Admin, true).await.unwrap().map(|policy| policy.version.get())
+}
+
+async fn shown(engine: &EngineHandle, id: AgentId) -> serde_json::Value {
+    serde_json::from_slice(&engine.show(id, Proof::Admin).await.unwrap()).unwrap()
+}
+
+#[test]
+fn an_agent_is_given_its_tenants_policy_over_the_global_one_and_counts_both() {
+    on_a_worker(async {
+        let engine = start(Arc::new(MemoryStore::default())).await;
+        let (acme, bolt, free) =
+            (enrol(&engine, Some("acme"), "1").await, enrol(&engine, Some("bolt"), "2").await, register(&engine).await);
+        for org in [None, Some("acme"), None] {
+            publish(&engine, org).await;
+        }
+        let counts =
+            async || [pending(&engine, acme).await, pending(&engine, bolt).await, pending(&engine, free).await];
+        assert_eq!(counts().await, [3, 2, 2]);
+        assert_eq!(fetch(&engine, acme).await, Some(2));
+        assert_eq!(counts().await, [0, 2, 2], "the newer global one is not for it, but it knows of it");
+        assert_eq!((fetch(&engine, bolt).await, fetch(&engine, free).await), (Some(3), Some(3)));
+        assert_eq!(counts().await, [0, 0, 0]);
+        publish(&engine, Some("bolt")).await;
+        assert_eq!(counts().await, [0, 1, 0]);
+        assert_eq!(shown(&engine, bolt).await["activePolicyVersion"], "v4");
+        assert_eq!(shown(&engine, acme).await["activePolicyVersion"], "v2");
+    });
+}
+
+#[test]
+fn a_policy_that_is_only_looked_at_stays_pending() {
+    on_a_worker(async {
+        let engine = start(Arc::new(MemoryStore::default())).await;
+        let id = register(&engine).await;
+        publish(&engine, None).await;
+        assert!(engine.policy_of(id, Proof::Admin, false).await.unwrap().is_some());
+        assert_eq!(pending(&engine, id).await, 1);
+    });
+}
+
+#[test]
+fn online_agents_in_scope_are_counted() {
+    on_a_worker(async {
+        let engine = start(Arc::new(MemoryStore::default())).await;
+        for machine in 0..20 {
+            enrol(&engine, (machine % 4 == 0).then_some("acme"), &machine.to_string()).await;
+        }
+        let reached = async |org| engine.publish(draft(org)).await.unwrap().broadcasted_to;
+        assert_eq!((reached(None).await, reached(Some("acme")).await, reached(Some("bolt")).await), (20, 5, 0));
+        sleep(Duration::from_secs(91)).await;
+        assert_eq!((reached(None).await, reached(Some("acme")).await), (0, 0));
+    });
+}
+
+#[test]
+fn fetching_is_no_sign_of_life_and_survives_a_crash_although_the_agent_never_beat() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let (id, before) = on_a_worker(async {
+        let engine = start(store.clone()).await;
+        let id = register(&engine).await;
+        publish(&engine, None).await;
+        sleep(Duration::from_secs(91)).await;
+        assert_eq!(fetch(&engine, id).await, Some(1));
+        let before = shown(&engine, id).await;
+        assert_eq!((&before["status"], &before["lastHeartbeat"]), (&"stale".into(), &before["registeredAt"]));
+        // The flush does not wait for its interval. The runtime ends with everything on it, and nothing is drained: a crash.
+        sleep(Duration::from_millis(1)).await;
+        (id, before)
+    });
+    on_a_worker(async {
+        let engine = start(store.clone()).await;
+        assert_eq!(shown(&engine, id).await["lastHeartbeat"], before["lastHeartbeat"]);
+        assert_eq!(pending(&engine, id).await, 0);
+    });
+}
+
+#[test]
+fn what_an_agent_saw_of_policies_that_were_lost_does_not_hide_new_ones() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    on_a_worker(async {
+        let id = register(&start(store.clone()).await).await;
+        let last = LastHeartbeat { id, policies_seen: PolicyVersion::new(9), ..LastHeartbeat::bare(1) };
+        store.save(&HeartbeatBatch { heartbeats: vec![last], clock: None }).await.unwrap();
+        let engine = start(store.clone()).await;
+        publish(&engine, None).await;
+        assert_eq!(pending(&engine, id).await, 1);
+    });
+}
+
+#[test]
+fn a_policy_is_announced_even_if_its_client_goes_away() {
+    on_a_worker(async {
+        let engine = start(Arc::new(MemoryStore::default())).await;
+        let id = register(&engine).await;
+        let mut publishing = Box::pin(engine.publish(draft(None)));
+        assert!(futures_util::FutureExt::now_or_never(&mut publishing).is_none());
+        drop(publishing);
+        sleep(Duration::from_millis(10)).await;
+        assert_eq!(pending(&engine, id).await, 1);
+    });
+}
+
+#[test]
+fn policies_published_at_once_have_versions_without_gaps() {
+    on_a_worker(async {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let engine = start(store.clone()).await;
+        let orgs = (0..30).map(|n| ["acme", "bolt"].get(n % 3).copied());
+        let all = futures_util::future::join_all(orgs.map(|org| publish(&engine, org))).await;
+        let mut versions: Vec<_> = all.iter().map(|policy| policy.version.get()).collect();
+        versions.sort_unstable();
+        assert!(versions.into_iter().eq(1..=30));
+        store.commit(vec![Change::ForgetPolicies(Scope::Global)]).await.unwrap();
+        assert_eq!(start(store).await.active_policy(None).unwrap().scope.org_id(), Some("bolt"));
+    });
+}
+
+/// What happens in a fleet of three.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Publish(Option<&'static str>),
+    Fetch(usize),
+    Reregister(usize),
+    Restart,
+}
+
+const AGENTS: [Option<&str>; 3] = [Some("acme"), Some("bolt"), None];
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => option::of(select(&["acme", "bolt", "nobody"][..])).prop_map(Step::Publish),
+        3 => (0..AGENTS.len()).prop_map(Step::Fetch),
+        1 => (0..AGENTS.len()).prop_map(Step::Reregister),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// The model: every policy with its tenant, and how many there were when each agent last fetched.
+#[derive(Default)]
+struct Model {
+    published: Vec<Option<&'static str>>,
+    fetched_at: [usize; AGENTS.len()],
+}
+
+impl Model {
+    fn pending(&self, agent: usize) -> usize {
+        let since = &self.published[self.fetched_at[agent]..];
+        since.iter().filter(|org| org.is_none() || **org == AGENTS[agent]).count()
+    }
+
+    fn in_force(&self, agent: usize) -> Option<u32> {
+        let newest = |org: Option<&str>| self.published.iter().rposition(|of| *of == org);
+        newest(AGENTS[agent]).or(newest(None)).map(|place| place as u32 + 1)
+    }
+}
+
+/// Takes the steps up to the next restart, and checks after each.
+async fn live(store: &Arc<dyn Store>, steps: &mut impl Iterator<Item = Step>, model: &mut Model) -> bool {
+    let engine = start(store.clone()).await;
+    loop {
+        for (agent, org) in AGENTS.into_iter().enumerate() {
+            let id = agent_of(&engine, agent, org).await;
+            assert_eq!(pending(&engine, id).await as usize, model.pending(agent));
+            let version = model.in_force(agent).map(|version| format!("v{version}"));
+            assert_eq!(shown(&engine, id).await["activePolicyVersion"].as_str(), version.as_deref());
+        }
+        match steps.next() {
+            None => return false,
+            Some(Step::Restart) => {
+                engine.drain().await.unwrap();
+                return true;
+            }
+            Some(Step::Publish(org)) => {
+                model.published.push(org);
+                assert_eq!(publish(&engine, org).await.version.get() as usize, model.published.len());
+            }
+            Some(Step::Fetch(agent)) => {
+                let id = agent_of(&engine, agent, AGENTS[agent]).await;
+                assert_eq!(fetch(&engine, id).await, model.in_force(agent));
+                model.fetched_at[agent] = model.published.len();
+            }
+            Some(Step::Reregister(agent)) => {
+                enrol(&engine, AGENTS[agent], &agent.to_string()).await;
+            }
+        }
+    }
+}
+
+/// The agent of this number, which registers if it has not yet.
+async fn agent_of(engine: &EngineHandle, agent: usize, org: Option<&str>) -> AgentId {
+    let key = crate::fleet::MachineKey::new(org, &agent.to_string());
+    let known = engine.fleet.machines.pin().get(&key).copied();
+    match known {
+        Some(id) => id,
+        None => enrol(engine, org, &agent.to_string()).await,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn counts_are_those_of_a_simple_model_over_restarts_and_new_registrations(steps in vec(step(), 1..25)) {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let (mut steps, mut model) = (steps.into_iter(), Model::default());
+        while on_a_worker(live(&store, &mut steps, &mut model)) {}
+    }
+}

@@ -1,0 +1,119 @@
+//! The policies of a fleet at work: published one at a time, each durable before anybody is told of it.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{Change, Committer, StoreError};
+use crate::{
+    fleet::Timestamp,
+    limits::POLICY_STEP_MAX,
+    policy::{Board, BoardFull, PolicyDraft, PolicyId, Scope, ScopePolicies},
+};
+
+/// Why a policy was not published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// There is no room for it.
+    #[error(transparent)]
+    Full(#[from] BoardFull),
+    /// It could not be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The board of policies that are durable.
+///
+/// Like an agent's registration, a publication that the store did not confirm may be there all the same. It is answered
+/// as refused, so the store must be told, with a later flush or before the next publication, what there really is in its
+/// scope. The same is done for all scopes when a store has lost what it had.
+#[derive(Debug)]
+pub struct Policies {
+    committer: Committer,
+    board: RwLock<Board>,
+    /// Whose turn it is to write; with it go the scopes of which the store's record is in doubt.
+    turn: Mutex<BTreeSet<Scope>>,
+    /// Whether there are any: who has nothing to amend need not wait for a turn.
+    in_doubt: AtomicBool,
+}
+
+impl Policies {
+    /// No policies, to be written through `committer`.
+    pub(super) fn new(committer: Committer) -> Self {
+        Self { committer, board: RwLock::default(), turn: Mutex::default(), in_doubt: AtomicBool::new(false) }
+    }
+
+    /// Takes over what a store has kept. Only before the first publication.
+    pub fn restore(&self, policies: &[Arc<ScopePolicies>]) {
+        policies.iter().for_each(|one| self.put(one.clone()));
+    }
+
+    /// Answers a question from the board.
+    pub fn ask<T>(&self, question: impl FnOnce(&Board) -> T) -> T {
+        question(&self.board.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Publishes a policy; answers what there is in its scope now. One at a time, so that versions have no gaps.
+    pub async fn publish(
+        &self,
+        draft: PolicyDraft,
+        id: PolicyId,
+        at: Timestamp,
+    ) -> Result<Arc<ScopePolicies>, PublishError> {
+        let mut turn = self.turn.lock().await;
+        // A version whose publication is in doubt must be gone before another policy gets it.
+        self.settle(&mut turn).await?;
+        let next = Arc::new(self.ask(|board| board.publish(draft, id, at))?);
+        if let Err(error) = self.committer.commit(Change::SetPolicies(next.clone())).await {
+            if let StoreError::InDoubt(_) = error {
+                self.doubt(&mut turn, [next.scope().clone()]);
+            }
+            return Err(error.into());
+        }
+        self.put(next.clone());
+        Ok(next)
+    }
+
+    /// The store has lost what it had: it must be told of every scope once more.
+    pub async fn put_all_in_doubt(&self) {
+        let mut turn = self.turn.lock().await;
+        let scopes: Vec<_> = self.ask(|board| board.scopes().map(|one| one.scope().clone()).collect());
+        self.doubt(&mut turn, scopes);
+    }
+
+    /// Tells the store the truth of every scope of which its record is in doubt.
+    pub async fn amend(&self) -> Result<(), StoreError> {
+        if self.in_doubt.load(Relaxed) { self.settle(&mut self.turn.lock().await).await } else { Ok(()) }
+    }
+
+    async fn settle(&self, turn: &mut MutexGuard<'_, BTreeSet<Scope>>) -> Result<(), StoreError> {
+        while !turn.is_empty() {
+            let some: Vec<_> = turn.iter().take(POLICY_STEP_MAX).cloned().collect();
+            let truth = |scope: &Scope| match self.ask(|board| board.of(scope).cloned()) {
+                Some(policies) => Change::SetPolicies(policies),
+                None => Change::ForgetPolicies(scope.clone()),
+            };
+            self.committer.commit_all(some.iter().map(truth).collect()).await?;
+            some.iter().for_each(|scope| {
+                turn.remove(scope);
+            });
+        }
+        self.in_doubt.store(false, Relaxed);
+        Ok(())
+    }
+
+    fn doubt(&self, turn: &mut MutexGuard<'_, BTreeSet<Scope>>, scopes: impl IntoIterator<Item = Scope>) {
+        turn.extend(scopes);
+        self.in_doubt.store(!turn.is_empty(), Relaxed);
+    }
+
+    fn put(&self, policies: Arc<ScopePolicies>) {
+        self.board.write().unwrap_or_else(PoisonError::into_inner).put(policies);
+    }
+}
