@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    events::{Gathering, StatusChange},
     fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedTexts, Status, Thresholds, Transition},
     limits::CENSUS_REPORT_MAX,
     metrics::Metrics,
@@ -52,6 +53,7 @@ pub struct Shard {
     pub(super) agents: RefCell<Roster<Rc<AgentCell>>>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
+    changes: Arc<Gathering>,
     post: Arc<Post>,
     pub(super) routing: Arc<Routing>,
     machines: Arc<HashMap<MachineKey, AgentId>>,
@@ -76,6 +78,7 @@ impl Shard {
             agents: RefCell::default(),
             rules,
             counts: engine.counts_of(index).clone(),
+            changes: engine.changes().clone(),
             post: engine.post().clone(),
             routing: engine.routing().clone(),
             machines: engine.fleet.machines.clone(),
@@ -98,6 +101,7 @@ impl Shard {
         cell.counted_as.set(transition.to);
         self.agents.borrow_mut().set_status(cell.agent.borrow().id(), transition.to);
         self.counts.moved(transition);
+        self.changes.changed(self.index, transition.into(), &cell.agent.borrow());
         self.metrics.transition(transition);
         if transition.to == Status::Online {
             self.urgent.notify_one();
@@ -130,6 +134,7 @@ impl Shard {
     fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
         let cell = self.enter(registration, Status::Online);
         self.counts.joined(Status::Online);
+        self.changes.changed(self.index, StatusChange::REGISTERED, &cell.agent.borrow());
         AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
     }
 
@@ -185,8 +190,10 @@ impl Shard {
             return false;
         };
         cell.retired.set(true);
-        self.counts.left(cell.counted_as.get());
-        cell.agent.borrow().release(&mut self.texts.borrow_mut());
+        let (agent, status) = (cell.agent.borrow(), cell.counted_as.get());
+        self.counts.left(status);
+        self.changes.changed(self.index, StatusChange::deregistered(status), &agent);
+        agent.release(&mut self.texts.borrow_mut());
         true
     }
 
@@ -232,11 +239,7 @@ impl DirtySource for Shard {
 
     fn put_back(&self, batch: &[LastHeartbeat]) {
         let agents = self.agents.borrow();
-        for last in batch {
-            if let Some(cell) = agents.get(last.id) {
-                self.mark_dirty(cell);
-            }
-        }
+        batch.iter().filter_map(|last| agents.get(last.id)).for_each(|cell| self.mark_dirty(cell));
     }
 
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {

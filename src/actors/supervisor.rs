@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    events::Gathering,
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
     metrics::Metrics,
     store::{Durability, StoreError},
@@ -79,6 +80,7 @@ pub(super) struct Fleet {
     pub(super) machine_locks: Box<[Mutex<()>]>,
     pub(super) places: Places,
     post: Arc<Post>,
+    changes: Arc<Gathering>,
     durability: Durability,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -101,6 +103,7 @@ impl EngineHandle {
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
                 places: Places::new(max_agents),
                 post: Arc::new(Post::new(shards)),
+                changes: Arc::new(Gathering::new(shards)),
                 durability,
                 clock,
                 metrics,
@@ -189,6 +192,11 @@ impl EngineHandle {
     /// The metrics of this engine.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.fleet.metrics
+    }
+
+    /// Where changes of the fleet are gathered, to be told.
+    pub fn changes(&self) -> &Arc<Gathering> {
+        &self.fleet.changes
     }
 
     /// The clock of this engine.

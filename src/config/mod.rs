@@ -58,6 +58,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The operations listener.
     pub metrics: MetricsConfig,
+    /// The stream of events.
+    pub events: EventsConfig,
     /// What the process takes on at most.
     pub limits: LimitsConfig,
     /// What it says while it runs.
@@ -163,6 +165,16 @@ pub enum TlsMode {
 pub struct MetricsConfig {
     /// Where the operations listener listens, in plain HTTP and without a token. Port 0: any free one.
     pub listen: SocketAddr,
+}
+
+/// `[events]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventsConfig {
+    /// Events kept for readers that fall behind or come back: [`EVENTS_BACKLOG_MIN`](crate::limits::EVENTS_BACKLOG_MIN)
+    /// to 1,000,000.
+    pub backlog: usize,
+    /// Event streams that are open at one time: 1 to 1,000,000.
+    pub max_streams: usize,
 }
 
 /// `[limits]`
@@ -278,6 +290,7 @@ impl Config {
             },
             tls: TlsConfig { mode: TlsMode::SelfSigned, names: Vec::new() },
             metrics: MetricsConfig { listen: local(9464) },
+            events: EventsConfig { backlog: 10_000, max_streams: 10_000 },
             limits: LimitsConfig { max_agents: 20_000_000, max_in_flight: 10_000 },
             log: LogConfig { level: "info".into(), format: LogFormat::Text },
         }
