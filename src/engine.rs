@@ -28,6 +28,7 @@ use crate::{
     backend, banner,
     clock::Clock,
     config::{Config, LivenessConfig, ThreatsConfig},
+    events::{Bus, EventRules},
     fleet::{Heard, Thresholds},
     http::{ApiState, AuthRules, Gate, Lane, route, route_operations},
     lifecycle::{Lifecycle, Phase},
@@ -168,8 +169,11 @@ impl Parts {
         let archive = Archive::start_in_arbiter(&Arbiter::new().handle(), move |_| Archive::new(retention, &engine));
         self.engine.attach_archive(archive);
         let lifecycle = Arc::new(Lifecycle::default());
+        let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
+        let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
         let state = web::Data::new(ApiState {
             engine: self.engine.clone(),
+            events: events.clone(),
             auth: AuthRules {
                 admin_token: self.admin_token.hash,
                 open_enrollment: self.config.auth.open_enrollment.clone(),
@@ -186,6 +190,7 @@ impl Parts {
             operations: operations.handle(),
             addresses,
             lifecycle,
+            events: events.clone(),
             engine: self.engine,
             config: self.config,
             tls: self.tls,
@@ -194,6 +199,7 @@ impl Parts {
         actix_rt::spawn(api);
         actix_rt::spawn(operations);
         actix_rt::spawn(upkeep(running.engine.metrics().clone()));
+        actix_rt::spawn(events.collect(running.engine.clock().clone()));
         Ok(running)
     }
 
@@ -283,6 +289,7 @@ struct Running {
     operations: ServerHandle,
     addresses: (SocketAddr, SocketAddr),
     lifecycle: Arc<Lifecycle>,
+    events: Bus,
     engine: EngineHandle,
     config: Config,
     tls: Option<Tls>,
@@ -337,6 +344,7 @@ impl Running {
         let deadline = self.engine.clock().monotonic() + grace;
         tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
         self.lifecycle.enter(Phase::Draining);
+        self.events.close();
         self.api.pause().await;
         while self.lifecycle.in_flight() > 0 {
             if self.engine.clock().monotonic() >= deadline {

@@ -10,6 +10,7 @@
 //! | [`http`] | requests into questions to the engine, answers into the contract's JSON |
 //! | [`actors`] | one actor per agent, its shard, its timer; [`actors::EngineHandle`] is the seam to HTTP |
 //! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
+//! | [`events`] | what happens, told to those who listen |
 //! | [`metrics`] | what Prometheus sees |
 //! | [`config`] | file, environment and flags into one checked configuration |
 //! | [`clock`] | the only source of time; knows when the process could not hear |
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod events;
 pub mod fleet;
 pub mod http;
 pub mod lifecycle;

@@ -150,6 +150,28 @@ pub const THREAT_LEADERS_KEPT: usize = 2 * THREAT_TOP_MAX;
 pub const THREAT_LEADERS_MAX: usize = 4 * THREAT_TOP_MAX;
 /// Largest size of a stored threat that the history can count, in bytes.
 pub const THREAT_BYTES_MAX: u32 = (1 << 30) - 1;
+/// Fewest events that `events.backlog` may keep: what one tick can publish must fit, or readers in time would miss some.
+pub const EVENTS_BACKLOG_MIN: u64 = 1_024;
+/// Events kept for readers that fall behind or come back, in bytes; how many is a setting.
+pub const EVENTS_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
+/// Events handed to a connection at a time, in bytes: bounds what a reader that stands still holds.
+pub const EVENTS_CHUNK_BYTES: usize = 16 * 1024;
+/// Changes of one kind in a tick that are told one by one; more are a mass change, which is counted.
+pub const EVENTS_DETAIL_MAX: usize = 100;
+/// Agents whose threat reports are told apart within a tick.
+pub const EVENTS_THREAT_AGENTS_MAX: usize = 10_000;
+/// How long changes are gathered before they are told, in milliseconds.
+pub const EVENTS_TICK_MS: u64 = 200;
+/// A mass change that goes on is told after so many milliseconds, and counted anew.
+pub const EVENTS_MASS_MAX_MS: u64 = 5_000;
+/// An event stream that has been silent for so many milliseconds shows that it is alive.
+pub const EVENTS_KEEPALIVE_MS: u64 = 30_000;
+/// The readers of an event are served over so many milliseconds, that heartbeats have their turn in between …
+pub const EVENTS_PACE_MAX_MS: u64 = 100;
+/// … but so many of them within each.
+pub const EVENTS_PACE_READERS: u64 = 8;
+/// A connection whose peer takes nothing of what waits for it is cut after so many milliseconds.
+pub const SEND_TIMEOUT_MS: u64 = 30_000;
 
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;
@@ -164,6 +186,9 @@ const _: () = {
     assert!(THREAT_TOP_MAX <= THREAT_LEADERS_KEPT && THREAT_LEADERS_KEPT < THREAT_LEADERS_MAX);
     assert!(POLICY_PENDING_MAX as usize <= POLICY_VERSIONS_MAX);
     assert!(POLICY_BODY_MAX_BYTES <= POLICIES_MAX_BYTES);
+    // Nine kinds of change, and threats.
+    assert!(10 * EVENTS_DETAIL_MAX as u64 <= EVENTS_BACKLOG_MIN);
+    assert!(EVENTS_PACE_MAX_MS < EVENTS_TICK_MS && EVENTS_TICK_MS < EVENTS_MASS_MAX_MS);
     // One registration must fit its body many times over, or a valid one could be refused as too large:
     // four bytes a character, six when escaped.
     let longest = HOSTNAME_MAX_CHARS + OS_MAX_CHARS + VERSION_MAX_CHARS + ORG_ID_MAX_CHARS + MACHINE_ID_MAX_CHARS;

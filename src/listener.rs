@@ -3,19 +3,41 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener},
+    time::Duration,
 };
 
-/// Listens on the address.
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::limits::SEND_TIMEOUT_MS;
+
+/// Listens on the address. A connection whose peer takes nothing of what waits for it is cut after [`SEND_TIMEOUT_MS`].
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    use socket2::{Domain, Protocol, Socket, Type};
+    listen_with(address, Duration::from_millis(SEND_TIMEOUT_MS))
+}
+
+fn listen_with(address: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
     /// Connections that wait to be accepted: a fleet that comes back all at once. The system may allow less.
     const BACKLOG: i32 = 16_384;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    set_send_timeout(&socket, send_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+/// Lets the kernel cut connections whose peer stands still: nobody here is called while a send buffer is full. Connections
+/// have it from the socket that accepts them.
+#[cfg(target_os = "linux")]
+fn set_send_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))
+}
+
+/// Other systems have no such thing.
+#[cfg(not(target_os = "linux"))]
+fn set_send_timeout(_: &Socket, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 /// Where a listener can be reached from this machine.

@@ -7,7 +7,10 @@
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ use metrics_util::MetricKindMask;
 
 use crate::{
     actors::{EngineHandle, LabelCounts, ShardCensus},
+    events::EventKind,
     fleet::{Status, Transition},
     limits::LABEL_VALUES_MAX,
     threats::Severity,
@@ -92,6 +96,11 @@ pub struct Metrics {
     /// Threats dropped for newer ones of their tenant.
     pub threats_displaced: Counter,
     threats: [Counter; Severity::ALL.len()],
+    /// Event streams that are open.
+    pub event_streams: AtomicUsize,
+    /// Readers that stood still until what they had not read was gone.
+    pub event_readers_cut_off: Counter,
+    events: [Counter; EventKind::ALL.len()],
     heartbeats: [Counter; HeartbeatResult::ALL.len()],
     transitions: [[Counter; Status::ALL.len()]; Status::ALL.len()],
     collector: Collector,
@@ -138,6 +147,9 @@ impl Metrics {
                 threats_displaced: counter!("guardbeat_threats_dropped_total", "reason" => "size"),
                 threats: Severity::ALL
                     .map(|severity| counter!("guardbeat_threats_total", "severity" => severity.name())),
+                event_streams: AtomicUsize::default(),
+                event_readers_cut_off: counter!("guardbeat_event_readers_cut_off_total"),
+                events: EventKind::ALL.map(|kind| counter!("guardbeat_events_total", "type" => kind.name())),
                 heartbeats: HeartbeatResult::ALL
                     .map(|result| counter!("guardbeat_heartbeats_total", "result" => result.name())),
                 transitions: Status::ALL.map(|from| {
@@ -171,6 +183,11 @@ impl Metrics {
         self.transitions[transition.from as usize][transition.to as usize].increment(1);
     }
 
+    /// Counts an event that was told.
+    pub fn event_published(&self, kind: EventKind) {
+        self.events[kind as usize].increment(1);
+    }
+
     /// Moves recorded latencies into their buckets; to be called regularly, or they take up memory.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
@@ -187,6 +204,7 @@ impl Metrics {
             gauge!("guardbeat_policy_version").set(engine.policy_version().map_or(0.0, |newest| newest.get().into()));
             gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
             gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
+            gauge!("guardbeat_event_streams").set(self.event_streams.load(Relaxed) as f64);
             gauge!("guardbeat_deaf_seconds").set(clock.lost().as_secs_f64());
             let (threats, bytes) = engine.threats_kept();
             gauge!("guardbeat_threats").set(threats as f64);
@@ -285,6 +303,9 @@ fn describe() {
         Unit::Seconds,
         "Time since everything that had been heard was in the store: since the last good flush."
     );
+    describe_gauge!("guardbeat_event_streams", "Event streams that are open.");
+    describe_counter!("guardbeat_events_total", "Events told on the streams, by type.");
+    describe_counter!("guardbeat_event_readers_cut_off_total", "Readers of events that fell behind the backlog.");
     describe_gauge!("guardbeat_deaf_seconds", Unit::Seconds, "Time in which the process could not hear, all told.");
     describe_gauge!("guardbeat_uptime_seconds", Unit::Seconds, "Time since the start.");
     describe_gauge!("guardbeat_build_info", "The running version.");

@@ -25,6 +25,7 @@ use tokio::{
 use super::supervisor::EngineHandle;
 use crate::{
     clock::Clock,
+    events::Gathering,
     fleet::AgentId,
     limits::{ARCHIVE_TICK_MS, CLOCK_AHEAD_MAX_MS, SUMMARY_TOP, THREAT_SCAN_MAX},
     metrics::Metrics,
@@ -57,6 +58,7 @@ struct State {
     durability: Durability,
     clock: Time,
     metrics: Arc<Metrics>,
+    changes: Arc<Gathering>,
     kept: Arc<Kept>,
 }
 
@@ -104,6 +106,7 @@ impl Archive {
                 durability: engine.durability().clone(),
                 clock,
                 metrics: engine.metrics().clone(),
+                changes: engine.changes().clone(),
                 kept: engine.fleet.kept.clone(),
             }),
         }
@@ -171,6 +174,10 @@ impl State {
     fn take_in(&self, entries: Vec<ThreatEntry>) {
         for entry in &entries {
             self.metrics.threat(entry.severity);
+        }
+        let worst = entries.iter().map(|entry| entry.severity).max();
+        if let (Some(worst), Some(ThreatEntry { agent, hostname, .. })) = (worst, entries.first()) {
+            self.changes.threats_reported(*agent, hostname, entries.len() as u64, worst);
         }
         self.add(entries);
     }

@@ -46,6 +46,8 @@ impl EngineHandle {
         let shards = 0..self.fleet.shards.len();
         try_join_all(shards.map(|shard| self.ask_shard_at(shard, Announce(policies.clone())))).await?;
         let policy = policies.newest().clone();
+        let (id, version) = (policy.id.to_string(), policy.version.to_string());
+        self.changes().policy_created(&id, &version, policy.rules.len());
         let broadcasted_to = self.online_in(&policy.scope).await?;
         Ok(Published { policy, broadcasted_to })
     }

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    events::{Gathering, StatusChange},
     fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedTexts, Status, Thresholds, Transition},
     limits::CENSUS_REPORT_MAX,
     metrics::Metrics,
@@ -55,6 +56,7 @@ pub struct Shard {
     pub(super) policies: RefCell<Board>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
+    changes: Arc<Gathering>,
     post: Arc<Post>,
     pub(super) routing: Arc<Routing>,
     machines: Arc<HashMap<MachineKey, AgentId>>,
@@ -80,6 +82,7 @@ impl Shard {
             policies: RefCell::default(),
             rules,
             counts: engine.counts_of(index).clone(),
+            changes: engine.changes().clone(),
             post: engine.post().clone(),
             routing: engine.routing().clone(),
             machines: engine.fleet.machines.clone(),
@@ -102,6 +105,7 @@ impl Shard {
         cell.counted_as.set(transition.to);
         self.agents.borrow_mut().set_status(cell.agent.borrow().id(), transition.to);
         self.counts.moved(transition);
+        self.changes.changed(self.index, transition.into(), &cell.agent.borrow());
         self.metrics.transition(transition);
         if transition.to == Status::Online {
             self.urgent.notify_one();
@@ -134,6 +138,7 @@ impl Shard {
     fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
         let cell = self.enter(registration, Status::Online);
         self.counts.joined(Status::Online);
+        self.changes.changed(self.index, StatusChange::REGISTERED, &cell.agent.borrow());
         AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
     }
 
@@ -191,8 +196,10 @@ impl Shard {
             return false;
         };
         cell.retired.set(true);
-        self.counts.left(cell.counted_as.get());
-        cell.agent.borrow().release(&mut self.texts.borrow_mut());
+        let (agent, status) = (cell.agent.borrow(), cell.counted_as.get());
+        self.counts.left(status);
+        self.changes.changed(self.index, StatusChange::deregistered(status), &agent);
+        agent.release(&mut self.texts.borrow_mut());
         true
     }
 
@@ -238,11 +245,7 @@ impl DirtySource for Shard {
 
     fn put_back(&self, batch: &[LastHeartbeat]) {
         let agents = self.agents.borrow();
-        for last in batch {
-            if let Some(cell) = agents.get(last.id) {
-                self.mark_dirty(cell);
-            }
-        }
+        batch.iter().filter_map(|last| agents.get(last.id)).for_each(|cell| self.mark_dirty(cell));
     }
 
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
+    events::Gathering,
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
     limits::REPORTS_UNDER_WAY_MAX_BYTES,
     metrics::Metrics,
@@ -89,6 +90,7 @@ pub(super) struct Fleet {
     pub(super) kept: Arc<Kept>,
     /// Bytes of reports that may be on their way to the store.
     pub(super) room_for_reports: Semaphore,
+    changes: Arc<Gathering>,
     durability: Durability,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -114,6 +116,7 @@ impl EngineHandle {
                 archive: OnceLock::new(),
                 kept: Arc::default(),
                 room_for_reports: Semaphore::new(REPORTS_UNDER_WAY_MAX_BYTES),
+                changes: Arc::new(Gathering::new(shards)),
                 durability,
                 clock,
                 metrics,
@@ -203,6 +206,11 @@ impl EngineHandle {
     /// The metrics of this engine.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.fleet.metrics
+    }
+
+    /// Where changes of the fleet are gathered, to be told.
+    pub fn changes(&self) -> &Arc<Gathering> {
+        &self.fleet.changes
     }
 
     /// The clock of this engine.

@@ -12,7 +12,9 @@ use super::{
     texts::{certificate_name, choice, key_prefix, log_level, origin, store_url, token},
     value::{Value, Wrong, quoted},
 };
-use crate::limits::{LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS};
+use crate::limits::{
+    EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS,
+};
 
 /// Most worker threads.
 pub(super) const WORKERS_MAX: usize = 64;
@@ -350,6 +352,20 @@ pub static KEYS: &[Key] = &[
         "address and port of the operations listener",
         |d, v| put(&mut d.config.metrics.listen, v.parsed(ADDRESS)),
         |c| show(quoted(&c.metrics.listen.to_string())),
+    ),
+    Key::new(
+        "events.backlog",
+        Fixed("10000"),
+        "events kept for readers that fall behind or come back",
+        |d, v| put(&mut d.config.events.backlog, v.number("a whole number of events", EVENTS_BACKLOG_MIN..=1_000_000)),
+        |c| show(c.events.backlog),
+    ),
+    Key::new(
+        "events.max_streams",
+        Fixed("10000"),
+        "event streams that are open at one time",
+        |d, v| put(&mut d.config.events.max_streams, v.number("a whole number of streams", 1..=1_000_000)),
+        |c| show(c.events.max_streams),
     ),
     Key::new(
         "limits.max_agents",

@@ -60,6 +60,8 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The operations listener.
     pub metrics: MetricsConfig,
+    /// The stream of events.
+    pub events: EventsConfig,
     /// What the process takes on at most.
     pub limits: LimitsConfig,
     /// What it says while it runs.
@@ -178,6 +180,16 @@ pub struct MetricsConfig {
     pub listen: SocketAddr,
 }
 
+/// `[events]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventsConfig {
+    /// Events kept for readers that fall behind or come back: [`EVENTS_BACKLOG_MIN`](crate::limits::EVENTS_BACKLOG_MIN)
+    /// to 1,000,000.
+    pub backlog: usize,
+    /// Event streams that are open at one time: 1 to 1,000,000.
+    pub max_streams: usize,
+}
+
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct LimitsConfig {
@@ -292,6 +304,7 @@ impl Config {
             threats: ThreatsConfig { retention_days: 30, max_bytes_per_tenant: 1 << 30 },
             tls: TlsConfig { mode: TlsMode::SelfSigned, names: Vec::new() },
             metrics: MetricsConfig { listen: local(9464) },
+            events: EventsConfig { backlog: 10_000, max_streams: 10_000 },
             limits: LimitsConfig { max_agents: 20_000_000, max_in_flight: 10_000 },
             log: LogConfig { level: "info".into(), format: LogFormat::Text },
         }

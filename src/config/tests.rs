@@ -205,7 +205,7 @@ fn a_wrong_value_is_told_with_what_would_be_right() {
         ("server = 5", "FILE:1: server is not a setting but a section; write [server], and its settings below"),
         ("listen = \"x\"", "FILE:1: unknown key listen; did you mean server.listen?"),
         ("liveness.grace = 1", "FILE:1: unknown key liveness.grace; did you mean liveness.grace_ms?"),
-        ("zzzzzz = 1", "the sections are server, auth, liveness, store, threats, tls, metrics, limits, log"),
+        ("zzzzzz = 1", "the sections are server, auth, liveness, store, threats, tls, metrics, events, limits, log"),
         ("tls.zzzzzz = 1", "unknown key tls.zzzzzz; the keys of [tls] are mode, cert_file, key_file, names"),
         ("tls.\"a\\nb\" = 1", "unknown key tls.a\\nb; "),
         ("server.max_agents = 1", "unknown key server.max_agents; did you mean limits.max_agents?"),

@@ -113,14 +113,24 @@ impl Agent {
         self.id
     }
 
+    /// The name of its machine.
+    pub fn hostname(&self) -> &str {
+        &self.hostname
+    }
+
+    /// Its address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// When it was heard last, for people: its last heartbeat, or its registration.
+    pub fn last_seen(&self) -> Timestamp {
+        self.last_heartbeat
+    }
+
     /// What it is filtered by.
     pub fn labels(&self) -> Labels {
         self.labels
-    }
-
-    /// Its name among people.
-    pub fn hostname(&self) -> &str {
-        &self.hostname
     }
 
     /// Its tenant.

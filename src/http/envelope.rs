@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::{
     actors::EngineError,
+    events::TooManyStreams,
     fleet::{FieldError, InvalidRegistration},
     limits::RETRY_AFTER_SECONDS,
     policy::InvalidPolicy,
@@ -134,6 +135,12 @@ impl From<EngineError> for ApiError {
                 Self::Unavailable("The agent cannot be reached now; try again later")
             }
         }
+    }
+}
+
+impl From<TooManyStreams> for ApiError {
+    fn from(TooManyStreams: TooManyStreams) -> Self {
+        Self::Unavailable("Too many event streams are open; try again later")
     }
 }
 

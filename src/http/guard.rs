@@ -144,6 +144,11 @@ where
 /// The body of an answer: the service's, counted until it has been sent, or that of a refusal.
 pub type Answer<B> = EitherBody<Counted<B>, BoxBody>;
 
+/// In the extensions of a response: its body has no end of its own. It does not count as a request under way, or it
+/// would take a place for ever and hold up the end of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
+
 pin_project! {
     /// A body that counts as a request under way until it has been sent.
     pub struct Counted<B> {
@@ -203,7 +208,9 @@ where
                 let in_flight = this.in_flight.take();
                 match answer.poll(cx) {
                     Poll::Ready(response) => {
-                        response?.map_body(|_, body| EitherBody::left(Counted { body, in_flight }))
+                        let response = response?;
+                        let in_flight = in_flight.filter(|_| !response.extensions().contains::<Endless>());
+                        response.map_body(|_, body| EitherBody::left(Counted { body, in_flight }))
                     }
                     Poll::Pending => {
                         *this.in_flight = in_flight;

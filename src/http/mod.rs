@@ -5,13 +5,14 @@
 //!
 //! ```text
 //! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
-//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, policy.rs, listing.rs, …
+//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, events.rs, listing.rs, …
 //! ```
 
 mod agents;
 mod auth;
 mod body;
 mod envelope;
+mod events;
 mod guard;
 mod heartbeat;
 mod lane;
@@ -36,6 +37,7 @@ use tokio::time::Instant;
 pub use self::{auth::AuthRules, envelope::ApiError, guard::Gate, lane::Lane, operations::route_operations};
 use crate::{
     actors::EngineHandle,
+    events::Bus,
     lifecycle::{Lifecycle, Phase},
 };
 
@@ -44,6 +46,8 @@ use crate::{
 pub struct ApiState {
     /// The engine.
     pub engine: EngineHandle,
+    /// What happens in it.
+    pub events: Bus,
     /// Who may do what.
     pub auth: AuthRules,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -127,6 +131,10 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
         },
         ([Some("api"), Some("rules"), Some("latest"), None, None], method) => match method {
             &Method::GET | &Method::HEAD => policy::latest_rules(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("events"), Some("stream"), None, None], method) => match method {
+            &Method::GET | &Method::HEAD => events::stream(&request, &state).await,
             _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("metrics"), None, ..], method) => match method {

@@ -1,0 +1,34 @@
+//! What happens, told to those who listen: Server-Sent Events of the fleet's changes, of threats and of policies.
+//!
+//! ```text
+//!  shard 0 ─┐                           ┌─▶ Reader ─▶ connection
+//!  shard 1 ─┼─▶ Gathering ─▶ Merger ─▶ Ring ─▶ Reader ─▶ connection
+//!  threats ─┤       every 200 ms        └─▶ Reader ─▶ connection
+//! policies ─┘
+//! ```
+//!
+//! What holds:
+//! - **Every change is told once**, alone or in the count of a mass change (`fleet_changed`); so the counts of the stream
+//!   add up to the transitions that the metrics count.
+//! - **The order is the same for all readers**, and the events of one agent are in the order in which they happened; but a
+//!   mass change is told when it is over, after what was told alone in the meantime.
+//! - **Nobody waits for a reader.** All read the same ring, and a reader is no more than a place in it. One that stands
+//!   still while the ring passes it by is cut off.
+//! - **Nothing waits for the telling.** A change costs a free lock, and a copy of a hostname for the first hundred of a
+//!   kind in a tick, so a million changes at once cost as much memory as a hundred.
+//! - **Events are not durable.** They live in memory, and a new run begins with none: who resumes across a restart is told
+//!   so (`resumed: false`) and must read the fleet anew.
+//!
+//! This room must know nothing of HTTP, of actors or of the store. It is given domain values and gives bytes.
+
+mod bus;
+mod event;
+mod gathering;
+mod merging;
+mod reader;
+mod ring;
+
+pub use bus::{Bus, EventRules, TooManyStreams};
+pub use event::{Event, EventKind, StatusChange};
+pub use gathering::Gathering;
+pub use reader::Reader;
