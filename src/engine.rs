@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Arbiter};
 use actix_http::Response;
 use actix_service::{IntoServiceFactory, ServiceFactoryExt};
 use actix_web::{
@@ -23,7 +22,7 @@ use actix_web::{
 use tokio::sync::mpsc;
 
 use crate::{
-    actors::{Archive, EngineError, EngineHandle, LivenessRules, Shard, ShardActor},
+    actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
     admin_token::AdminToken,
     backend, banner,
     clock::Clock,
@@ -93,6 +92,11 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// The last write of a shutdown is tried again at this interval.
 const DRAIN_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a start waits for the threat history, once the fleet is there.
+const THREATS_PATIENCE: Duration = Duration::from_secs(1);
+/// The threat history is looked after at this interval.
+const THREATS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
@@ -164,10 +168,7 @@ impl Parts {
     }
 
     fn start(self) -> Result<Running, ServeError> {
-        let (engine, retention) = (self.engine.clone(), retention(&self.config.threats));
-        // On a thread of its own: nobody's heartbeat waits for a search.
-        let archive = Archive::start_in_arbiter(&Arbiter::new().handle(), move |_| Archive::new(retention, &engine));
-        self.engine.attach_archive(archive);
+        self.engine.attach_archive(start_archive(retention(&self.config.threats), &self.engine)?);
         let lifecycle = Arc::new(Lifecycle::default());
         let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
         let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
@@ -312,7 +313,9 @@ impl Running {
         while !self.engine.is_attached() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        actix_rt::spawn(keep_threats_loaded(self.engine.clone()));
         let loaded = load(&self.engine, &*self.engine.durability().store).await?;
+        await_threats(&self.engine).await;
         let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
         tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
         if loaded.corrupt > 0 {
@@ -389,31 +392,49 @@ impl Running {
     }
 }
 
-/// Loads the fleet and its threats from the store and starts its actors.
+/// Loads the fleet from the store and starts its actors.
 pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
     let (out, chunks) = mpsc::channel::<Chunk>(4);
-    let (loaded, restored, threats) =
-        tokio::join!(store.load(out), engine.restore(chunks), load_threats(engine, store));
+    let (loaded, restored) = tokio::join!(store.load(out), engine.restore(chunks));
     restored?;
-    let mut loaded = loaded?;
-    loaded.corrupt += threats?.corrupt;
+    let loaded = loaded?;
     engine.begin(loaded.agents).await?;
     Ok(loaded)
 }
 
-async fn load_threats(engine: &EngineHandle, store: &dyn Store) -> Result<LoadedThreats, ServeError> {
-    let (out, mut rows) = mpsc::channel(4);
-    let restore = async move {
-        while let Some(rows) = rows.recv().await {
-            engine.restore_threats(rows).await?;
+/// Loads the threats, again and again if that fails, and whenever the store has lost some.
+async fn keep_threats_loaded(engine: EngineHandle) {
+    loop {
+        let losses = engine.durability().store.losses();
+        let began = engine.clock().monotonic();
+        match engine.load_threats().await {
+            Ok(LoadedThreats { threats, corrupt, .. }) => {
+                let took_ms = (engine.clock().monotonic() - began).as_millis() as u64;
+                tracing::info!(threats, took_ms, "the threat history is loaded");
+                engine.metrics().corrupt_records.increment(corrupt);
+                while engine.durability().store.losses() == losses {
+                    tokio::time::sleep(THREATS_AGAIN).await;
+                }
+                tracing::warn!("the store has lost data: the threat history is loaded anew");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the threat history cannot be loaded; it is tried again");
+                tokio::time::sleep(THREATS_AGAIN).await;
+            }
         }
-        Ok::<_, EngineError>(())
+    }
+}
+
+/// Waits for the threat history, but not for long: a fleet is not left alone for the sake of a long one.
+async fn await_threats(engine: &EngineHandle) {
+    let is_loaded = async {
+        while !engine.threats_are_loaded() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     };
-    let (loaded, restored) = tokio::join!(store.load_threats(out), restore);
-    restored?;
-    let loaded = loaded?;
-    engine.threats_restored(loaded).await?;
-    Ok(loaded)
+    if tokio::time::timeout(THREATS_PATIENCE, is_loaded).await.is_err() {
+        tracing::info!("the threat history is long and is loaded in the background");
+    }
 }
 
 fn retention(config: &ThreatsConfig) -> Retention {

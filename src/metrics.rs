@@ -5,7 +5,6 @@
 //! choose (`os`, `version`, `org`) are bounded to the most frequent; no agent id is ever a label.
 
 use std::{
-    cmp::Reverse,
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
@@ -22,10 +21,9 @@ use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
 use crate::{
-    actors::{EngineHandle, LabelCounts, ShardCensus},
+    actors::{EngineHandle, LabelCounts, OTHER, ShardCensus, most_frequent},
     events::EventKind,
     fleet::{Status, Transition},
-    limits::LABEL_VALUES_MAX,
     threats::Severity,
 };
 
@@ -35,8 +33,6 @@ const LATENCY_BUCKETS: &[f64] =
 /// Buckets of the detection lag, in seconds. The promise is 0.1.
 const LAG_BUCKETS: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-/// Stands for every label value that is not among the most frequent.
-const OTHER: &str = "other";
 /// A gauge that has not been set for so long is not shown any more.
 const GAUGE_IDLE: Duration = Duration::from_secs(10);
 
@@ -209,6 +205,7 @@ impl Metrics {
             let (threats, bytes) = engine.threats_kept();
             gauge!("guardbeat_threats").set(threats as f64);
             gauge!("guardbeat_threats_bytes").set(bytes as f64);
+            gauge!("guardbeat_threats_loaded").set(if engine.threats_are_loaded() { 1.0 } else { 0.0 });
             gauge!("guardbeat_uptime_seconds").set(uptime.as_secs_f64());
             gauge!("guardbeat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             self.show_by("guardbeat_agents_by_os", "os", censuses.iter().map(|census| &census.os));
@@ -221,22 +218,7 @@ impl Metrics {
 
     /// Shows the most frequent values of a label, and all others together.
     fn show_by<'a>(&self, name: &'static str, label: &'static str, shards: impl Iterator<Item = &'a LabelCounts>) {
-        let mut sums: HashMap<&str, u64> = HashMap::new();
-        let mut other = 0;
-        for (values, rest) in shards {
-            other += rest;
-            for (value, agents) in values {
-                *sums.entry(value).or_default() += agents;
-            }
-        }
-        // A value that is named like the rest is counted with it.
-        other += sums.remove(OTHER).unwrap_or_default();
-        let mut sums: Vec<_> = sums.into_iter().collect();
-        // By name where the numbers are equal, so that the choice is stable.
-        sums.sort_unstable_by_key(|(value, agents)| (Reverse(*agents), *value));
-        other += sums.iter().skip(LABEL_VALUES_MAX).map(|(_, agents)| agents).sum::<u64>();
-        sums.truncate(LABEL_VALUES_MAX);
-
+        let (sums, other) = most_frequent(shards);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = shown.entry(name).or_default();
         for gone in shown.iter().filter(|value| sums.iter().all(|(top, _)| top != &&***value)) {
@@ -295,6 +277,7 @@ fn describe() {
         "Threats dropped from the history: too old, or displaced by newer ones of their tenant."
     );
     describe_gauge!("guardbeat_threats", "Threats in the history.");
+    describe_gauge!("guardbeat_threats_loaded", "Whether all threats of the store are counted: 1 or 0.");
     describe_gauge!("guardbeat_threats_bytes", Unit::Bytes, "What the threats in the history take in the store.");
     describe_gauge!("guardbeat_store_dirty_agents", "Agents whose last heartbeat is not in the store yet.");
     describe_gauge!("guardbeat_store_up", "Whether the store takes what it is given: 1 or 0.");
@@ -318,6 +301,7 @@ mod tests {
     use crate::{
         clock::Clock,
         fleet::Heard,
+        limits::LABEL_VALUES_MAX,
         store::{Durability, MemoryStore},
     };
 

@@ -7,18 +7,23 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
+    io,
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
-use actix::{Actor, AsyncContext, Context, Handler, MessageResult, ResponseFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, WrapFuture};
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, oneshot},
+    task::LocalSet,
     time::Instant,
 };
 
@@ -46,6 +51,7 @@ pub struct Archive {
 #[derive(Debug)]
 struct State {
     history: RefCell<History>,
+    retention: Retention,
     last_id: Cell<Option<ThreatId>>,
     /// Reports on their way to the store, in the order in which it has them.
     under_way: RefCell<VecDeque<UnderWay>>,
@@ -65,6 +71,8 @@ struct State {
 /// How much there is, as of a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
+    /// Whether all that the store has is counted.
+    pub(super) are_loaded: AtomicBool,
     pub(super) threats: AtomicU64,
     pub(super) bytes: AtomicU64,
 }
@@ -97,6 +105,7 @@ impl Archive {
         Self {
             state: Rc::new(State {
                 history: RefCell::new(History::new(retention, clock.now_ms())),
+                retention,
                 last_id: Cell::default(),
                 under_way: RefCell::default(),
                 more_under_way: Notify::new(),
@@ -111,6 +120,22 @@ impl Archive {
             }),
         }
     }
+}
+
+/// Starts an archive on a thread of its own: nobody's heartbeat waits for a search.
+pub fn start_archive(retention: Retention, engine: &EngineHandle) -> io::Result<Addr<Archive>> {
+    let (engine, (here, there)) = (engine.clone(), std::sync::mpsc::sync_channel(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("archive".into()).spawn(move || {
+        let archive = async {
+            // Whoever waits for it has not gone away.
+            let _ = here.send(Archive::new(retention, &engine).start());
+            drop(engine);
+            std::future::pending::<()>().await;
+        };
+        LocalSet::new().block_on(&runtime, archive);
+    })?;
+    there.recv().map_err(io::Error::other)
 }
 
 /// The time by which threats become old.
@@ -141,8 +166,14 @@ impl Actor for Archive {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        actix_rt::spawn(settle(self.state.clone()));
-        ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, _| archive.state.tick());
+        // As the actor's own: what panics there ends the archive, and with it the process.
+        ctx.spawn(settle(self.state.clone()).into_actor(self));
+        ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, ctx| {
+            archive.state.tick();
+            if !archive.state.amending.get() {
+                ctx.spawn(archive.state.clone().amend().into_actor(archive));
+            }
+        });
     }
 }
 
@@ -207,14 +238,11 @@ impl State {
         }
     }
 
-    fn tick(self: &Rc<Self>) {
+    fn tick(&self) {
         self.up_to_date();
         let history = self.history.borrow();
         self.kept.threats.store(history.rows(), Relaxed);
         self.kept.bytes.store(history.bytes(), Relaxed);
-        if !self.amending.get() {
-            actix_rt::spawn(self.clone().amend());
-        }
     }
 
     /// Tells the store what it must not have; what it does not take it is told again.
@@ -239,6 +267,11 @@ impl State {
         self.amending.set(false);
     }
 }
+
+/// To the archive: forget all threats; they come again from the store.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Forget;
 
 /// To the archive: threats from the store, those of a tenant in the order of their ids.
 #[derive(Debug, actix::Message)]
@@ -306,13 +339,22 @@ pub struct Summarise {
 #[rtype(result = "u64")]
 pub struct CountRecent(pub AgentId);
 
-/// To the archive: how many threats there were in these periods, and of each severity.
+/// To the archive: how many threats the whole fleet had in a period, and of each severity.
 #[derive(Debug, actix::Message)]
-#[rtype(result = "Vec<(u64, BySeverity)>")]
-pub struct CountThreats(pub Vec<Period>);
+#[rtype(result = "(u64, BySeverity)")]
+pub struct CountThreats(pub Period);
 
 fn scope(org: &Option<Box<str>>) -> Scope<'_> {
     org.as_deref().map_or(Scope::Fleet, |org| Scope::Tenant(Some(org)))
+}
+
+impl Handler<Forget> for Archive {
+    type Result = ();
+
+    fn handle(&mut self, Forget: Forget, _: &mut Context<Self>) {
+        let State { history, retention, clock, .. } = &*self.state;
+        history.replace(History::new(*retention, clock.now_ms()));
+    }
 }
 
 impl Handler<RestoreThreats> for Archive {
@@ -328,6 +370,7 @@ impl Handler<Restored> for Archive {
 
     fn handle(&mut self, Restored(loaded): Restored, _: &mut Context<Self>) {
         self.state.last_id.set(loaded.last.max(self.state.last_id.get()));
+        self.state.kept.are_loaded.store(true, Release);
     }
 }
 
@@ -391,9 +434,8 @@ impl Handler<CountRecent> for Archive {
 impl Handler<CountThreats> for Archive {
     type Result = MessageResult<CountThreats>;
 
-    fn handle(&mut self, CountThreats(periods): CountThreats, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, CountThreats(period): CountThreats, _: &mut Context<Self>) -> Self::Result {
         self.state.up_to_date();
-        let history = self.state.history.borrow();
-        MessageResult(periods.into_iter().map(|period| history.totals(period)).collect())
+        MessageResult(self.state.history.borrow().totals(period))
     }
 }

@@ -26,6 +26,7 @@
 
 mod agent;
 mod archive;
+mod census;
 mod context;
 mod counts;
 #[cfg(test)]
@@ -51,7 +52,8 @@ mod tests;
 mod threats;
 pub mod token;
 
-pub use archive::{Archive, ThreatFilter};
+pub use archive::{Archive, ThreatFilter, start_archive};
+pub use census::{OTHER, most_frequent};
 pub use counts::FleetCounts;
 pub use listing::{ListChunk, ListQuery};
 pub use messages::{BeatAck, LabelCounts, Proof, ShardCensus};

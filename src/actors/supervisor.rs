@@ -54,6 +54,9 @@ pub enum EngineError {
     /// No room for another policy.
     #[error(transparent)]
     PoliciesFull(BoardFull),
+    /// The threats are still being read from the store.
+    #[error("the threat history is being loaded")]
+    ThreatsLoading,
     /// The agent's actor did not answer.
     #[error("the agent did not answer")]
     Unresponsive,

@@ -62,6 +62,7 @@ pub(super) async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> Engine
     }
     let retention = Retention { max_age_ms: 30 * 86_400_000, max_bytes: 1 << 20 };
     engine.attach_archive(Archive::new(retention, &engine).start());
+    engine.load_threats().await.unwrap();
     engine::load(&engine, &*store).await.unwrap();
     engine
 }

@@ -1,12 +1,14 @@
 //! Threats, as HTTP sees them: reports go from their agent to the archive, questions to the archive and the store.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use actix::{Addr, Handler, Message};
+use tokio::sync::mpsc;
 
 use super::{
     archive::{
-        Archive, CountRecent, CountThreats, FindThreats, Report, RestoreThreats, Restored, Summarise, ThreatFilter,
+        Archive, CountRecent, CountThreats, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
+        ThreatFilter,
     },
     messages::{Introduce, Proof, Reporter},
     supervisor::{EngineError, EngineHandle},
@@ -14,8 +16,11 @@ use super::{
 use crate::{
     fleet::AgentId,
     store::{LoadedThreats, StoreError, StoredThreat},
-    threats::{BySeverity, Event, Period, Summary, Threat, ThreatEntry, ThreatId},
+    threats::{BySeverity, Event, Period, Summary, Threat, ThreatId},
 };
+
+/// Chunks of threats that may wait for the archive while they are loaded.
+const LOAD_AHEAD: usize = 4;
 
 /// A page of threats, the newest first.
 #[derive(Debug)]
@@ -93,9 +98,9 @@ impl EngineHandle {
         self.ask_archive(Summarise { org, period }).await
     }
 
-    /// How many threats there were in each of these periods, and of each severity.
-    pub async fn threat_counts(&self, periods: Vec<Period>) -> Result<Vec<(u64, BySeverity)>, EngineError> {
-        self.ask_archive(CountThreats(periods)).await
+    /// How many threats the whole fleet had in a period, and of each severity.
+    pub async fn threat_counts(&self, period: Period) -> Result<(u64, BySeverity), EngineError> {
+        self.ask_archive(CountThreats(period)).await
     }
 
     /// How many threats there are in the history, and what they take in the store, in bytes; as of a moment ago.
@@ -114,17 +119,42 @@ impl EngineHandle {
         self.fleet.archive.set(archive).expect("the archive is started once");
     }
 
-    /// Hands the archive threats from the store, those of a tenant in the order of their ids.
-    pub(crate) async fn restore_threats(&self, entries: Vec<ThreatEntry>) -> Result<(), EngineError> {
-        self.ask_archive(RestoreThreats(entries)).await
+    /// Hands the archive the threats that are in the store. Until it has them all, nothing is told of threats and none are
+    /// taken: figures that are not true are worse than none.
+    pub(crate) async fn load_threats(&self) -> Result<LoadedThreats, EngineError> {
+        let kept = &self.fleet.kept;
+        kept.are_loaded.store(false, Release);
+        self.tell_archive(Forget).await?;
+        let (out, mut rows) = mpsc::channel(LOAD_AHEAD);
+        // It owns the receiver: if the archive falls, so does the reading.
+        let restore = async move {
+            while let Some(rows) = rows.recv().await {
+                self.tell_archive(RestoreThreats(rows)).await?;
+            }
+            Ok::<_, EngineError>(())
+        };
+        let (loaded, restored) = tokio::join!(self.durability().store.load_threats(out), restore);
+        restored?;
+        let loaded = loaded?;
+        self.tell_archive(Restored(loaded)).await?;
+        Ok(loaded)
     }
 
-    /// Tells the archive that it has them all.
-    pub(crate) async fn threats_restored(&self, loaded: LoadedThreats) -> Result<(), EngineError> {
-        self.ask_archive(Restored(loaded)).await
+    /// Whether all threats that are in the store are counted.
+    pub fn threats_are_loaded(&self) -> bool {
+        self.fleet.kept.are_loaded.load(Acquire)
     }
 
     async fn ask_archive<M>(&self, message: M) -> Result<M::Result, EngineError>
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        Archive: Handler<M>,
+    {
+        if self.threats_are_loaded() { self.tell_archive(message).await } else { Err(EngineError::ThreatsLoading) }
+    }
+
+    async fn tell_archive<M>(&self, message: M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,

@@ -130,6 +130,7 @@ impl From<EngineError> for ApiError {
                 tracing::debug!(%error, "a request was refused because the store cannot be used");
                 Self::Unavailable("The store cannot be written to now; try again later")
             }
+            EngineError::ThreatsLoading => Self::Unavailable("The threat history is being loaded; try again later"),
             EngineError::Unresponsive => {
                 tracing::error!("an agent's actor or its shard did not answer");
                 Self::Unavailable("The agent cannot be reached now; try again later")

@@ -18,6 +18,7 @@ mod heartbeat;
 mod lane;
 mod listing;
 mod operations;
+mod overview;
 mod peer;
 mod policy;
 mod query;
@@ -115,6 +116,10 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
         },
         ([Some("api"), Some("threats"), Some("summary"), None, _], method) => match method {
             &Method::GET | &Method::HEAD => threats::summary(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("overview"), None, ..], method) => match method {
+            &Method::GET | &Method::HEAD => overview::overview(&request, &state).await,
             _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("api"), Some("policy"), None, ..], method) => match method {

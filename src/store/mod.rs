@@ -261,6 +261,11 @@ pub trait Store: StoreReader {
         true
     }
 
+    /// How many times the store has lost threats that it had confirmed: they must be read again.
+    fn losses(&self) -> u64 {
+        0
+    }
+
     /// Whether `shard`, one of `shards`, should tell the store of all its agents once more: a log-structured store can then
     /// drop what it has of them in older places, and a store that has lost data has it again.
     fn wants_sweep(&self, _shard: usize, _shards: usize) -> Option<Sweep> {

@@ -230,6 +230,10 @@ impl Store for RedisStore {
         self.link.is_up()
     }
 
+    fn losses(&self) -> u64 {
+        self.link.rewrite.losses()
+    }
+
     fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
         if self.link.is_up() { self.link.rewrite.wanted(shard, shards) } else { None }
     }

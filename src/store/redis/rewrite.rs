@@ -16,6 +16,7 @@ pub(super) struct Rewrite {
 #[derive(Debug, Default)]
 struct State {
     begun: u64,
+    losses: u64,
     current: Option<Current>,
 }
 
@@ -32,8 +33,14 @@ impl Rewrite {
         let mut state = self.state();
         let unfinished = state.current.as_ref().is_some_and(|current| current.sweep.registrations);
         state.begun += 1;
+        state.losses += u64::from(registrations);
         let sweep = Sweep { number: state.begun, registrations: registrations || unfinished, urgent: true };
         state.current = Some(Current { sweep, shards_left: None });
+    }
+
+    /// How many times more than heartbeats was lost.
+    pub(super) fn losses(&self) -> u64 {
+        self.state().losses
     }
 
     /// What `shard`, one of `shards`, has still to tell.

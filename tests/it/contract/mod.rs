@@ -11,6 +11,7 @@ mod policy;
 mod protocol;
 mod register;
 mod relay;
+mod threats;
 
 /// An id that no agent has.
 const NOBODY: &str = "agent-0000000000000000";
