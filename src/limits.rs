@@ -64,8 +64,8 @@ pub const POLICY_DESCRIPTION_MAX_CHARS: usize = 1_024;
 pub const POLICY_RULES_MAX: usize = 1_000;
 /// Tenants that may have policies of their own.
 pub const POLICY_TENANTS_MAX: usize = 100_000;
-/// What the newest policies of all scopes may take in memory together, in bytes.
-pub const POLICIES_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// What the newest policies of all scopes may take in memory together, in bytes. At a start Redis sends them in one answer.
+pub const POLICIES_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Versions that are kept of a scope, to count those that an agent has not fetched.
 pub const POLICY_VERSIONS_MAX: usize = 10_000;
 /// The most that `pendingPolicies` counts to.

@@ -47,7 +47,7 @@ pub fn measure(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("detail of one", |bencher| {
         bencher.iter(|| {
-            serde_json::to_vec(&black_box(&fleet[0]).detail(Status::Online, &texts)).expect("an agent is JSON")
+            serde_json::to_vec(&black_box(&fleet[0]).detail(Status::Online, None, &texts)).expect("an agent is JSON")
         });
     });
     group.finish();

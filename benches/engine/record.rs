@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use guardbeat::{
-    fleet::{AgentId, SharedTexts},
+    fleet::{AgentId, PolicyVersion, SharedTexts},
     store::record::{decode_heartbeat, decode_registration, encode_heartbeat, encode_registration},
 };
 
@@ -25,7 +25,7 @@ pub fn measure(criterion: &mut Criterion) {
     });
 
     let mut texts = SharedTexts::default();
-    let last = sample::agent(ID, &mut texts).last_heartbeat(&texts);
+    let last = sample::agent(ID, &mut texts).last_heartbeat(PolicyVersion::NONE, &texts);
     let mut bytes = Vec::new();
     encode_heartbeat(&last, &mut bytes);
     group.bench_function("heartbeat/encode", |bencher| {

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use guardbeat::fleet::{
-    Agent, AgentId, Heard, Heartbeat, HeartbeatBody, LastHeartbeat, MachineKey, Registration, SharedTexts, Timestamp,
-    TokenHash,
+    Agent, AgentId, Heard, Heartbeat, HeartbeatBody, LastHeartbeat, MachineKey, PolicyVersion, Registration,
+    SharedTexts, Timestamp, TokenHash,
 };
 
 /// Agents in the fleet.
@@ -74,5 +74,5 @@ pub fn agents(texts: &mut SharedTexts) -> Vec<Agent> {
 /// What the store is told of the whole fleet.
 pub fn last_heartbeats() -> Vec<LastHeartbeat> {
     let mut texts = SharedTexts::default();
-    agents(&mut texts).iter().map(|agent| agent.last_heartbeat(&texts)).collect()
+    agents(&mut texts).iter().map(|agent| agent.last_heartbeat(PolicyVersion::NONE, &texts)).collect()
 }
