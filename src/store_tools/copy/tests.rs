@@ -129,7 +129,7 @@ async fn policies_are_copied_and_replace_those_of_the_same_scope() {
     let whole = read(&*to, async |chunk| {
         match chunk {
             Chunk::Policies(some) => found.extend(some.iter().map(|one| ScopePolicies::clone(one))),
-            Chunk::Registrations(_) | Chunk::Heartbeats(_) => panic!("there are no agents"),
+            Chunk::Registrations(_) | Chunk::Heartbeats(_) => {}
         }
         Ok::<_, StoreError>(())
     });
