@@ -117,6 +117,9 @@ pub const EVENTS_PACE_READERS: u64 = 8;
 /// A connection whose peer takes nothing of what waits for it is cut after so many milliseconds.
 pub const SEND_TIMEOUT_MS: u64 = 30_000;
 
+/// Bytes that the system takes for a connection beyond what it can send now: bounds what a peer that stands still holds.
+pub const UNSENT_MAX_BYTES: u32 = 128 * 1024;
+
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;
 
