@@ -93,8 +93,8 @@ pub const POLICY_DESCRIPTION_MAX_CHARS: usize = 1_024;
 pub const POLICY_RULES_MAX: usize = 1_000;
 /// Tenants that may have policies of their own.
 pub const POLICY_TENANTS_MAX: usize = 100_000;
-/// What the newest policies of all scopes may take in memory together, in bytes.
-pub const POLICIES_MAX_BYTES: usize = 128 * 1024 * 1024;
+/// What the newest policies of all scopes may take in memory together, in bytes. At a start Redis sends them in one answer.
+pub const POLICIES_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Versions that are kept of a scope, to count those that an agent has not fetched.
 pub const POLICY_VERSIONS_MAX: usize = 10_000;
 /// The most that `pendingPolicies` counts to.
@@ -172,6 +172,9 @@ pub const EVENTS_PACE_MAX_MS: u64 = 100;
 pub const EVENTS_PACE_READERS: u64 = 8;
 /// A connection whose peer takes nothing of what waits for it is cut after so many milliseconds.
 pub const SEND_TIMEOUT_MS: u64 = 30_000;
+
+/// Bytes that the system takes for a connection beyond what it can send now: bounds what a peer that stands still holds.
+pub const UNSENT_MAX_BYTES: u32 = 128 * 1024;
 
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;

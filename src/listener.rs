@@ -8,35 +8,37 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::SEND_TIMEOUT_MS;
+use crate::limits::{SEND_TIMEOUT_MS, UNSENT_MAX_BYTES};
 
 /// Listens on the address. A connection whose peer takes nothing of what waits for it is cut after [`SEND_TIMEOUT_MS`].
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     listen_with(address, Duration::from_millis(SEND_TIMEOUT_MS))
 }
 
-fn listen_with(address: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
+/// As [`listen`], with another time.
+pub(crate) fn listen_with(address: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
     /// Connections that wait to be accepted: a fleet that comes back all at once. The system may allow less.
     const BACKLOG: i32 = 16_384;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    set_send_timeout(&socket, send_timeout)?;
+    bound_sending(&socket, send_timeout)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
-/// Lets the kernel cut connections whose peer stands still: nobody here is called while a send buffer is full. Connections
-/// have it from the socket that accepts them.
+/// Lets the kernel cut connections whose peer stands still, since nobody here is called while a send buffer is full; and
+/// keep no megabytes for them until then. Connections have it from the socket that accepts them.
 #[cfg(target_os = "linux")]
-fn set_send_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
-    socket.set_tcp_user_timeout(Some(timeout))
+fn bound_sending(socket: &Socket, timeout: Duration) -> io::Result<()> {
+    socket.set_tcp_user_timeout(Some(timeout))?;
+    socket.set_tcp_notsent_lowat(UNSENT_MAX_BYTES)
 }
 
 /// Other systems have no such thing.
 #[cfg(not(target_os = "linux"))]
-fn set_send_timeout(_: &Socket, _: Duration) -> io::Result<()> {
+fn bound_sending(_: &Socket, _: Duration) -> io::Result<()> {
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{
         Method,
         header::{CACHE_CONTROL, CONTENT_TYPE},
@@ -12,23 +12,82 @@ use actix_web::{
 use futures_util::stream;
 
 use super::{State, auth::Caller, envelope::ApiError, guard::Endless};
+use crate::events::Reader;
 
 pub(super) async fn stream(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let last_event_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
     let reader = state.events.subscribe(last_event_id)?;
+    Ok(if request.method() == Method::HEAD { head().finish() } else { answer(reader) })
+}
+
+fn head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "text/event-stream")).insert_header((CACHE_CONTROL, "no-store"));
     // nginx would gather a stream before it passes it on.
     response.insert_header(("X-Accel-Buffering", "no"));
-    if request.method() == Method::HEAD {
-        return Ok(response.finish());
-    }
+    response
+}
+
+fn answer(reader: Reader) -> HttpResponse {
     let chunks = stream::unfold(reader, async |mut reader| {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(chunk), reader))
     });
-    let mut response = response.streaming(chunks);
+    let mut response = head().streaming(chunks);
     response.extensions_mut().insert(Endless);
-    Ok(response)
+    response
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{
+        io::Write,
+        net::{Ipv4Addr, TcpStream},
+        sync::{Arc, atomic::Ordering::Relaxed},
+    };
+
+    use actix_web::{App, HttpServer, web};
+    use tokio::time::{Duration, Instant, sleep};
+
+    use super::*;
+    use crate::{
+        events::{Bus, EventRules, Gathering},
+        listener::listen_with,
+        metrics::Metrics,
+    };
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_cut_by_the_kernel_and_its_place_is_free_again() {
+        actix_rt::System::new().block_on(stalled_reader());
+    }
+
+    async fn stalled_reader() {
+        let metrics = Arc::new(Metrics::new());
+        let rules = EventRules { backlog: 100, max_streams: 1 };
+        let bus = Bus::new(rules, Arc::new(Gathering::new(1)), metrics.clone());
+        let listener = listen_with((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_millis(300)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let readers = bus.clone();
+        let route = move || {
+            let reader = readers.subscribe(None).unwrap();
+            async { answer(reader) }
+        };
+        let server = HttpServer::new(move || App::new().default_service(web::to(route.clone())));
+        let server = server.workers(1).disable_signals().listen(listener).unwrap().run();
+        let handle = server.handle();
+        actix_rt::spawn(server);
+
+        let mut stalled = TcpStream::connect(address).unwrap();
+        stalled.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let (began, streams) = (Instant::now(), || metrics.event_streams.load(Relaxed));
+        let mut was_open = false;
+        while !was_open || streams() == 1 {
+            was_open |= streams() == 1;
+            bus.policy_created(&"x".repeat(10_000), "v1", 1);
+            assert!(began.elapsed() < Duration::from_secs(30), "it is still there");
+            sleep(Duration::from_millis(2)).await;
+        }
+        handle.stop(false).await;
+    }
 }

@@ -29,7 +29,9 @@ pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &Sta
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let body = body::read(request.headers(), &mut payload.into_inner(), POLICY_BODY_MAX_BYTES).await?;
     let draft: PolicyBody = body::parse(request.headers(), &body, POLICY_FIELDS)?;
-    let Published { policy, broadcasted_to } = state.engine.publish(PolicyDraft::try_from(draft)?).await?;
+    // Taking a megabyte of rules apart is not for a thread that heartbeats wait for.
+    let draft = web::block(|| PolicyDraft::try_from(draft)).await.map_err(|_| EngineError::Unresponsive)??;
+    let Published { policy, broadcasted_to } = state.engine.publish(draft).await?;
     Ok(answer(StatusCode::CREATED, &Envelope::of(PolicyView::of(&policy, Some(broadcasted_to)))))
 }
 

@@ -94,7 +94,7 @@ pub(crate) mod samples {
             version: PolicyVersion::new(version),
             scope: Scope::of(org),
             name: format!("policy {version}").into(),
-            description: (version % 2 == 0).then(|| "for \"every\"\nday".into()),
+            description: version.is_multiple_of(2).then(|| "for \"every\"\nday".into()),
             rules: vec![rule.unwrap()],
             created_at: Timestamp::from_millis(version.into()),
         }

@@ -109,6 +109,10 @@ fn a_fleet_moves_to_redis_and_back_with_all_there_is_of_it() {
     let mut client = server.client();
     let [alive, once, never] = enrol(&mut client, ["alive", "once", "never"]);
     beat(&mut client, &once);
+    for org in [Value::Null, json!("acme"), Value::Null] {
+        client.post("/api/policy", json!({"name": "p", "org_id": org, "rules": []})).data(201);
+    }
+    client.get(&format!("/api/policy/agent/{}", never.0)).data(200);
     let status = |client: &mut Client, agent: &(String, String)| {
         let shown = client.get(&format!("/api/agents/{}", agent.0)).data(200);
         shown["status"].as_str().unwrap().to_owned()
@@ -125,16 +129,19 @@ fn a_fleet_moves_to_redis_and_back_with_all_there_is_of_it() {
 
     let redis = RedisServer::start();
     let moved = copy(dir.path(), &embedded, &redis.url(), &[]);
-    ends(&moved, 0, &["copied 3 agents, 2 last heartbeats", "first", &redis.url()]);
+    ends(&moved, 0, &["copied 3 agents, 2 last heartbeats, 2 policies in force", "first", &redis.url()]);
     let checked = store(dir.path(), &["check", "--store", &redis.url()]);
     ends(&checked, 0, &[]);
     let same = store(dir.path(), &["check", "--store", &embedded]);
-    for name in ["agents", "last heartbeats", "never heard", "orphans", "corrupt records", "last saved", "clock"] {
+    for name in
+        ["agents", "last heartbeats", "never heard", "policies", "orphans", "corrupt records", "last saved", "clock"]
+    {
         assert_eq!(line(&checked, name), line(&same, name));
     }
     let mut server = daemon(&redis.url()).start();
     // Also who has been silent, and for how long.
     assert_eq!(everything(&server), before);
+    assert_eq!(before[&never.0]["activePolicyVersion"], "v2");
     beat(&mut server.client(), &once);
     let before = everything(&server);
     assert_eq!(before[&once.0]["status"], "online");
@@ -144,6 +151,8 @@ fn a_fleet_moves_to_redis_and_back_with_all_there_is_of_it() {
     ends(&copy(dir.path(), &redis.url(), &back, &[]), 0, &["copied 3 agents, 2 last heartbeats"]);
     let server = daemon(&back).start();
     assert_eq!(everything(&server), before);
+    let pending = |id: &str| server.client().beat(id, "{}").data(200)["pendingPolicies"].clone();
+    assert_eq!((pending(&never.0), pending(&alive.0)), (json!(0), json!(3)));
     beat(&mut server.client(), &never);
     assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 0.0);
 }

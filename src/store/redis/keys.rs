@@ -48,9 +48,9 @@ impl Keys {
         format!("{}policies", self.prefix)
     }
 
-    /// Policies that could not be read.
-    pub(super) fn corrupt_policies(&self) -> String {
-        format!("{}policies:corrupt", self.prefix)
+    /// Records of no partition that could not be read.
+    pub(super) fn corrupt_shared(&self) -> String {
+        format!("{}corrupt", self.prefix)
     }
 
     /// Facts about the fleet as a whole.

@@ -90,7 +90,8 @@ impl PolicyContent {
     /// Moves what cannot be read to where it is kept for people.
     pub(super) async fn tidy_up(&self, mut connection: MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
         if self.is_no_hash {
-            let (key, aside) = (keys.policies(), keys.corrupt_policies());
+            let key = keys.policies();
+            let aside = format!("{key}:corrupt");
             return redis::cmd("RENAME").arg(key).arg(aside).query_async(&mut connection).await;
         }
         if self.corrupt.is_empty() {
@@ -99,7 +100,8 @@ impl PolicyContent {
         let mut transaction = redis::pipe();
         transaction.atomic();
         for Corrupt { scope, record, .. } in &self.corrupt {
-            transaction.cmd("HSET").arg(keys.corrupt_policies()).arg(&scope[..]).arg(&record[..]).ignore();
+            let kept_as = [b"policies:", &scope[..]].concat();
+            transaction.cmd("HSET").arg(keys.corrupt_shared()).arg(kept_as).arg(&record[..]).ignore();
             transaction.cmd("HDEL").arg(keys.policies()).arg(&scope[..]).ignore();
         }
         transaction.query_async(&mut connection).await

@@ -15,6 +15,7 @@ use super::*;
 use crate::{
     config::Config,
     fleet::{AgentId, Timestamp},
+    policy::samples::policies,
     store::LoadedThreats,
     store::{MemoryStore, StoreReader},
     store_tools::samples::{heartbeat, registration},
@@ -113,6 +114,29 @@ async fn a_store_without_a_clock_that_is_added_to_stays_at_the_beginning_of_time
     transfer(&from, &to, true).await.unwrap();
     let (_, heartbeats, clock) = contents(&*to).await;
     assert_eq!((heartbeats[0].heard, clock), (MICROS(-10), Some(MICROS(0))));
+}
+
+#[tokio::test]
+async fn policies_are_copied_and_replace_those_of_the_same_scope() {
+    let set = |org, versions| Change::SetPolicies(Arc::new(policies(org, versions)));
+    let (from, to): (Arc<dyn Store>, _) = (Arc::<MemoryStore>::default(), Arc::<MemoryStore>::default());
+    from.commit(vec![set(None, &[1, 3]), set(Some("acme"), &[2])]).await.unwrap();
+    let copied = transfer(&from, &to, false).await.unwrap();
+    assert_eq!((copied.agents, copied.scopes), (0, 2));
+    let refused = transfer(&from, &to, false).await.unwrap_err().to_string();
+    assert!(refused.contains("has 0 agents, 2 policies in force; copy into an empty store"), "{refused}");
+    to.commit(vec![set(None, &[7]), set(Some("bolt"), &[8])]).await.unwrap();
+    assert_eq!(transfer(&from, &to, true).await.unwrap(), copied);
+    let mut found = Vec::new();
+    let whole = read(&*to, async |chunk| {
+        match chunk {
+            Chunk::Policies(some) => found.extend(some.iter().map(|one| ScopePolicies::clone(one))),
+            Chunk::Registrations(_) | Chunk::Heartbeats(_) => {}
+        }
+        Ok::<_, StoreError>(())
+    });
+    whole.await.unwrap();
+    assert_eq!(found, [policies(None, &[1, 3]), policies(Some("acme"), &[2]), policies(Some("bolt"), &[8])]);
 }
 
 /// Loses one agent, or fails at the second transaction.

@@ -29,6 +29,9 @@ fn requests(id: &str) -> Vec<Request> {
         Request::new("POST", "/api/agents/register").body("x".repeat(70_000)),
         // Neither which paths nor which methods there are.
         Request::new("PUT", "/api/agents"),
+        Request::new("GET", "/api/events/stream"),
+        Request::new("HEAD", "/api/events/stream"),
+        Request::new("POST", "/api/events/stream"),
         Request::new("GET", "/api/agents/register"),
         Request::new("GET", format!("{agent}/heartbeat")),
         Request::new("PATCH", agent),

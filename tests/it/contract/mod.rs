@@ -4,6 +4,7 @@ mod agents;
 mod auth;
 mod bodies;
 mod enrolment;
+mod events;
 mod heartbeat;
 mod identity;
 mod list;

@@ -337,9 +337,10 @@ fn policies_and_what_was_fetched_of_them_outlive_a_shutdown_and_a_crash() {
         let show = |client: &mut Client| client.get(&format!("/api/agents/{never}")).data(200);
         let shown = show(&mut client);
         assert_eq!(shown["lastHeartbeat"], shown["registeredAt"], "fetching is no heartbeat");
+        wait_until_written(&server);
+        // Durable as soon as it is answered.
         publish(&mut client, policy("p", Some("acme")));
         let active = client.get("/api/policy/active").data(200);
-        wait_until_written(&server);
         if crash {
             server.kill9();
         } else {

@@ -156,6 +156,72 @@ fn records_that_cannot_be_read_are_set_aside_and_the_rest_is_served() {
     assert_eq!(redis.fields("guardbeat:{p*}:corrupt"), aside);
 }
 
+/// Publishes a policy for everybody and one for a tenant; what is shown of policies.
+fn publish(client: &mut Client, id: &str) -> [Value; 3] {
+    let rule = json!({"type": "block_ip", "config": {"ip": "203.0.113.66"}});
+    client.post("/api/policy", json!({"name": "all", "rules": [rule]})).data(201);
+    client.post("/api/policy", json!({"name": "one", "rules": [rule], "org_id": "acme"})).data(201);
+    policies(client, id)
+}
+
+fn policies(client: &mut Client, id: &str) -> [Value; 3] {
+    let agent = format!("/api/policy/agent/{id}");
+    ["/api/policy/active", "/api/policy/active?org_id=nobody", &agent].map(|path| client.get(path).data(200))
+}
+
+#[test]
+fn policies_that_redis_has_lost_are_given_back() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let ids = enrol(&mut server.client(), ["host"]);
+    let before = publish(&mut server.client(), &ids[0]);
+    wait_until_written(&server);
+    let written = redis.fields("guardbeat:policies");
+    assert_eq!(written.keys().collect::<Vec<_>>(), ["*", "o:acme"]);
+
+    redis.command(&["FLUSHALL"]);
+    wait_until(BACK, "Redis has the policies", || redis.fields("guardbeat:policies") == written);
+    wait_until_registered(&redis, &ids);
+    wait_until(BACK, "and what was fetched of them", || heartbeats(&redis).len() == 1);
+    wait_until_written(&server);
+    server.kill9();
+    let server = server.restart();
+    let mut client = server.client();
+    assert_eq!(client.beat(&ids[0], "{}").data(200)["pendingPolicies"], 0);
+    assert_eq!(policies(&mut client, &ids[0]), before);
+    let next = json!({"name": "next", "rules": []});
+    assert_eq!(client.post("/api/policy", next).data(201)["version"], "v3");
+}
+
+#[test]
+fn policies_that_cannot_be_read_are_set_aside_and_the_rest_is_in_force() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let ids = enrol(&mut server.client(), ["host"]);
+    let before = publish(&mut server.client(), &ids[0]);
+    assert!(server.terminate().success());
+    redis.command(&["HSET", "guardbeat:policies", "*", "garbage"]);
+    redis.command(&["HSET", "guardbeat:policies", "nobody", "[]"]);
+    let mut server = server.restart();
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 2.0);
+    let aside = redis.fields("guardbeat:corrupt");
+    let expected = [("policies:*", "garbage"), ("policies:nobody", "[]")];
+    assert_eq!(aside, expected.map(|(field, record)| (field.to_owned(), record.to_owned())).into());
+    assert_eq!(redis.fields("guardbeat:policies").keys().collect::<Vec<_>>(), ["o:acme"]);
+    let found = policies(&mut server.client(), &ids[0]);
+    assert_eq!((&found[0], &found[1], &found[2]), (&before[0], &Value::Null, &before[2]));
+
+    // The same for something that holds no policies at all.
+    assert!(server.terminate().success());
+    redis.command(&["DEL", "guardbeat:policies"]);
+    redis.command(&["SET", "guardbeat:policies", "nonsense"]);
+    let server = server.restart();
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 1.0);
+    assert_eq!(redis.keys("guardbeat:policies:corrupt").len(), 1);
+    let next = json!({"name": "next", "rules": []});
+    assert_eq!(server.client().post("/api/policy", next).data(201)["version"], "v1");
+}
+
 #[test]
 fn a_fleet_of_a_newer_format_is_left_alone() {
     let redis = RedisServer::start();

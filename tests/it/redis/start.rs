@@ -114,15 +114,17 @@ fn the_rights_in_the_documents_are_enough_for_everything() {
     let (gone, _) = client.enrol("goes");
     client.beat(&id, "{}").data(200);
     client.delete(&format!("/api/agents/{gone}")).data(200);
+    client.post("/api/policy", r#"{"name":"p","rules":[]}"#).data(201);
     wait_until_written(&server);
     redis.command(&["FLUSHALL"]);
     wait_until_registered(&redis, [&id]);
     // A record to be set aside, a heartbeat of nobody, and a fleet to be taken over.
     redis.command(&["HSET", &partition_key(&id, "agents"), "nobody", "garbage"]);
     redis.command(&["HSET", &partition_key(&id, "heartbeats"), "nobody", "garbage"]);
+    redis.command(&["HSET", "guardbeat:policies", "nobody", "garbage"]);
     server.kill9();
     let mut server = server.restart();
-    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 2.0);
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 3.0);
     wait_until_registered(&redis, [&id]);
     assert!(server.terminate().success());
     assert!(redis.keys("guardbeat:lease").is_empty());

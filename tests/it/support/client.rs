@@ -173,7 +173,8 @@ impl Reply {
     }
 }
 
-enum Stream {
+/// A connection, in the clear or not.
+pub enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
@@ -279,6 +280,14 @@ impl Client {
         }
     }
 
+    /// Sends a request whose answer has a body without an end. The answer's head, and the connection to read on from.
+    pub fn open(mut self, request: &Request) -> io::Result<(Reply, BufReader<Stream>)> {
+        let bytes = request.encode(self.token.as_deref());
+        self.write(&bytes)?;
+        let mut connection = self.connection.take().expect("it was just written to");
+        Ok((read_head(&mut connection)?, connection))
+    }
+
     fn connection(&mut self) -> io::Result<&mut BufReader<Stream>> {
         if self.connection.is_none() {
             let socket = TcpStream::connect(self.address)?;
@@ -310,8 +319,8 @@ impl Client {
     }
 }
 
-/// The answer, and whether the connection ended with it.
-fn read_reply(from: &mut BufReader<Stream>, is_to_head: bool) -> io::Result<(Reply, bool)> {
+/// The answer without its body.
+fn read_head(from: &mut BufReader<Stream>) -> io::Result<Reply> {
     let status_line = read_line(from)?;
     let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
     let status = status.ok_or_else(|| wrong(format!("no status line: {status_line:?}")))?;
@@ -324,23 +333,29 @@ fn read_reply(from: &mut BufReader<Stream>, is_to_head: bool) -> io::Result<(Rep
         let (name, value) = line.split_once(':').ok_or_else(|| wrong(format!("no header: {line:?}")))?;
         headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    let mut reply = Reply { status, headers, body: Vec::new() };
+    Ok(Reply { status, headers, body: Vec::new() })
+}
+
+/// Adds the next chunk of a body; whether it was not the last one.
+pub fn read_chunk(from: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<bool> {
+    let size = read_line(from)?;
+    let size = usize::from_str_radix(&size, 16).map_err(|_| wrong(format!("no chunk size: {size:?}")))?;
+    let start = body.len();
+    body.resize(start + size, 0);
+    from.read_exact(&mut body[start..])?;
+    read_line(from)?;
+    Ok(size > 0)
+}
+
+/// The answer, and whether the connection ended with it.
+fn read_reply(from: &mut BufReader<Stream>, is_to_head: bool) -> io::Result<(Reply, bool)> {
+    let mut reply = read_head(from)?;
     let mut at_end = false;
-    if is_to_head || status < 200 || status == 204 || status == 304 {
+    if is_to_head || reply.status < 200 || reply.status == 204 || reply.status == 304 {
         return Ok((reply, at_end));
     }
     if reply.header("transfer-encoding") == Some("chunked") {
-        loop {
-            let size = read_line(from)?;
-            let size = usize::from_str_radix(&size, 16).map_err(|_| wrong(format!("no chunk size: {size:?}")))?;
-            let start = reply.body.len();
-            reply.body.resize(start + size, 0);
-            from.read_exact(&mut reply.body[start..])?;
-            read_line(from)?;
-            if size == 0 {
-                break;
-            }
-        }
+        while read_chunk(from, &mut reply.body)? {}
     } else if let Some(length) = reply.header("content-length") {
         let length = length.parse().map_err(wrong)?;
         reply.body.resize(length, 0);

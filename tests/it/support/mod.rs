@@ -1,6 +1,7 @@
 //! What the tests stand on: a daemon of their own, and a client that hides nothing of the wire.
 
 pub mod client;
+pub mod events;
 pub mod expect;
 pub mod proxy;
 #[path = "../../support/redis.rs"]
@@ -15,6 +16,7 @@ use std::{
 
 pub use self::{
     client::{Client, Reply, Request},
+    events::{Event, EventStream},
     expect::{FieldRule, is_agent_id, is_time, keys},
     server::{Launch, Server},
 };

@@ -1,4 +1,4 @@
-//! Clients that register, beat and deregister while a test breaks something, and remember what they were told.
+//! Clients that register, beat, deregister and publish policies while a test breaks something, and remember what they were told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +38,8 @@ impl Dice {
 pub struct Told {
     pub agents: BTreeMap<String, Agent>,
     pub gone: BTreeSet<String>,
+    /// The policies that were published: the id of each version.
+    policies: BTreeMap<u32, String>,
     /// Requests that were answered 503. What they asked for has not happened, and will not.
     pub refused: u64,
     /// Agents of such requests: if the server falls before it could make sure of it, it may have happened all the same.
@@ -108,6 +110,7 @@ impl Troublemaker {
                 0..6 => self.register(None).map(drop),
                 6..17 if !self.mine.is_empty() => self.beat(),
                 17 if !self.mine.is_empty() => self.register_again(),
+                18 => self.publish(),
                 _ if !self.mine.is_empty() => self.deregister(),
                 _ => Some(()),
             };
@@ -195,6 +198,16 @@ impl Troublemaker {
         Some(())
     }
 
+    fn publish(&mut self) -> Option<()> {
+        let org = [Value::Null, json!("acme"), json!("bolt")][self.dice.throw(3) as usize].clone();
+        let body = json!({"name": "trouble", "org_id": org, "rules": []});
+        let request = Request::new("POST", "/api/policy").json(body.to_string());
+        if let Some(reply) = self.send(request, 201)? {
+            self.told.policies.extend(version_and_id(&reply.data(201)));
+        }
+        Some(())
+    }
+
     /// It goes on as it was.
     fn refused(&mut self, id: String, agent: Agent) {
         self.told.doubtful.insert(id.clone());
@@ -203,8 +216,17 @@ impl Troublemaker {
     }
 }
 
+/// Of a policy; none of none.
+fn version_and_id(policy: &Value) -> Option<(u32, String)> {
+    let version = policy["version"].as_str()?.strip_prefix('v')?.parse().ok()?;
+    Some((version, policy["id"].as_str()?.to_owned()))
+}
+
 impl Told {
     fn add(&mut self, more: Self) {
+        for (version, id) in more.policies {
+            assert_eq!(self.policies.insert(version, id), None, "v{version} was published twice");
+        }
         self.agents.extend(more.agents);
         self.gone.extend(more.gone);
         self.doubtful.extend(more.doubtful);
@@ -229,6 +251,8 @@ impl Told {
     pub fn check_exactly(&mut self, server: &Server) {
         assert_eq!(self.unanswered, 0);
         let listed = self.compare(server);
+        let active = version_and_id(&server.client().get("/api/policy/active").data(200));
+        assert_eq!(active, self.policies.last_key_value().map(|(version, id)| (*version, id.clone())));
         let unknown: Vec<_> = listed.into_iter().filter(|id| !self.agents.contains_key(id)).collect();
         assert!(unknown.is_empty(), "nobody was told of {unknown:?}");
         // There is no doubt any more.
@@ -261,6 +285,13 @@ impl Told {
                     "{id} was heard at {time}, {ago:?} ago; the last that is known is {last}"
                 );
             }
+        }
+        if let Some((last, _)) = self.policies.last_key_value() {
+            let active = version_and_id(&server.client().get("/api/policy/active").data(200));
+            let (version, id) = active.expect("policies were published and are lost");
+            // A later one may have been published and not answered.
+            assert!(version >= *last, "v{last} was published and is lost");
+            assert!(self.policies.get(&version).is_none_or(|told| *told == id), "v{version} is another one now");
         }
         for id in &self.gone {
             assert!(!listed.contains_key(id.as_str()), "{id} was deregistered and is back");
