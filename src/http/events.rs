@@ -52,7 +52,9 @@ mod tests {
 
     use super::*;
     use crate::{
+        clock::Clock,
         events::{Bus, EventRules, Gathering},
+        fleet::Heard,
         listener::listen_with,
         metrics::Metrics,
     };
@@ -65,7 +67,9 @@ mod tests {
     async fn stalled_reader() {
         let metrics = Arc::new(Metrics::new());
         let rules = EventRules { backlog: 100, max_streams: 1 };
-        let bus = Bus::new(rules, Arc::new(Gathering::new(1)), metrics.clone());
+        let gathering = Arc::new(Gathering::new(1));
+        let bus = Bus::new(rules, gathering.clone(), metrics.clone());
+        actix_rt::spawn(bus.clone().collect(Clock::new(0, Heard::default(), Duration::from_secs(1))));
         let listener = listen_with((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_millis(300)).unwrap();
         let address = listener.local_addr().unwrap();
         let readers = bus.clone();
@@ -84,7 +88,7 @@ mod tests {
         let mut was_open = false;
         while !was_open || streams() == 1 {
             was_open |= streams() == 1;
-            bus.policy_created(&"x".repeat(10_000), "v1", 1);
+            gathering.policy_created(&"x".repeat(10_000), "v1", 1);
             assert!(began.elapsed() < Duration::from_secs(30), "it is still there");
             sleep(Duration::from_millis(2)).await;
         }

@@ -120,7 +120,7 @@ impl Store for MemoryStore {
                     records.heartbeats.remove(&id);
                 }
                 Change::Report(threats) => {
-                    records.last_threat = threats.last().map(|last| last.entry.id).or(records.last_threat);
+                    records.last_threat = records.last_threat.max(threats.last().map(|last| last.entry.id));
                     let keyed = threats.into_iter().map(|one| ((one.entry.org.clone(), one.entry.id), one));
                     records.threats.extend(keyed);
                 }

@@ -9,6 +9,7 @@ use super::{
     progress::{Progress, Screen},
     reading::{Stopped, read},
     tally::Tally,
+    threats,
 };
 use crate::fleet::{Heard, Timestamp};
 
@@ -25,6 +26,8 @@ pub struct Report {
     pub heard: u64,
     /// Scopes that have policies: the whole fleet, and tenants.
     pub scopes: u64,
+    /// Threats.
+    pub threats: u64,
     /// Agents of which there is a heartbeat, but no registration.
     pub orphans: u64,
     /// Records that cannot be read; each has been reported.
@@ -53,14 +56,16 @@ pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> 
         Stopped::Store(error) => place.failed(error),
         Stopped::Reader(error) => error,
     })?;
+    let threats = threats::read(&*store, place, async |_| Ok(())).await?;
     Ok(Report {
         place: place.to_string(),
         format: store.format(),
         agents: tally.content().agents,
         heard: tally.content().heard,
         scopes: tally.content().scopes,
+        threats: threats.threats,
         orphans: loaded.orphans + tally.orphans(),
-        corrupt: loaded.corrupt,
+        corrupt: loaded.corrupt + threats.corrupt,
         newest: tally.newest(),
         clock: store.clock().await.map_err(|error| place.failed(error))?,
     })
@@ -79,6 +84,7 @@ impl fmt::Display for Report {
             " (agents without a heartbeat since they registered)",
         )?;
         line("policies", &HumanCount(self.scopes), " (in force: the global one, and those of tenants)")?;
+        line("threats", &HumanCount(self.threats), "")?;
         line(
             "orphans",
             &HumanCount(self.orphans),
@@ -122,6 +128,7 @@ mod tests {
             agents: 10_000,
             heard: 9_998,
             scopes: 3,
+            threats: 12_345,
             orphans: 1,
             corrupt: 0,
             newest: Some(Timestamp::from_millis(1_772_885_100_000)),
@@ -134,6 +141,7 @@ agents           10,000
 last heartbeats  9,998
 never heard      2 (agents without a heartbeat since they registered)
 policies         3 (in force: the global one, and those of tenants)
+threats          12,345
 orphans          1 (agents with a heartbeat but no registration; servers pass them over)
 corrupt records  0
 last saved       2026-03-07T12:05:00.000Z (the newest heartbeat)

@@ -16,6 +16,7 @@ use super::{
     progress::{Progress, Screen},
     reading::{Stopped, read},
     tally::{Content, Tally},
+    threats,
 };
 use crate::{
     fleet::{Heard, LastHeartbeat, Registration},
@@ -48,6 +49,8 @@ pub struct Copied {
     pub heard: u64,
     /// Policies in force: the global one, and those of tenants.
     pub scopes: u64,
+    /// Threats that the target did not have.
+    pub threats: u64,
     /// Records of the source that cannot be read, and were left out; each has been reported.
     pub corrupt: u64,
 }
@@ -55,7 +58,8 @@ pub struct Copied {
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (agents, heard) = (counted(self.agents, "agent"), counted(self.heard, "last heartbeat"));
-        write!(f, "copied {agents}, {heard}, {}", in_force(self.scopes))
+        let threats = counted(self.threats, "threat");
+        write!(f, "copied {agents}, {heard}, {}, {threats}", in_force(self.scopes))
     }
 }
 
@@ -120,9 +124,11 @@ impl Transfer<'_> {
         let (tally, loaded) = self.write(Shift::between(from.unwrap_or_default(), clock)).await?;
         let Content { agents, heard, scopes, .. } = tally.content();
         self.verify(tally, is_empty).await?;
+        let CopyOrder { from, to, .. } = self.order;
+        let (threats, unreadable) = threats::copy((from, self.source), (to, self.target), self.screen).await?;
         let batch = HeartbeatBatch { heartbeats: Vec::new(), clock: Some(clock) };
         self.target.store.save(&batch).await.map_err(|error| self.order.to.failed(error))?;
-        Ok(Copied { agents, heard, scopes, corrupt: loaded.corrupt })
+        Ok(Copied { agents, heard, scopes, threats, corrupt: loaded.corrupt + unreadable })
     }
 
     /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty.
@@ -141,15 +147,20 @@ impl Transfer<'_> {
         })
         .await
         .map_err(|stopped| told(stopped, place))?;
-        if (agents, scopes, loaded.corrupt) == (0, 0, 0) {
+        let threats = threats::read(&*self.target.reader, place, async |_| Ok(())).await?;
+        let (threats, corrupt) = (threats.threats, loaded.corrupt + threats.corrupt);
+        if (agents, scopes, threats, corrupt) == (0, 0, 0, 0) {
             return Ok(true);
         }
         let mut content = counted(agents, "agent");
+        if threats > 0 {
+            content = format!("{content}, {}", counted(threats, "threat"));
+        }
         if scopes > 0 {
             content = format!("{content}, {}", in_force(scopes));
         }
-        if loaded.corrupt > 0 {
-            content = format!("{content} and {} that cannot be read", counted(loaded.corrupt, "record"));
+        if corrupt > 0 {
+            content = format!("{content} and {} that cannot be read", counted(corrupt, "record"));
         }
         if merge { Ok(false) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
     }

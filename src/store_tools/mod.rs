@@ -19,6 +19,7 @@ mod reading;
 #[cfg(test)]
 mod samples;
 mod tally;
+mod threats;
 
 use std::{io, path::PathBuf};
 

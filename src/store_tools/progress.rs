@@ -76,13 +76,22 @@ impl Progress {
     /// So many are done.
     pub(super) fn reached(&self, agents: u64, heartbeats: u64) {
         let message = format!("agents {}, last heartbeats {}", HumanCount(agents), HumanCount(heartbeats));
+        self.show(message, agents + heartbeats);
+    }
+
+    /// So many threats are done.
+    pub(super) fn reached_threats(&self, threats: u64) {
+        self.show(format!("threats {}", HumanCount(threats)), threats);
+    }
+
+    fn show(&self, message: String, done: u64) {
         if self.bar.is_hidden() && self.told.get().elapsed() >= LINE_EVERY {
             // Nobody may be listening.
             let _ = writeln!(io::stderr(), "{}: {message} so far", self.what);
             self.told.set(Instant::now());
         }
         self.bar.set_message(message);
-        self.bar.set_position(agents + heartbeats);
+        self.bar.set_position(done);
     }
 }
 

@@ -113,6 +113,11 @@ fn a_fleet_moves_to_redis_and_back_with_all_there_is_of_it() {
         client.post("/api/policy", json!({"name": "p", "org_id": org, "rules": []})).data(201);
     }
     client.get(&format!("/api/policy/agent/{}", never.0)).data(200);
+    for agent in [&once, &never] {
+        let event = json!({"type": "scan", "severity": "high", "details": {"n": 1}});
+        client.post(&format!("/api/agents/{}/events", agent.0), json!({"events": [event, event]})).data(201);
+    }
+    let threats = client.get("/api/threats").data(200);
     let status = |client: &mut Client, agent: &(String, String)| {
         let shown = client.get(&format!("/api/agents/{}", agent.0)).data(200);
         shown["status"].as_str().unwrap().to_owned()
@@ -129,19 +134,31 @@ fn a_fleet_moves_to_redis_and_back_with_all_there_is_of_it() {
 
     let redis = RedisServer::start();
     let moved = copy(dir.path(), &embedded, &redis.url(), &[]);
-    ends(&moved, 0, &["copied 3 agents, 2 last heartbeats, 2 policies in force", "first", &redis.url()]);
+    ends(&moved, 0, &["copied 3 agents, 2 last heartbeats, 2 policies in force, 4 threats", "first", &redis.url()]);
     let checked = store(dir.path(), &["check", "--store", &redis.url()]);
     ends(&checked, 0, &[]);
     let same = store(dir.path(), &["check", "--store", &embedded]);
-    for name in
-        ["agents", "last heartbeats", "never heard", "policies", "orphans", "corrupt records", "last saved", "clock"]
-    {
+    for name in [
+        "agents",
+        "last heartbeats",
+        "never heard",
+        "policies",
+        "threats",
+        "orphans",
+        "corrupt records",
+        "last saved",
+        "clock",
+    ] {
         assert_eq!(line(&checked, name), line(&same, name));
     }
     let mut server = daemon(&redis.url()).start();
     // Also who has been silent, and for how long.
     assert_eq!(everything(&server), before);
     assert_eq!(before[&never.0]["activePolicyVersion"], "v2");
+    assert_eq!(
+        (&before[&never.0]["recentThreats"], server.client().get("/api/threats").data(200)),
+        (&json!(2), threats)
+    );
     beat(&mut server.client(), &once);
     let before = everything(&server);
     assert_eq!(before[&once.0]["status"], "online");

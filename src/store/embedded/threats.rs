@@ -76,7 +76,10 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
         let Some(key) = named_by(&key) else { continue };
         let id = key.id;
         match decode_row(key, &row) {
-            Ok(row) => rows.push(row),
+            Ok(row) => {
+                loaded.last = loaded.last.max(Some(id));
+                rows.push(row);
+            }
             Err(error) => loaded.is_corrupt(id, &error),
         }
         if rows.len() == LOAD_CHUNK_MAX {

@@ -125,6 +125,8 @@ fn row(org: &str, (id, fields): &Entry, loaded: &mut LoadedThreats) -> Option<Th
     // Entries with ids of another form are not ours.
     let id = parsed(id)?;
     let key = ThreatKey { org: (!org.is_empty()).then(|| org.into()), id };
+    // Even of one that cannot be read: the stream takes none before it.
+    loaded.last = loaded.last.max(Some(id));
     let decoded = decode_row(key, fields.get(1).map_or(&[], Vec::as_slice));
     decoded.inspect_err(|error| loaded.is_corrupt(id, error)).ok()
 }
