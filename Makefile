@@ -14,6 +14,8 @@ SILENCE ?= 10000
 
 LOADTEST := target/release/guardbeat-loadtest
 SERVER := target/release/guardbeat
+# What the published Guard client asks for.
+NODE_WANTED := 20
 RUST_WANTED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 
 # $(call install,WHAT,PACKAGE): says that WHAT is missing and installs Debian's PACKAGE.
@@ -29,7 +31,8 @@ define install
        echo "  sudo apt-get install $(2)"; exit 1; }
 endef
 
-.PHONY: help setup setup-checks run test build bench bench-store load million compare compare-redis register fleet fleet-redis
+.PHONY: help setup setup-checks setup-node setup-python run test api-check guard-e2e build bench bench-store load million compare \
+  compare-redis register fleet fleet-redis
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -50,6 +53,14 @@ test: setup setup-checks ## check formatting, lints and documentation, and run a
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@echo "== tests"
 	@$(CARGO) test --workspace --locked --no-fail-fast
+
+api-check: setup setup-python ## check the running server against docs/openapi.json with Schemathesis (four minutes)
+	@$(CARGO) build --locked
+	@tests/schemathesis/run.sh
+
+guard-e2e: setup setup-node ## drive the published Guard client against the running server
+	@$(CARGO) build --locked
+	@tests/guard-e2e/run.sh
 
 # mimalloc and ring are partly written in C, and Rust links with the C compiler.
 setup: ## check what building needs, and install what is missing
@@ -85,6 +96,18 @@ setup-checks: ## check what the tests need beyond that, and install what is miss
 	fi
 	@command -v redis-server >/dev/null || command -v redis-check-rdb >/dev/null || { \
 	  $(call install,a Redis server (for the tests; no service is started),redis-tools); }
+
+setup-python: ## check what api-check needs, and install what is missing
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  $(call install,Python 3 with venv,python3-venv); }
+
+setup-node: ## check what guard-e2e needs, and install what is missing
+	@command -v npm >/dev/null || { \
+	  $(call install,Node.js with npm,npm); }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0] < $(NODE_WANTED)))' || { \
+	  echo "Node.js $$(node --version) is too old: the published Guard client wants $(NODE_WANTED) or later."; \
+	  echo "Get it from https://nodejs.org."; \
+	  exit 1; }
 
 build: setup ## build the server and the load test, for release
 	$(CARGO) build --release --workspace --locked

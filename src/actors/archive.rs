@@ -24,21 +24,22 @@ use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, oneshot},
     task::LocalSet,
-    time::Instant,
 };
 
-use super::supervisor::EngineHandle;
-use crate::{
-    clock::Clock,
-    events::Gathering,
-    fleet::AgentId,
-    limits::{ARCHIVE_TICK_MS, CLOCK_AHEAD_MAX_MS, SUMMARY_TOP, THREAT_SCAN_MAX},
-    metrics::Metrics,
-    store::{Change, Durability, LoadedThreats, StoreError, StoredThreat, ThreatRange},
-    threats::{
-        BySeverity, Filter, History, Period, Retention, Scope, Severity, Summary, ThreatEntry, ThreatId, ThreatKey,
-        Trim,
+use super::{
+    archive_messages::{
+        CountRecent, CountThreats, FindThreats, Forget, FoundThreats, Report, RestoreThreats, Restored, Summarise,
+        ThreatFilter,
     },
+    archive_time::Time,
+    supervisor::EngineHandle,
+};
+use crate::{
+    events::Gathering,
+    limits::{ARCHIVE_TICK_MS, SUMMARY_TOP, THREAT_SCAN_MAX},
+    metrics::Metrics,
+    store::{Change, Durability, StoreError, ThreatRange},
+    threats::{Filter, History, Retention, Scope, ThreatEntry, ThreatId, ThreatKey, Trim},
 };
 
 /// The actor.
@@ -136,30 +137,6 @@ pub fn start_archive(retention: Retention, engine: &EngineHandle) -> io::Result<
         LocalSet::new().block_on(&runtime, archive);
     })?;
     there.recv().map_err(io::Error::other)
-}
-
-/// The time by which threats become old.
-#[derive(Debug)]
-struct Time {
-    clock: Clock,
-    started: Instant,
-    started_ms: u64,
-}
-
-impl Time {
-    fn of(clock: Clock) -> Self {
-        Self { started: clock.monotonic(), started_ms: wall_ms(&clock), clock }
-    }
-
-    /// The wall clock, unless that has been set forward by far since the start: a slip of it must not cost the history.
-    fn now_ms(&self) -> u64 {
-        let passed = (self.clock.monotonic() - self.started).as_millis() as u64;
-        wall_ms(&self.clock).min(self.started_ms.saturating_add(passed).saturating_add(CLOCK_AHEAD_MAX_MS))
-    }
-}
-
-fn wall_ms(clock: &Clock) -> u64 {
-    clock.wall().as_millis().try_into().unwrap_or(0)
 }
 
 impl Actor for Archive {
@@ -268,82 +245,6 @@ impl State {
     }
 }
 
-/// To the archive: forget all threats; they come again from the store.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub struct Forget;
-
-/// To the archive: threats from the store, those of a tenant in the order of their ids.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub struct RestoreThreats(pub Vec<ThreatEntry>);
-
-/// To the archive: that was all.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "()")]
-pub struct Restored(pub LoadedThreats);
-
-/// To the archive: an agent reports these; their ids are given by the archive. Answered when they are durable.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "Result<Vec<ThreatId>, StoreError>")]
-pub struct Report(pub Vec<StoredThreat>);
-
-/// To the archive: the next step of a search.
-#[derive(Clone, Debug, actix::Message)]
-#[rtype(result = "FoundThreats")]
-pub struct FindThreats {
-    /// What they must be.
-    pub filter: ThreatFilter,
-    /// Only those before this one.
-    pub before: Option<ThreatId>,
-    /// So many at most.
-    pub most: usize,
-}
-
-/// What threats must be, to be found. What is not given matches all.
-#[derive(Clone, Debug, Default)]
-pub struct ThreatFilter {
-    /// The tenant of their agents.
-    pub org: Option<Box<str>>,
-    /// Not older than this, in milliseconds since 1970.
-    pub since_ms: Option<u64>,
-    /// How bad.
-    pub severity: Option<Severity>,
-    /// The type.
-    pub kind: Option<Box<str>>,
-    /// Reported by whom.
-    pub agent: Option<AgentId>,
-}
-
-/// Threats that were found, the newest first.
-#[derive(Debug, Default)]
-pub struct FoundThreats {
-    /// Their names.
-    pub keys: Vec<ThreatKey>,
-    /// Where to go on; none if there are no more.
-    pub resume_before: Option<ThreatId>,
-}
-
-/// To the archive: the figures of a period, of one tenant or of all.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "Summary")]
-pub struct Summarise {
-    /// Whose.
-    pub org: Option<Box<str>>,
-    /// Of which time.
-    pub period: Period,
-}
-
-/// To the archive: how many threats an agent reported in the last 24 hours.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "u64")]
-pub struct CountRecent(pub AgentId);
-
-/// To the archive: how many threats the whole fleet had in a period, and of each severity.
-#[derive(Debug, actix::Message)]
-#[rtype(result = "(u64, BySeverity)")]
-pub struct CountThreats(pub Period);
-
 fn scope(org: &Option<Box<str>>) -> Scope<'_> {
     org.as_deref().map_or(Scope::Fleet, |org| Scope::Tenant(Some(org)))
 }
@@ -379,7 +280,7 @@ impl Handler<Report> for Archive {
 
     fn handle(&mut self, Report(mut threats): Report, _: &mut Context<Self>) -> Self::Result {
         let state = &self.state;
-        let now_ms = wall_ms(&state.clock.clock);
+        let now_ms = state.clock.wall_ms();
         for threat in &mut threats {
             threat.entry.id = ThreatId::after(state.last_id.get(), now_ms);
             state.last_id.set(Some(threat.entry.id));

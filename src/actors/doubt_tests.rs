@@ -233,7 +233,7 @@ fn a_store_that_is_told_everything_is_not_told_what_a_change_under_way_replaces(
     });
 }
 
-fn event() -> Event {
+pub(super) fn event() -> Event {
     Event {
         kind: "brute_force".into(),
         severity: Severity::High,

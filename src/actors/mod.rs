@@ -26,12 +26,16 @@
 
 mod agent;
 mod archive;
+mod archive_messages;
+mod archive_time;
 mod census;
 mod context;
 mod counts;
 #[cfg(test)]
 mod doubt_tests;
 mod enrolment;
+#[cfg(test)]
+mod interleaving_tests;
 mod listing;
 #[cfg(test)]
 mod listing_tests;
@@ -52,7 +56,8 @@ mod tests;
 mod threats;
 pub mod token;
 
-pub use archive::{Archive, ThreatFilter, start_archive};
+pub use archive::{Archive, start_archive};
+pub use archive_messages::ThreatFilter;
 pub use census::{OTHER, most_frequent};
 pub use counts::FleetCounts;
 pub use listing::{ListChunk, ListQuery};

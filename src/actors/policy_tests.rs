@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use proptest::{collection::vec, option, prelude::*, sample::select};
 use tokio::time::sleep;
 
 use super::{
@@ -24,22 +23,22 @@ pub(super) async fn publish(engine: &EngineHandle, org: Option<&str>) -> Arc<Pol
 }
 
 /// Registers an agent of this tenant on a machine; the same one again if it is known.
-async fn enrol(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
+pub(super) async fn enrol(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
     let org_id = org.map(|org| Text::new("org_id", org).unwrap());
     let request = EnrolmentRequest { org_id, ..request("web-1", Some(machine)) };
     engine.register(request, FROM, true).await.unwrap().registration.id
 }
 
-async fn pending(engine: &EngineHandle, id: AgentId) -> u32 {
+pub(super) async fn pending(engine: &EngineHandle, id: AgentId) -> u32 {
     engine.beat(id, Proof::Admin, Heartbeat::default()).await.unwrap().pending_policies
 }
 
 /// The version that the agent is given.
-async fn fetch(engine: &EngineHandle, id: AgentId) -> Option<u32> {
+pub(super) async fn fetch(engine: &EngineHandle, id: AgentId) -> Option<u32> {
     engine.policy_of(id, Proof::Admin, true).await.unwrap().map(|policy| policy.version.get())
 }
 
-async fn shown(engine: &EngineHandle, id: AgentId) -> serde_json::Value {
+pub(super) async fn shown(engine: &EngineHandle, id: AgentId) -> serde_json::Value {
     serde_json::from_slice(&engine.show(id, Proof::Admin).await.unwrap()).unwrap()
 }
 
@@ -152,95 +151,4 @@ fn policies_published_at_once_have_versions_without_gaps() {
         store.commit(vec![Change::ForgetPolicies(Scope::Global)]).await.unwrap();
         assert_eq!(start(store).await.active_policy(None).unwrap().scope.org_id(), Some("bolt"));
     });
-}
-
-/// What happens in a fleet of three.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Publish(Option<&'static str>),
-    Fetch(usize),
-    Reregister(usize),
-    Restart,
-}
-
-const AGENTS: [Option<&str>; 3] = [Some("acme"), Some("bolt"), None];
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        4 => option::of(select(&["acme", "bolt", "nobody"][..])).prop_map(Step::Publish),
-        3 => (0..AGENTS.len()).prop_map(Step::Fetch),
-        1 => (0..AGENTS.len()).prop_map(Step::Reregister),
-        1 => Just(Step::Restart),
-    ]
-}
-
-/// The model: every policy with its tenant, and how many there were when each agent last fetched.
-#[derive(Default)]
-struct Model {
-    published: Vec<Option<&'static str>>,
-    fetched_at: [usize; AGENTS.len()],
-}
-
-impl Model {
-    fn pending(&self, agent: usize) -> usize {
-        let since = &self.published[self.fetched_at[agent]..];
-        since.iter().filter(|org| org.is_none() || **org == AGENTS[agent]).count()
-    }
-
-    fn in_force(&self, agent: usize) -> Option<u32> {
-        let newest = |org: Option<&str>| self.published.iter().rposition(|of| *of == org);
-        newest(AGENTS[agent]).or(newest(None)).map(|place| place as u32 + 1)
-    }
-}
-
-/// Takes the steps up to the next restart, and checks after each.
-async fn live(store: &Arc<dyn Store>, steps: &mut impl Iterator<Item = Step>, model: &mut Model) -> bool {
-    let engine = start(store.clone()).await;
-    loop {
-        for (agent, org) in AGENTS.into_iter().enumerate() {
-            let id = agent_of(&engine, agent, org).await;
-            assert_eq!(pending(&engine, id).await as usize, model.pending(agent));
-            let version = model.in_force(agent).map(|version| format!("v{version}"));
-            assert_eq!(shown(&engine, id).await["activePolicyVersion"].as_str(), version.as_deref());
-        }
-        match steps.next() {
-            None => return false,
-            Some(Step::Restart) => {
-                engine.drain().await.unwrap();
-                return true;
-            }
-            Some(Step::Publish(org)) => {
-                model.published.push(org);
-                assert_eq!(publish(&engine, org).await.version.get() as usize, model.published.len());
-            }
-            Some(Step::Fetch(agent)) => {
-                let id = agent_of(&engine, agent, AGENTS[agent]).await;
-                assert_eq!(fetch(&engine, id).await, model.in_force(agent));
-                model.fetched_at[agent] = model.published.len();
-            }
-            Some(Step::Reregister(agent)) => {
-                enrol(&engine, AGENTS[agent], &agent.to_string()).await;
-            }
-        }
-    }
-}
-
-/// The agent of this number, which registers if it has not yet.
-async fn agent_of(engine: &EngineHandle, agent: usize, org: Option<&str>) -> AgentId {
-    let key = crate::fleet::MachineKey::new(org, &agent.to_string());
-    let known = engine.fleet.machines.pin().get(&key).copied();
-    match known {
-        Some(id) => id,
-        None => enrol(engine, org, &agent.to_string()).await,
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
-    #[test]
-    fn counts_are_those_of_a_simple_model_over_restarts_and_new_registrations(steps in vec(step(), 1..25)) {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
-        let (mut steps, mut model) = (steps.into_iter(), Model::default());
-        while on_a_worker(live(&store, &mut steps, &mut model)) {}
-    }
 }

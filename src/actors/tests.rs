@@ -29,6 +29,8 @@ const RULES: LivenessRules = LivenessRules {
     restart_grace: STALE_AFTER,
     restart_spread: Duration::from_secs(9),
 };
+/// When the world of these tests begins, in milliseconds since 1970.
+pub(super) const BEGINNING_MS: u64 = 1_772_884_800_000;
 /// What the product promises.
 const DETECTION: Duration = Duration::from_millis(100);
 
@@ -44,8 +46,18 @@ pub(super) async fn start(store: Arc<dyn Store>) -> EngineHandle {
 }
 
 pub(super) async fn start_with(store: Arc<dyn Store>, max_agents: u64) -> EngineHandle {
+    start_as(store, max_agents, BEGINNING_MS).await
+}
+
+/// As [`start`], with the wall clock at this time.
+pub(super) async fn start_at(store: Arc<dyn Store>, wall_ms: u64) -> EngineHandle {
+    start_as(store, 1_000, wall_ms).await
+}
+
+async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> EngineHandle {
     let base = store.clock().await.unwrap().unwrap_or_default();
-    let clock = Clock::simulated(2, base, Duration::from_secs(30), Timestamp::from_millis(1_772_884_800_000));
+    let wall = Timestamp::from_millis(wall_ms.try_into().unwrap());
+    let clock = Clock::simulated(2, base, Duration::from_secs(30), wall);
     let durability = Durability::start(store.clone(), 2, base);
     let engine = EngineHandle::new(2, max_agents, durability.clone(), clock.clone(), Arc::new(Metrics::new()));
     for index in 0..2 {

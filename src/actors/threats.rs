@@ -6,9 +6,9 @@ use actix::{Addr, Handler, Message};
 use tokio::sync::mpsc;
 
 use super::{
-    archive::{
-        Archive, CountRecent, CountThreats, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
-        ThreatFilter,
+    archive::Archive,
+    archive_messages::{
+        CountRecent, CountThreats, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise, ThreatFilter,
     },
     messages::{Introduce, Proof, Reporter},
     supervisor::{EngineError, EngineHandle},

@@ -17,6 +17,7 @@ use self::store::StoreCommand;
 use crate::{
     config::{Config, ConfigErrors, LogConfig, LogFormat},
     engine,
+    http::openapi,
 };
 
 /// The heartbeat engine for very large fleets of guard agents.
@@ -38,6 +39,12 @@ enum Command {
     /// Look into the store, or copy the fleet to another one.
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Print the description of the API: OpenAPI 3.1, as JSON.
+    Openapi {
+        /// Print it as a page for people instead.
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 /// Flags that stand over the environment and the configuration file.
@@ -86,6 +93,10 @@ impl Cli {
             Some(Command::Serve(settings)) => serve(&settings),
             Some(Command::CheckConfig(settings)) => check_config(&settings),
             Some(Command::Store(command)) => command.run(),
+            Some(Command::Openapi { markdown }) => {
+                print!("{}", if markdown { openapi::page() } else { openapi::document().to_owned() });
+                Exit::Good
+            }
         }
         .into()
     }

@@ -10,6 +10,7 @@ mod figures;
 mod filter;
 mod policy_version;
 mod registration;
+mod schema;
 mod status;
 mod tag_lists;
 mod text;
@@ -25,6 +26,7 @@ pub use policy_version::PolicyVersion;
 pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
 };
+pub use schema::IpAddress;
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
 pub use tag_lists::{Carriers, ListSet, TagLists};
 pub use text::{FieldError, Text, Timestamp};

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 
 use super::{
     agent_id::AgentId,
+    schema::IpAddress,
     status::Heard,
     text::{FieldError, Text, Timestamp},
 };
@@ -20,32 +22,55 @@ use crate::limits::{
 #[derive(Clone, Debug, PartialEq)]
 pub struct EnrolmentRequest {
     /// Name of its machine; not unique in real fleets.
-    pub hostname: Text<HOSTNAME_MAX_CHARS>,
+    pub hostname: Hostname,
     /// Operating system, free text.
-    pub os: Text<OS_MAX_CHARS>,
+    pub os: Os,
     /// Version of the Guard.
-    pub version: Text<VERSION_MAX_CHARS>,
+    pub version: Version,
     /// Address it gave; without one, that of its connection is taken.
     pub ip: Option<IpAddr>,
     /// Tenant.
-    pub org_id: Option<Text<ORG_ID_MAX_CHARS>>,
+    pub org_id: Option<OrgId>,
     /// Tags without duplicates, in the order given.
-    pub tags: Vec<Text<TAG_MAX_CHARS>>,
+    pub tags: Vec<Tag>,
     /// Identity of its machine: the same tenant and identity registering again is the same agent.
-    pub machine_id: Option<Text<MACHINE_ID_MAX_CHARS>>,
+    pub machine_id: Option<MachineId>,
 }
 
-/// The body of a registration as it is sent. Unknown fields are ignored; `null` is the same as left out.
-#[derive(Debug, Default, Deserialize)]
+type Hostname = Text<HOSTNAME_MAX_CHARS>;
+type Os = Text<OS_MAX_CHARS>;
+type Version = Text<VERSION_MAX_CHARS>;
+type OrgId = Text<ORG_ID_MAX_CHARS>;
+type Tag = Text<TAG_MAX_CHARS>;
+type MachineId = Text<MACHINE_ID_MAX_CHARS>;
+
+/// What an agent says of itself to join the fleet. Unknown fields are ignored; `null` is the same as left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = Enrolment)]
 pub struct RegistrationBody {
+    /// Name of the machine. It need not be the only one of that name.
+    #[schema(value_type = Hostname)]
     hostname: Option<Box<str>>,
+    /// Operating system: `linux`, `darwin`, `win32`, or any other text.
+    #[schema(value_type = Os)]
     os: Option<Box<str>>,
+    /// Version of the Guard on the machine.
+    #[schema(value_type = Version)]
     version: Option<Box<str>>,
+    /// IPv4 or IPv6 address of the machine. Left out, it is taken from the connection.
+    #[schema(value_type = Option<IpAddress>)]
     ip: Option<Box<str>>,
+    /// Tenant. `organizationId` is another name for it.
     #[serde(alias = "organizationId")]
+    #[schema(value_type = Option<OrgId>)]
     org_id: Option<Box<str>>,
+    /// For grouping and filtering. Duplicates collapse, and the order is kept.
+    #[schema(value_type = Option<Vec<Tag>>, max_items = 32)]
     tags: Option<Vec<Box<str>>>,
+    /// Identity of the machine: who registers again with the same `org_id` and `machine_id` gets the same id back, and a
+    /// new token. `machineId` is another name for it.
     #[serde(alias = "machineId")]
+    #[schema(value_type = Option<MachineId>)]
     machine_id: Option<Box<str>>,
 }
 
@@ -95,8 +120,8 @@ impl TryFrom<RegistrationBody> for EnrolmentRequest {
     }
 }
 
-fn unique_tags(tags: Vec<Box<str>>) -> Result<Vec<Text<TAG_MAX_CHARS>>, FieldError> {
-    let mut unique: Vec<Text<TAG_MAX_CHARS>> = Vec::new();
+fn unique_tags(tags: Vec<Box<str>>) -> Result<Vec<Tag>, FieldError> {
+    let mut unique: Vec<Tag> = Vec::new();
     for tag in tags {
         let tag = Text::new("tags", tag)
             .map_err(|_| FieldError::new("tags", "strings of 1 to 64 characters without control characters"))?;

@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// A moment in *hearing time*: microseconds in which the engine was able to hear, counted over all its runs.
 ///
@@ -46,7 +47,7 @@ const fn micros(span: Duration) -> i64 {
 }
 
 /// Whether an agent is heard from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Silent for less than timeout + grace.

@@ -3,12 +3,24 @@
 use std::net::IpAddr;
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
-use super::{agent_id::AgentId, policy_version::PolicyVersion, status::Status, text::Timestamp, vitals::Vitals};
+use super::{
+    agent_id::AgentId,
+    policy_version::PolicyVersion,
+    schema::IpAddress,
+    status::Status,
+    text::Timestamp,
+    vitals::{HeartbeatBody, Vitals},
+};
 
 /// An agent in a list.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Agent)]
 pub struct AgentRow<'a> {
     /// Its name.
     pub id: AgentId,
@@ -19,6 +31,7 @@ pub struct AgentRow<'a> {
     /// Version of the Guard.
     pub version: &'a str,
     /// Its address.
+    #[schema(value_type = IpAddress)]
     pub ip: IpAddr,
     /// Whether it is heard from.
     pub status: Status,
@@ -30,11 +43,13 @@ pub struct AgentRow<'a> {
     pub registered_at: Timestamp,
     /// Its tenant.
     #[serde(rename = "org_id", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub org_id: Option<&'a str>,
 }
 
 /// An agent shown alone: the fields of the list and the figures it reported.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AgentDetail)]
 pub struct AgentDetail<'a> {
     /// The fields of the list.
     #[serde(flatten)]
@@ -47,6 +62,7 @@ pub struct AgentDetail<'a> {
     pub recent_threats: u64,
     /// Version of the policy in force for it; `null` while there is none.
     #[serde(rename = "activePolicyVersion")]
+    #[schema(required)]
     pub active_policy_version: Option<PolicyVersion>,
 }
 
@@ -82,6 +98,21 @@ impl Serialize for Vitals {
         map.end()
     }
 }
+
+impl PartialSchema for Vitals {
+    /// The figures of a heartbeat, the three common ones always.
+    fn schema() -> RefOr<Schema> {
+        let mut schema = HeartbeatBody::<()>::schema();
+        if let RefOr::T(Schema::Object(figures)) = &mut schema {
+            figures.description = Some("What an agent reported last; null until it has".into());
+            figures.properties.retain(|name, _| name != "version");
+            figures.required = ["cpu", "memory", "uptime"].map(String::from).into();
+        }
+        schema
+    }
+}
+
+impl ToSchema for Vitals {}
 
 /// A number written the way it was most likely sent: `5` rather than `5.0`.
 struct Shown(Option<f64>);

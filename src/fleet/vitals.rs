@@ -1,9 +1,11 @@
 //! What a heartbeat tells of an agent besides that it is alive.
 
 use serde::{Deserialize, de::IgnoredAny};
+use utoipa::ToSchema;
 
 use super::{
     agent_id::AgentId,
+    schema::{Count, Percent},
     text::{FieldError, Text},
 };
 use crate::limits::{MODE_MAX_CHARS, NUMBER_MAX, PERCENT_MAX, VERSION_MAX_CHARS};
@@ -80,23 +82,47 @@ impl Vitals {
     }
 }
 
-/// The body of a heartbeat as it is sent. Unknown fields are ignored; `null` is the same as left out.
-///
-/// `Id` is what becomes of a field `id`: of a heartbeat that comes alone nothing, as its agent is named by its path.
-#[derive(Debug, Default, Deserialize)]
+type Version = Text<VERSION_MAX_CHARS>;
+type Mode = Text<MODE_MAX_CHARS>;
+
+// Not in the comment below, which is part of the API's document: `Id` is what becomes of a field `id`: of a heartbeat that
+// comes alone nothing, as its agent is named by its path.
+/// What an agent tells of itself with a heartbeat. A field that is left out, or null, keeps its last value; unknown ones
+/// are ignored.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Heartbeat, bound = "")]
 pub struct HeartbeatBody<Id = IgnoredAny> {
     #[serde(default)]
+    #[schema(ignore)]
     id: Id,
+    /// Seconds since the Guard started.
+    #[schema(value_type = Option<Count>)]
     uptime: Option<f64>,
+    /// Processor use of the machine, in percent.
+    #[schema(value_type = Option<Percent>)]
     cpu: Option<f64>,
+    /// Memory use of the machine, in percent.
+    #[schema(value_type = Option<Percent>)]
     memory: Option<f64>,
+    /// Version of the Guard: it was upgraded.
+    #[schema(value_type = Option<Version>)]
     version: Option<Box<str>>,
+    /// The Guard's mode of operation, in its own words.
+    #[schema(value_type = Option<Mode>)]
     mode: Option<Box<str>>,
+    /// Security events that the Guard has looked at since it started.
+    #[schema(value_type = Option<Count>)]
     events_processed: Option<f64>,
+    /// Threats it has found since it started.
+    #[schema(value_type = Option<Count>)]
     threats_detected: Option<f64>,
+    /// Responses it has carried out since it started.
+    #[schema(value_type = Option<Count>)]
     actions_executed: Option<f64>,
+    /// Its own memory use, in megabytes.
     #[serde(rename = "memoryUsageMB")]
+    #[schema(value_type = Option<Count>)]
     memory_usage_mb: Option<f64>,
 }
 

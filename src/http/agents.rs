@@ -2,21 +2,66 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     State,
     auth::{self, Caller},
     body,
-    envelope::{self, ApiError},
+    envelope::{self, ApiError, Failure, Success},
     peer,
 };
 use crate::{
     actors::{EngineError, Registered},
-    fleet::{AgentId, EnrolmentRequest, REGISTRATION_FIELDS, Registration, RegistrationBody, Status, Timestamp},
+    fleet::{
+        AgentDetail, AgentId, EnrolmentRequest, IpAddress, REGISTRATION_FIELDS, Registration, RegistrationBody, Status,
+        Timestamp,
+    },
     limits::BODY_MAX_BYTES,
 };
 
-/// `POST /api/agents/register`
+/// Register an agent
+///
+/// The agent joins the fleet and gets a token of its own, which is shown this once. With the administrator's token, or
+/// without any from a network in `auth.open_enrollment`. The answer comes once the registration is durable.
+///
+/// Every registration is a new agent, unless it names a `machine_id`: then the machine keeps the id that it got first,
+/// its fields are updated, and its earlier token is no longer valid.
+#[utoipa::path(
+    post,
+    path = "/api/agents/register",
+    operation_id = "registerAgent",
+    tag = "Agents",
+    security(("token" = []), ()),
+    request_body(content = RegistrationBody, example = json!({
+        "hostname": "web-server-1",
+        "os": "linux",
+        "version": "1.2.0",
+        "tags": ["production", "web-tier"],
+    })),
+    responses(
+        (status = 201, description = "The agent is in the fleet", body = Enrolled, example = json!({
+            "ok": true,
+            "data": {
+                "id": "agent-00f3a1b2c3d4e5f6",
+                "hostname": "web-server-1",
+                "os": "linux",
+                "version": "1.2.0",
+                "ip": "203.0.113.10",
+                "tags": ["production", "web-tier"],
+                "status": "online",
+                "registeredAt": "2026-03-07T12:00:00.000Z",
+            },
+            "agentId": "agent-00f3a1b2c3d4e5f6",
+            "token": "gb_00f3a1b2c3d4e5f6_qk0cV6wF1yXn5S3mZr8dT2uJb7hLgP9eRaKxWvYtNcE",
+        })),
+        (status = 403, description = "An agent's token may not register", body = Failure),
+        (status = 409, description = "The fleet is full, or a registration without a token names a machine that is \
+            already registered", body = Failure, example = json!({
+            "ok": false, "error": "The fleet is full: it holds 20000000 agents, the most that limits.max_agents allows",
+        })),
+    ),
+)]
 pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
     let by_token = auth::may_enrol(request, state).await?;
     let body = body::read(request.headers(), &mut payload.into_inner(), BODY_MAX_BYTES).await?;
@@ -28,27 +73,46 @@ pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &St
     Ok(envelope::json_response(StatusCode::CREATED, answer))
 }
 
-#[derive(Serialize)]
+/// An agent that has just registered.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Enrolled)]
 struct Enrolled<'a> {
+    #[schema(schema_with = envelope::always::<true>)]
     ok: bool,
     data: EnrolledAgent<'a>,
+    /// The agent's name, once more.
     agent_id: AgentId,
+    /// The agent's own token. The server keeps no more than its hash.
     token: &'a str,
 }
 
-#[derive(Serialize)]
+/// What was registered.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = EnrolledAgent)]
 struct EnrolledAgent<'a> {
+    /// Its name.
     id: AgentId,
+    /// Name of its machine.
     hostname: &'a str,
+    /// Operating system.
     os: &'a str,
+    /// Version of the Guard.
     version: &'a str,
+    /// Its address.
+    #[schema(value_type = IpAddress)]
     ip: std::net::IpAddr,
+    /// Its tags, without duplicates.
+    #[schema(value_type = Vec<String>)]
     tags: &'a [Box<str>],
+    /// Online: registering is a sign of life.
     status: Status,
+    /// When it registered.
     registered_at: Timestamp,
+    /// Its tenant.
     #[serde(rename = "org_id", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     org_id: Option<&'a str>,
 }
 
@@ -74,7 +138,42 @@ impl<'a> From<&'a Registered> for Enrolled<'a> {
     }
 }
 
-/// `GET /api/agents/:id`
+/// Show an agent
+///
+/// The fields of the list and the figures it reported last. With the administrator's token, or the agent's own.
+#[utoipa::path(
+    get,
+    path = "/api/agents/{id}",
+    operation_id = "getAgent",
+    tag = "Agents",
+    security(("token" = [])),
+    params(("id" = AgentId, Path, description = "The agent")),
+    responses(
+        (status = 200, description = "The agent", body = Success<AgentDetail>, example = json!({
+            "ok": true,
+            "data": {
+                "id": "agent-00f3a1b2c3d4e5f6",
+                "hostname": "web-server-1",
+                "os": "linux",
+                "version": "1.2.0",
+                "ip": "203.0.113.10",
+                "status": "online",
+                "tags": ["production", "web-tier"],
+                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
+                "registeredAt": "2026-03-07T12:00:00.000Z",
+                "cpu": 12.5,
+                "memory": 48.2,
+                "uptime": 86400,
+                "recentThreats": 0,
+                "activePolicyVersion": null,
+            },
+        })),
+        (status = 403, description = "Another agent's token", body = Failure),
+        (status = 404, description = "No such agent", body = Failure, example = json!({
+            "ok": false, "error": "Agent not found",
+        })),
+    ),
+)]
 pub(super) async fn show(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
@@ -84,14 +183,42 @@ pub(super) async fn show(request: &HttpRequest, state: &State, id: &str) -> Resu
     Ok(envelope::data(&agent))
 }
 
-/// `DELETE /api/agents/:id`
+/// Deregister an agent
+///
+/// It leaves the fleet for good, and its token is no longer valid. The answer comes once that is durable. With the
+/// administrator's token, or the agent's own.
+#[utoipa::path(
+    delete,
+    path = "/api/agents/{id}",
+    operation_id = "deregisterAgent",
+    tag = "Agents",
+    security(("token" = [])),
+    params(("id" = AgentId, Path, description = "The agent")),
+    responses(
+        (status = 200, description = "The agent is gone", body = Success<Deregistered>, example = json!({
+            "ok": true,
+            "data": { "message": "Agent agent-00f3a1b2c3d4e5f6 deregistered successfully" },
+        })),
+        (status = 403, description = "Another agent's token", body = Failure),
+        (status = 404, description = "No such agent", body = Failure, example = json!({
+            "ok": false, "error": "Agent not found",
+        })),
+    ),
+)]
 pub(super) async fn deregister(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
     let proof = caller.proof_for(id, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
-    Ok(envelope::data(format!(r#"{{"message":"Agent {id} deregistered successfully"}}"#).as_bytes()))
+    Ok(envelope::data_with(StatusCode::OK, &Deregistered { message: format!("Agent {id} deregistered successfully") }))
+}
+
+/// That an agent is gone.
+#[derive(Serialize, ToSchema)]
+struct Deregistered {
+    /// Says so, with its name.
+    message: String,
 }
 
 /// The agent that the path names. What is not an id is an agent that does not exist.

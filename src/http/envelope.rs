@@ -11,6 +11,10 @@ use actix_web::{
     },
 };
 use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::schema::{Object, ObjectBuilder, Type},
+};
 
 use crate::{
     actors::EngineError,
@@ -66,9 +70,32 @@ pub enum ApiError {
     Unavailable(&'static str),
 }
 
-#[derive(Serialize)]
-struct Failure {
+/// How every success looks.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Success<T> {
+    #[schema(schema_with = always::<true>)]
     ok: bool,
+    /// What was asked for.
+    data: T,
+}
+
+impl<T> Success<T> {
+    pub(super) const fn of(data: T) -> Self {
+        Self { ok: true, data }
+    }
+}
+
+/// A boolean that is always this one, in the document.
+pub(super) fn always<const VALUE: bool>() -> Object {
+    ObjectBuilder::new().schema_type(Type::Boolean).enum_values(Some([VALUE])).build()
+}
+
+/// How every failure looks.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Failure {
+    #[schema(schema_with = always::<false>)]
+    ok: bool,
+    /// What is wrong, in one sentence. That of a wrong input names the field.
     error: String,
 }
 
@@ -187,12 +214,7 @@ pub(super) fn data(json: &[u8]) -> HttpResponse {
 
 /// An answer of this status with this `data`.
 pub(super) fn data_with(status: StatusCode, data: &impl Serialize) -> HttpResponse {
-    #[derive(Serialize)]
-    struct Success<'a, T> {
-        ok: bool,
-        data: &'a T,
-    }
-    let json = serde_json::to_vec(&Success { ok: true, data }).expect("an answer has only string keys");
+    let json = serde_json::to_vec(&Success::of(data)).expect("an answer has only string keys");
     json_response(status, json)
 }
 

@@ -8,6 +8,7 @@ use actix_web::{
         Method,
         header::{CACHE_CONTROL, CONTENT_TYPE},
     },
+    web::Bytes,
 };
 use futures_util::stream;
 
@@ -18,7 +19,12 @@ pub(super) async fn stream(request: &HttpRequest, state: &State) -> Result<HttpR
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let last_event_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
     let reader = state.events.subscribe(last_event_id)?;
-    Ok(if request.method() == Method::HEAD { head().finish() } else { answer(reader) })
+    Ok(if request.method() == Method::HEAD {
+        // No length is told, as with the stream itself.
+        head().streaming(stream::empty::<Result<Bytes, Infallible>>())
+    } else {
+        answer(reader)
+    })
 }
 
 fn head() -> HttpResponseBuilder {
@@ -39,7 +45,8 @@ fn answer(reader: Reader) -> HttpResponse {
     response
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::{
         io::Write,

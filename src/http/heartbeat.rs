@@ -5,11 +5,17 @@
 use std::fmt::Write as _;
 
 use actix_web::{dev::Payload, http::header::HeaderMap};
+use utoipa::ToSchema;
 
-use super::{ApiState, auth::Caller, body, envelope::ApiError};
+use super::{
+    ApiState,
+    auth::Caller,
+    body,
+    envelope::{ApiError, Failure, Success},
+};
 use crate::{
     actors::{BeatAck, EngineError},
-    fleet::{AgentId, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody},
+    fleet::{AgentId, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody, Status, Timestamp},
     limits::BODY_MAX_BYTES,
     metrics::HeartbeatResult,
 };
@@ -17,7 +23,35 @@ use crate::{
 /// Longest answer, in bytes: `pendingPolicies` has ten digits at most.
 const ANSWER_BYTES: usize = 144;
 
-/// Hands the heartbeat to its agent, if its path named one. Returns the body of the answer, which is JSON.
+// Hands the heartbeat to its agent, if its path named one. Returns the body of the answer, which is JSON.
+/// Beat
+///
+/// A sign of life: the agent is online from now on. An empty body, or none, is a bare one; otherwise it carries figures.
+/// With the agent's own token, or the administrator's.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{id}/heartbeat",
+    operation_id = "beat",
+    tag = "Agents",
+    security(("token" = [])),
+    params(("id" = AgentId, Path, description = "The agent")),
+    request_body(content = Option<HeartbeatBody>, example = json!({ "uptime": 86400, "cpu": 12.5, "memory": 48.2 })),
+    responses(
+        (status = 200, description = "The heartbeat was heard", body = Success<Heard>, example = json!({
+            "ok": true,
+            "data": {
+                "id": "agent-00f3a1b2c3d4e5f6",
+                "status": "online",
+                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
+                "pendingPolicies": 0,
+            },
+        })),
+        (status = 403, description = "Another agent's token", body = Failure),
+        (status = 404, description = "No such agent", body = Failure, example = json!({
+            "ok": false, "error": "Agent not found",
+        })),
+    ),
+)]
 pub(super) async fn receive(
     headers: &HeaderMap,
     payload: &mut Payload,
@@ -59,6 +93,23 @@ async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Heartbeat, A
     Ok(body::parse::<HeartbeatBody>(headers, &body, HEARTBEAT_FIELDS)?.try_into()?)
 }
 
+// What `answer` writes, for the document; a test compares the two.
+/// That a heartbeat was heard.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "camelCase"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the answer is written by hand"))]
+struct Heard {
+    /// The agent.
+    id: AgentId,
+    /// Its status now.
+    status: Status,
+    /// When it was heard.
+    last_heartbeat: Timestamp,
+    /// Policies in its scope that are newer than the one it last fetched.
+    pending_policies: u64,
+}
+
 /// Written by hand, into memory that is allocated once.
 fn answer(id: AgentId, ack: &BeatAck) -> String {
     let BeatAck { status, at, pending_policies } = ack;
@@ -88,7 +139,15 @@ pub(super) fn result_of(error: &ApiError) -> HeartbeatResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Status, Timestamp};
+
+    #[test]
+    fn the_answer_is_what_the_document_says() {
+        let ack = BeatAck { status: Status::Online, at: Timestamp::from_millis(5), pending_policies: 7 };
+        let id = AgentId::new(5);
+        let BeatAck { status, at: last_heartbeat, pending_policies } = ack;
+        let heard = Heard { id, status, last_heartbeat, pending_policies: pending_policies.into() };
+        assert_eq!(answer(id, &ack), serde_json::to_string(&Success::of(heard)).unwrap());
+    }
 
     #[test]
     fn the_longest_answer_needs_no_second_allocation() {

@@ -8,16 +8,17 @@ use actix_web::{
     web::Bytes,
 };
 use futures_util::stream;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     State,
     auth::Caller,
-    envelope::{self, ApiError},
+    envelope::{self, ApiError, Failure},
     query::{invalid, parameters},
 };
 use crate::{
     actors::{EngineError, EngineHandle, ListQuery},
-    fleet::{AgentFilter, AgentId},
+    fleet::{AgentFilter, AgentId, AgentRow, Status},
     limits::PAGE_MAX,
 };
 
@@ -29,6 +30,36 @@ struct ListRequest {
     after: Option<AgentId>,
 }
 
+/// List the fleet
+///
+/// In the order of their ids. Filters combine. Without `limit` the whole fleet is streamed, however large it is; with
+/// `limit` it comes in pages, and paging sees every agent that lives through it exactly once. With the administrator's
+/// token.
+#[utoipa::path(
+    get,
+    path = "/api/agents",
+    operation_id = "listAgents",
+    tag = "Agents",
+    security(("token" = [])),
+    params(ListParams),
+    responses(
+        (status = 200, description = "The agents", body = Listing, example = json!({
+            "ok": true,
+            "data": [{
+                "id": "agent-00f3a1b2c3d4e5f6",
+                "hostname": "web-server-1",
+                "os": "linux",
+                "version": "1.2.0",
+                "ip": "203.0.113.10",
+                "status": "online",
+                "tags": ["production", "web-tier"],
+                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
+                "registeredAt": "2026-03-07T12:00:00.000Z",
+            }],
+        })),
+        (status = 403, description = "An agent's token may not list the fleet", body = Failure),
+    ),
+)]
 pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let wanted = ListRequest::parse(request.query_string())?;
@@ -37,6 +68,40 @@ pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpRes
         Some(limit) => page(&state.engine, ListQuery { rows: limit, ..query }).await,
         None => Ok(whole(state.engine.clone(), query)),
     }
+}
+
+/// The query, in the document's words; [`ListRequest::parse`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the query is read by hand")]
+struct ListParams {
+    /// Only agents with this status.
+    #[param(inline, example = "online")]
+    status: Option<Status>,
+    /// Only agents of this tenant.
+    org_id: Option<String>,
+    /// Only agents with this tag; given several times, all must match.
+    #[param(explode, example = json!(["production"]))]
+    tag: Option<Vec<String>>,
+    /// Agents on a page.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `nextCursor` of the page before.
+    cursor: Option<AgentId>,
+}
+
+/// The fleet, or a page of it.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "the answer is written by hand")]
+struct Listing {
+    #[schema(schema_with = envelope::always::<true>)]
+    ok: bool,
+    /// The agents, in the order of their ids.
+    data: Vec<AgentRow<'static>>,
+    /// Pass it as `cursor` to get the next page. Left out on the last one, and without `limit`.
+    #[schema(nullable = false)]
+    next_cursor: Option<AgentId>,
 }
 
 impl ListRequest {

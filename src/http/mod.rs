@@ -1,7 +1,8 @@
 //! The HTTP side: turns requests into questions to the [`EngineHandle`], and its answers into the contract's JSON.
 //!
 //! What every response carries is added in one place (`guard.rs`), every failure becomes a status in one place
-//! (`envelope.rs`), every body is read in one place (`body.rs`). Nothing here knows how the engine works.
+//! (`envelope.rs`), every body is read in one place (`body.rs`). What an endpoint takes and answers is written beside its
+//! handler and gathered into the API's document (`openapi/`). Nothing here knows how the engine works.
 //!
 //! ```text
 //! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
@@ -17,6 +18,7 @@ mod guard;
 mod heartbeat;
 mod lane;
 mod listing;
+pub mod openapi;
 mod operations;
 mod overview;
 mod peer;
@@ -140,6 +142,10 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
         },
         ([Some("api"), Some("events"), Some("stream"), None, None], method) => match method {
             &Method::GET | &Method::HEAD => events::stream(&request, &state).await,
+            _ => wrong_method(&request, &state, "GET, HEAD").await,
+        },
+        ([Some("api"), Some("openapi.json"), None, ..], method) => match method {
+            &Method::GET | &Method::HEAD => openapi::serve(&request, &state).await,
             _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("metrics"), None, ..], method) => match method {

@@ -4,12 +4,13 @@ use actix_web::{
     HttpRequest, HttpResponse,
     http::{Method, StatusCode},
 };
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiState, State,
     auth::Caller,
-    envelope::{self, ApiError},
+    envelope::{self, ApiError, Failure, Success},
 };
 use crate::lifecycle::Phase;
 
@@ -25,19 +26,83 @@ pub async fn route_operations(request: HttpRequest, state: State) -> Result<Http
     }
 }
 
-/// `GET /health`
+/// See whether it is alive
+///
+/// Answered without a token, and in every phase of the process.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "health",
+    tag = "Operations",
+    security(()),
+    responses(
+        (status = 200, description = "It is", body = Success<Health>, example = json!({
+            "ok": true,
+            "data": {
+                "status": "healthy",
+                "version": "0.1.0",
+                "uptime": 86400,
+                "agents": { "total": 12, "online": 10 },
+            },
+        })),
+    ),
+)]
 pub(super) fn health(state: &State) -> HttpResponse {
     let counts = state.engine.counts();
-    let data = json!({
-        "status": "healthy",
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime": state.uptime().as_secs(),
-        "agents": { "total": counts.total(), "online": counts.online },
-    });
-    envelope::data(data.to_string().as_bytes())
+    envelope::data_with(
+        StatusCode::OK,
+        &Health {
+            status: "healthy",
+            version: env!("CARGO_PKG_VERSION"),
+            uptime: state.uptime().as_secs(),
+            agents: HealthOfFleet { total: counts.total(), online: counts.online },
+        },
+    )
 }
 
-/// `GET /metrics` on the main listener.
+/// How the server is.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `healthy`.
+    status: &'static str,
+    /// Its version.
+    version: &'static str,
+    /// Seconds since it started.
+    uptime: u64,
+    agents: HealthOfFleet,
+}
+
+/// How many agents there are.
+#[derive(Serialize, ToSchema)]
+struct HealthOfFleet {
+    /// In all.
+    total: u64,
+    /// Online now.
+    online: u64,
+}
+
+/// Read the metrics
+///
+/// The text that Prometheus scrapes; the operations listener has the same without a token. With the administrator's
+/// token.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "Operations",
+    security(("token" = [])),
+    responses(
+        (
+            status = 200,
+            description = "The metrics, in the text format of Prometheus",
+            content_type = "text/plain",
+            body = String,
+            example = "# HELP guardbeat_agents Agents in the fleet, by status.\n# TYPE guardbeat_agents gauge\n\
+                guardbeat_agents{status=\"online\"} 10\n",
+        ),
+        (status = 403, description = "An agent's token may not read them", body = Failure),
+    ),
+)]
 pub(super) async fn metrics_for_admin(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     render(state).await

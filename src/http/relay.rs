@@ -7,12 +7,13 @@
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
 use futures_util::future::join_all;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     State,
     auth::Caller,
     body,
-    envelope::{self, ApiError},
+    envelope::{self, ApiError, Failure, Success},
     heartbeat::result_of,
 };
 use crate::{
@@ -25,6 +26,31 @@ use crate::{
 /// The media type of a batch.
 const NDJSON: &str = "application/x-ndjson";
 
+/// Beat for many agents
+///
+/// The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with the `id` of its agent.
+/// At most 10,000 lines and 8 MiB; empty lines are passed over. A line that is wrong is named in the answer and keeps no
+/// other from being heard. With the administrator's token.
+#[utoipa::path(
+    post,
+    path = "/api/heartbeats",
+    operation_id = "beatAll",
+    tag = "Agents",
+    security(("token" = [])),
+    request_body(
+        content = String,
+        content_type = "application/x-ndjson",
+        description = "On each line a heartbeat (the fields of `Heartbeat`) and the `id` of its agent",
+        example = "{\"id\":\"agent-00f3a1b2c3d4e5f6\",\"cpu\":12.5}\n{\"id\":\"agent-0000000000000000\"}\n",
+    ),
+    responses(
+        (status = 200, description = "The batch was read", body = Success<Outcome>, example = json!({
+            "ok": true,
+            "data": { "accepted": 1, "rejected": [{ "line": 2, "error": "Agent not found" }] },
+        })),
+        (status = 403, description = "An agent's token: a relay speaks for the whole fleet", body = Failure),
+    ),
+)]
 pub(super) async fn heartbeats(
     request: &HttpRequest,
     payload: Payload,
@@ -57,27 +83,24 @@ pub(super) async fn heartbeats(
     let accepted = lines.len() - rejected.len();
     metrics.heartbeats(accepted as u64, HeartbeatResult::Accepted);
     rejected.iter().for_each(|rejected| metrics.heartbeats(1, rejected.result));
-    let answer = Answer { ok: true, data: Outcome { accepted, rejected } };
-    let json = serde_json::to_vec(&answer).expect("an answer has only string keys");
-    Ok(envelope::json_response(StatusCode::OK, json))
+    Ok(envelope::data_with(StatusCode::OK, &Outcome { accepted, rejected }))
 }
 
-#[derive(Serialize)]
-struct Answer {
-    ok: bool,
-    data: Outcome,
-}
-
-#[derive(Serialize)]
+/// What became of a batch.
+#[derive(Serialize, ToSchema)]
 struct Outcome {
+    /// Heartbeats that were heard.
     accepted: usize,
+    /// Lines that were not, in their order.
     rejected: Vec<Rejected>,
 }
 
-#[derive(Serialize)]
+/// A line that was not heard.
+#[derive(Serialize, ToSchema)]
 struct Rejected {
-    /// Counted from 1.
+    /// Its number, counted from 1.
     line: u32,
+    /// What is wrong with it.
     error: String,
     #[serde(skip)]
     result: HeartbeatResult,

@@ -45,6 +45,19 @@ fn help_and_version_are_told() {
 }
 
 #[test]
+fn the_description_of_the_api_is_printed_for_programs_and_for_people() {
+    let dir = dir();
+    let json = run(dir.path(), &["openapi"], &[]);
+    assert_eq!(json.code, Some(0), "{}", json.stderr);
+    let document: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let page = run(dir.path(), &["openapi", "--markdown"], &[]);
+    assert_eq!(page.code, Some(0), "{}", page.stderr);
+    says(&page.stdout, &["# The API", "POST /api/agents/register"]);
+    assert!(!dir.path().join("data").exists(), "it needs no server");
+}
+
+#[test]
 fn wrong_use_is_explained() {
     let dir = dir();
     for (args, parts) in [

@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod bodies;
+mod document;
 mod enrolment;
 mod events;
 mod heartbeat;

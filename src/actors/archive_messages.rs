@@ -1,0 +1,83 @@
+//! What the archive is asked.
+
+use crate::{
+    fleet::AgentId,
+    store::{LoadedThreats, StoreError, StoredThreat},
+    threats::{BySeverity, Period, Severity, Summary, ThreatEntry, ThreatId, ThreatKey},
+};
+
+/// To the archive: forget all threats; they come again from the store.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Forget;
+
+/// To the archive: threats from the store, those of a tenant in the order of their ids.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct RestoreThreats(pub Vec<ThreatEntry>);
+
+/// To the archive: that was all.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "()")]
+pub struct Restored(pub LoadedThreats);
+
+/// To the archive: an agent reports these; their ids are given by the archive. Answered when they are durable.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Result<Vec<ThreatId>, StoreError>")]
+pub struct Report(pub Vec<StoredThreat>);
+
+/// To the archive: the next step of a search.
+#[derive(Clone, Debug, actix::Message)]
+#[rtype(result = "FoundThreats")]
+pub struct FindThreats {
+    /// What they must be.
+    pub filter: ThreatFilter,
+    /// Only those before this one.
+    pub before: Option<ThreatId>,
+    /// So many at most.
+    pub most: usize,
+}
+
+/// What threats must be, to be found. What is not given matches all.
+#[derive(Clone, Debug, Default)]
+pub struct ThreatFilter {
+    /// The tenant of their agents.
+    pub org: Option<Box<str>>,
+    /// Not older than this, in milliseconds since 1970.
+    pub since_ms: Option<u64>,
+    /// How bad.
+    pub severity: Option<Severity>,
+    /// The type.
+    pub kind: Option<Box<str>>,
+    /// Reported by whom.
+    pub agent: Option<AgentId>,
+}
+
+/// Threats that were found, the newest first.
+#[derive(Debug, Default)]
+pub struct FoundThreats {
+    /// Their names.
+    pub keys: Vec<ThreatKey>,
+    /// Where to go on; none if there are no more.
+    pub resume_before: Option<ThreatId>,
+}
+
+/// To the archive: the figures of a period, of one tenant or of all.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Summary")]
+pub struct Summarise {
+    /// Whose.
+    pub org: Option<Box<str>>,
+    /// Of which time.
+    pub period: Period,
+}
+
+/// To the archive: how many threats an agent reported in the last 24 hours.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "u64")]
+pub struct CountRecent(pub AgentId);
+
+/// To the archive: how many threats the whole fleet had in a period, and of each severity.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "(u64, BySeverity)")]
+pub struct CountThreats(pub Period);
