@@ -1,9 +1,7 @@
 //! The composition root: builds the parts, starts them, and brings them to an end.
 
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -19,10 +17,9 @@ use actix_web::{
     middleware::Condition,
     web,
 };
-use tokio::sync::mpsc;
 
 use crate::{
-    actors::{EngineError, EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
+    actors::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
     admin_token::AdminToken,
     backend, banner,
     clock::Clock,
@@ -33,70 +30,18 @@ use crate::{
     lifecycle::{Lifecycle, Phase},
     limits::{RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
     listener::listen,
+    loading::{await_threats, keep_threats_loaded, load},
     metrics::Metrics,
     private_file,
+    serve_error::ServeError,
     signals::Signals,
-    store::{Chunk, Durability, FlushRules, Loaded, LoadedThreats, Store, StoreError, WriteBehind},
+    store::{Durability, FlushRules, Loaded, StoreError, WriteBehind},
     threats::Retention,
-    tls::{Tls, TlsError},
+    tls::Tls,
 };
-
-/// Why the server cannot start, or did not end well.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// An address cannot be listened on.
-    #[error("{address} ({key}) cannot be listened on: {error}{}", hint(.error))]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The setting it comes from.
-        key: &'static str,
-        /// Why.
-        error: io::Error,
-    },
-    /// The data folder cannot be used.
-    #[error("the data folder {path} cannot be used: {error}; choose another with --data-dir")]
-    DataDir {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// TLS cannot be set up.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The store cannot be opened or read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// Part of the engine did not start, or did not write its last state.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// A shard panicked.
-    #[error(
-        "a shard fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
-    )]
-    ShardFell,
-    /// The operating system refused something else.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
-
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another port",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        _ => "",
-    }
-}
 
 /// The last write of a shutdown is tried again at this interval.
 const DRAIN_AGAIN: Duration = Duration::from_millis(100);
-
-/// How long a start waits for the threat history, once the fleet is there.
-const THREATS_PATIENCE: Duration = Duration::from_secs(1);
-/// The threat history is looked after at this interval.
-const THREATS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the server until it is told to stop.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
@@ -389,51 +334,6 @@ impl Running {
             tracing::info!("everything is written; bye");
         }
         flushed
-    }
-}
-
-/// Loads the fleet from the store and starts its actors.
-pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
-    let (out, chunks) = mpsc::channel::<Chunk>(4);
-    let (loaded, restored) = tokio::join!(store.load(out), engine.restore(chunks));
-    restored?;
-    let loaded = loaded?;
-    engine.begin(loaded.agents).await?;
-    Ok(loaded)
-}
-
-/// Loads the threats, again and again if that fails, and whenever the store has lost some.
-async fn keep_threats_loaded(engine: EngineHandle) {
-    loop {
-        let losses = engine.durability().store.losses();
-        let began = engine.clock().monotonic();
-        match engine.load_threats().await {
-            Ok(LoadedThreats { threats, corrupt, .. }) => {
-                let took_ms = (engine.clock().monotonic() - began).as_millis() as u64;
-                tracing::info!(threats, took_ms, "the threat history is loaded");
-                engine.metrics().corrupt_records.increment(corrupt);
-                while engine.durability().store.losses() == losses {
-                    tokio::time::sleep(THREATS_AGAIN).await;
-                }
-                tracing::warn!("the store has lost data: the threat history is loaded anew");
-            }
-            Err(error) => {
-                tracing::error!(%error, "the threat history cannot be loaded; it is tried again");
-                tokio::time::sleep(THREATS_AGAIN).await;
-            }
-        }
-    }
-}
-
-/// Waits for the threat history, but not for long: a fleet is not left alone for the sake of a long one.
-async fn await_threats(engine: &EngineHandle) {
-    let is_loaded = async {
-        while !engine.threats_are_loaded() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    if tokio::time::timeout(THREATS_PATIENCE, is_loaded).await.is_err() {
-        tracing::info!("the threat history is long and is loaded in the background");
     }
 }
 

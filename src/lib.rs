@@ -19,8 +19,8 @@
 //! | [`threats`] | the domain: threats, and the figures of their history. Pure; uses [`fleet`] |
 //! | [`limits`] | every bound, in one place |
 //!
-//! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`private_file`], [`signals`],
-//! [`tls`].
+//! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`loading`],
+//! [`private_file`], [`serve_error`], [`signals`], [`tls`].
 
 pub mod actors;
 pub mod admin_token;
@@ -36,9 +36,11 @@ pub mod http;
 pub mod lifecycle;
 pub mod limits;
 pub mod listener;
+pub mod loading;
 pub mod metrics;
 pub mod policy;
 pub mod private_file;
+pub mod serve_error;
 pub mod signals;
 pub mod store;
 pub mod store_tools;

@@ -41,7 +41,7 @@ pub const REPORT_MAX_EVENTS: usize = 100;
 /// Largest body of a report, in bytes.
 pub const REPORT_MAX_BYTES: usize = 1024 * 1024;
 /// Reports that are being stored at a time, in bytes of their bodies; one more is answered 503.
-pub const REPORTS_UNDER_WAY_MAX_BYTES: usize = 64 * 1024 * 1024;
+pub const REPORTS_UNDER_WAY_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Least `threats.max_bytes_per_tenant`: room for a few of the largest threats.
 pub const THREATS_BYTES_MIN: u64 = 1024 * 1024;
 /// Most `threats.max_bytes_per_tenant`: a terabyte.

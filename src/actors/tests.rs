@@ -16,6 +16,7 @@ use crate::{
     clock::Clock,
     engine,
     fleet::{AgentId, EnrolmentRequest, Heard, Heartbeat, HeartbeatBody, Status, Text, Thresholds, Timestamp},
+    loading,
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, Store, WriteBehind},
     threats::Retention,
@@ -75,7 +76,7 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
     let retention = Retention { max_age_ms: 30 * 86_400_000, max_bytes: 1 << 20 };
     engine.attach_archive(Archive::new(retention, &engine).start());
     engine.load_threats().await.unwrap();
-    engine::load(&engine, &*store).await.unwrap();
+    loading::load(&engine, &*store).await.unwrap();
     engine
 }
 

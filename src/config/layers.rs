@@ -9,7 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{
     errors::{ConfigError, Origin},
-    keys::{KEYS, Key},
+    key::Key,
+    keys::KEYS,
     value::Value,
 };
 

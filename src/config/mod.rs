@@ -5,7 +5,8 @@
 //! neither in errors nor in [`Config::describe`] nor in `Debug`. Nothing here reads the environment or the command
 //! line: both are handed in.
 //!
-//! - [`keys`](self::KEYS): the table of keys, one entry for each: names, default, how to read it, how to show it.
+//! - [`keys`](self::KEYS): the table of keys, one entry for each; `key`: what an entry is: names, default, how to read
+//!   it, how to show it.
 //! - `layers`: who said what: file, environment and flags as a list of settings with their origins.
 //! - `texts`: what a token, an origin, a log filter must look like.
 //! - `value`: one given value, and how to make a number, an address, a list of it.
@@ -13,6 +14,7 @@
 //! - `errors`: how all of that is told.
 
 mod errors;
+mod key;
 mod keys;
 mod layers;
 mod rules;
@@ -35,7 +37,8 @@ use ipnet::IpNet;
 
 pub use self::{
     errors::{ConfigError, ConfigErrors, Origin},
-    keys::{KEYS, Key, KeyDefault},
+    key::{Key, KeyDefault},
+    keys::KEYS,
 };
 use self::{
     layers::{Layers, Setting},

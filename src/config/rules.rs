@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Config, TlsMode, errors::ConfigError, keys::Key};
+use super::{Config, TlsMode, errors::ConfigError, key::Key};
 use crate::{limits::LIVENESS_MAX_MS, store::StoreUrl};
 
 /// `offline_after_ms` when nobody sets it, unless it would be too little.

@@ -9,7 +9,7 @@ use toml::de::DeValue;
 
 use super::{
     errors::{ConfigError, Origin},
-    keys::Key,
+    key::Key,
 };
 
 /// Longest value repeated in an error, in characters.

@@ -5,9 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use super::{on, partition_key, start_refused, wait_until_registered, wait_until_written};
 use crate::support::{
-    SOON, Server,
+    Client, SOON, Server,
     redis::{RedisReply, RedisServer},
     wait_until,
 };
@@ -100,6 +102,8 @@ fn documented_user() -> &'static str {
     document.lines().find(|line| line.starts_with("user guardbeat on >secret ")).expect("the line of the user")
 }
 
+const THREATS: &str = "guardbeat:{t:}:threats";
+
 #[test]
 fn the_rights_in_the_documents_are_enough_for_everything() {
     let redis = RedisServer::launch().line(documented_user()).start();
@@ -108,6 +112,7 @@ fn the_rights_in_the_documents_are_enough_for_everything() {
     let launch = on(format!("redis://guardbeat:secret@127.0.0.1:{}/0", redis.port()));
     // Half of the time limit is the replica's.
     let launch = launch.env("GUARDBEAT_STORE__TIMEOUT_MS", "4000");
+    let launch = launch.env("GUARDBEAT_THREATS__MAX_BYTES_PER_TENANT", "1048576");
     let mut server = launch.env("GUARDBEAT_STORE__MIN_REPLICAS", "1").start();
     let mut client = server.client();
     let (id, _) = client.enrol("stays");
@@ -115,9 +120,22 @@ fn the_rights_in_the_documents_are_enough_for_everything() {
     client.beat(&id, "{}").data(200);
     client.delete(&format!("/api/agents/{gone}")).data(200);
     client.post("/api/policy", r#"{"name":"p","rules":[]}"#).data(201);
+    let report = |client: &mut Client| {
+        let event = json!({"type": "t", "severity": "low", "details": {"a": "x".repeat(60_000)}});
+        client.post(&format!("/api/agents/{id}/events"), json!({"events": vec![event; 10]})).data(201)
+    };
+    // Twice what a tenant may have: the oldest are cut off.
+    for _ in 0..4 {
+        report(&mut client);
+    }
+    wait_until(SOON, "the oldest threats are gone", || {
+        !matches!(redis.command(&["XLEN", THREATS]), RedisReply::Number(20..))
+    });
     wait_until_written(&server);
     redis.command(&["FLUSHALL"]);
     wait_until_registered(&redis, [&id]);
+    wait_until(SOON, "it knows that the threats are lost", || client.get("/api/threats").json()["data"] == json!([]));
+    report(&mut client);
     // A record to be set aside, a heartbeat of nobody, and a fleet to be taken over.
     redis.command(&["HSET", &partition_key(&id, "agents"), "nobody", "garbage"]);
     redis.command(&["HSET", &partition_key(&id, "heartbeats"), "nobody", "garbage"]);
@@ -126,6 +144,7 @@ fn the_rights_in_the_documents_are_enough_for_everything() {
     let mut server = server.restart();
     assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 3.0);
     wait_until_registered(&redis, [&id]);
+    assert_eq!(server.client().get("/api/threats").data(200).as_array().unwrap().len(), 10);
     assert!(server.terminate().success());
     assert!(redis.keys("guardbeat:lease").is_empty());
     assert_eq!(redis.command(&["ACL", "LOG"]), RedisReply::List(vec![]), "nothing was refused");

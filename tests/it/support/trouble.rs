@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Client, Reply, Request, Server};
+use super::{Client, Reply, Request, SOON, Server, wait_until};
 
 const CLIENTS: usize = 4;
 /// Between two requests of a client: more of them would only heat the machine.
@@ -40,6 +40,8 @@ pub struct Told {
     pub gone: BTreeSet<String>,
     /// The policies that were published: the id of each version.
     policies: BTreeMap<u32, String>,
+    /// The ids of the threats that were reported.
+    threats: BTreeSet<String>,
     /// Requests that were answered 503. What they asked for has not happened, and will not.
     pub refused: u64,
     /// Agents of such requests: if the server falls before it could make sure of it, it may have happened all the same.
@@ -106,11 +108,12 @@ struct Troublemaker {
 impl Troublemaker {
     fn run(mut self, over: &AtomicBool) -> Told {
         while !over.load(Relaxed) {
-            let answered = match self.dice.throw(20) {
+            let answered = match self.dice.throw(22) {
                 0..6 => self.register(None).map(drop),
                 6..17 if !self.mine.is_empty() => self.beat(),
                 17 if !self.mine.is_empty() => self.register_again(),
                 18 => self.publish(),
+                20.. if !self.mine.is_empty() => self.report(),
                 _ if !self.mine.is_empty() => self.deregister(),
                 _ => Some(()),
             };
@@ -208,6 +211,18 @@ impl Troublemaker {
         Some(())
     }
 
+    fn report(&mut self) -> Option<()> {
+        let mine = self.one_of_mine();
+        let event = json!({"type": "trouble", "severity": "low", "details": {}});
+        let events = vec![event; 1 + self.dice.throw(3) as usize];
+        let request = Request::new("POST", format!("/api/agents/{}/events", self.mine[mine]));
+        if let Some(reply) = self.send(request.json(json!({ "events": events }).to_string()), 201)? {
+            let data = reply.data(201);
+            self.told.threats.extend(data["eventIds"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().into()));
+        }
+        Some(())
+    }
+
     /// It goes on as it was.
     fn refused(&mut self, id: String, agent: Agent) {
         self.told.doubtful.insert(id.clone());
@@ -222,11 +237,33 @@ fn version_and_id(policy: &Value) -> Option<(u32, String)> {
     Some((version, policy["id"].as_str()?.to_owned()))
 }
 
+/// The ids of all threats.
+fn threats(server: &Server) -> BTreeSet<String> {
+    let mut client = server.client();
+    let (mut threats, mut cursor) = (BTreeSet::new(), String::new());
+    loop {
+        let mut reply = None;
+        wait_until(SOON, "the threat history is loaded", || {
+            let answer = client.get(&format!("/api/threats?limit=200{cursor}"));
+            let is_there = answer.status == 200;
+            reply = Some(answer);
+            is_there
+        });
+        let page = reply.unwrap().json();
+        threats.extend(page["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+        match page["nextCursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return threats,
+        }
+    }
+}
+
 impl Told {
     fn add(&mut self, more: Self) {
         for (version, id) in more.policies {
             assert_eq!(self.policies.insert(version, id), None, "v{version} was published twice");
         }
+        self.threats.extend(more.threats);
         self.agents.extend(more.agents);
         self.gone.extend(more.gone);
         self.doubtful.extend(more.doubtful);
@@ -245,6 +282,9 @@ impl Told {
             agent.beats.retain(|(acked, _)| *acked < written);
         }
         self.compare(server);
+        let found = threats(server);
+        let lost: Vec<_> = self.threats.difference(&found).collect();
+        assert!(lost.is_empty(), "{lost:?} were reported and are lost");
     }
 
     /// While the server lives, or after it has written everything: the same, and nothing else is there.
@@ -255,6 +295,14 @@ impl Told {
         assert_eq!(active, self.policies.last_key_value().map(|(version, id)| (*version, id.clone())));
         let unknown: Vec<_> = listed.into_iter().filter(|id| !self.agents.contains_key(id)).collect();
         assert!(unknown.is_empty(), "nobody was told of {unknown:?}");
+        // A Redis that has lost threats cannot be given them back. But none comes that nobody was told of.
+        let mut refused = Vec::new();
+        wait_until(SOON, "what was refused is gone", || {
+            refused = threats(server).difference(&self.threats).cloned().collect();
+            refused.is_empty()
+        });
+        let total = server.client().get("/api/threats/summary").data(200)["total"].as_u64();
+        assert_eq!(total, Some(threats(server).len() as u64));
         // There is no doubt any more.
         self.doubtful.clear();
     }

@@ -1,0 +1,54 @@
+//! Why the server does not run.
+
+use std::{io, net::SocketAddr, path::PathBuf};
+
+use crate::{actors::EngineError, store::StoreError, tls::TlsError};
+
+/// Why the server cannot start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// An address cannot be listened on.
+    #[error("{address} ({key}) cannot be listened on: {error}{}", hint(.error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting it comes from.
+        key: &'static str,
+        /// Why.
+        error: io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error("the data folder {path} cannot be used: {error}; choose another with --data-dir")]
+    DataDir {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The store cannot be opened or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Part of the engine did not start, or did not write its last state.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A shard panicked.
+    #[error(
+        "a shard fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
+    )]
+    ShardFell,
+    /// The operating system refused something else.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process listens there: stop it, or choose another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}
