@@ -49,7 +49,7 @@ pub const THREATS_BYTES_MAX: u64 = 1 << 40;
 /// Agents and addresses in a summary of threats.
 pub const SUMMARY_TOP: usize = 10;
 /// Threats that the archive looks at for one step of a search: bounds how long a search keeps others waiting.
-pub const THREAT_SCAN_MAX: usize = 131_072;
+pub const THREAT_SCAN_MAX: usize = 16_384;
 /// How often the archive drops what has become too old, in milliseconds.
 pub const ARCHIVE_TICK_MS: u64 = 1_000;
 /// How far the wall clock may be set forward in a run before threats stop becoming older by it, in milliseconds.

@@ -36,7 +36,7 @@ pub enum ServeError {
     Engine(#[from] EngineError),
     /// A shard panicked.
     #[error(
-        "a shard fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
+        "a shard or the archive fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
     )]
     ShardFell,
     /// The operating system refused something else.

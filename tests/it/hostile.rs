@@ -41,7 +41,7 @@ impl Target {
         if let Some(reply) = reply {
             prop_assert!(reply.status < 500, "{reply:?}");
             let changes = match (reply.status, &*request.method) {
-                (201, _) => 1,
+                (201, _) if request.target.ends_with(b"/register") => 1,
                 (200, "DELETE") => -1,
                 _ => 0,
             };
@@ -103,6 +103,18 @@ const FIELDS: &[&str] = &[
     "mode",
     "eventsProcessed",
     "memoryUsageMB",
+    "events",
+    "event",
+    "verdict",
+    "type",
+    "severity",
+    "details",
+    "timestamp",
+    "confidence",
+    "category",
+    "name",
+    "rules",
+    "config",
 ];
 
 fn percent_encoded(bytes: &[u8]) -> String {
@@ -117,10 +129,16 @@ fn line_bytes() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn bodies_of_any_bytes_and_any_json_do_no_harm() {
     let target = Target::new();
-    let paths = ["/api/agents/register".to_owned(), format!("/api/agents/{}/heartbeat", target.id)];
+    let of_agent = |what| format!("/api/agents/{}/{what}", target.id);
+    let paths =
+        ["/api/agents/register".to_owned(), of_agent("heartbeat"), of_agent("events"), "/api/policy".to_owned()];
     let text = any_json().prop_map(|json| json.to_string().into_bytes());
     // A part of a good body, with one byte changed.
-    let good = json!({"hostname": "h", "os": "linux", "version": "1", "ip": "::1", "tags": ["a", "b"], "cpu": 5.5});
+    let good = json!({
+        "hostname": "h", "os": "linux", "version": "1", "ip": "::1", "tags": ["a", "b"], "cpu": 5.5,
+        "events": [{"type": "t", "severity": "low", "details": {}}],
+        "name": "n", "rules": [{"type": "custom", "config": {}}],
+    });
     let good = good.to_string().into_bytes();
     let broken = (any::<Index>(), any::<Index>(), any::<u8>()).prop_map(move |(place, end, byte)| {
         let mut broken: Vec<u8> = good.clone();
@@ -130,7 +148,7 @@ fn bodies_of_any_bytes_and_any_json_do_no_harm() {
         broken
     });
     let bodies = prop_oneof![bytes(), text.clone(), text, broken];
-    run(80, (bodies, any::<Index>(), any::<bool>()), |(body, path, chunked)| {
+    run(160, (bodies, any::<Index>(), any::<bool>()), |(body, path, chunked)| {
         let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok();
         let is_empty = body.is_empty();
         let path = path.get(&paths);
@@ -164,7 +182,10 @@ fn paths_of_any_bytes_do_no_harm() {
 fn query_strings_of_any_bytes_do_no_harm() {
     let target = Target::new();
     let name = prop_oneof![
-        select(vec!["status", "org_id", "tag", "limit", "cursor", "tag[]"]).prop_map(String::from),
+        select(vec![
+            "status", "org_id", "tag", "limit", "cursor", "tag[]", "since", "severity", "type", "agent_id", "period"
+        ])
+        .prop_map(String::from),
         bytes().prop_map(|bytes| percent_encoded(&bytes)),
     ];
     let value = prop_oneof![
@@ -175,8 +196,9 @@ fn query_strings_of_any_bytes_do_no_harm() {
     let pairs = vec((name, value), 0..6).prop_map(|pairs| {
         pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
     });
-    run(50, prop_oneof![pairs.prop_map(String::into_bytes), line_bytes()], |query| {
-        let reply = target.attack(&Request::new("GET", [b"/api/agents?", &query[..]].concat()))?;
+    let paths = select(vec!["/api/agents?", "/api/threats?", "/api/threats/summary?", "/api/policy/active?"]);
+    run(150, (paths, prop_oneof![pairs.prop_map(String::into_bytes), line_bytes()]), |(path, query)| {
+        let reply = target.attack(&Request::new("GET", [path.as_bytes(), &query[..]].concat()))?;
         prop_assert!([200, 400].contains(&reply.status), "{reply:?}");
         Ok(())
     });
