@@ -11,6 +11,8 @@ BENCH ?=
 # The fleet of `make fleet`: agents, and how many of them fall silent.
 AGENTS ?= 1000000
 SILENCE ?= 10000
+# The history of `make history`: threats, of AGENTS agents.
+THREATS ?= 5000000
 
 LOADTEST := target/release/guardbeat-loadtest
 SERVER := target/release/guardbeat
@@ -32,7 +34,7 @@ define install
 endef
 
 .PHONY: help setup setup-checks setup-node setup-python run test api-check guard-e2e build bench bench-store load million compare \
-  compare-redis register fleet fleet-redis
+  compare-redis register fleet fleet-redis history
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -118,7 +120,7 @@ bench: setup ## measure the parts of a heartbeat (a minute, 100 MB in TMPDIR); B
 bench-store: setup ## measure the candidates for the embedded store (ten minutes, 1 GB in TMPDIR)
 	$(CARGO) run --release --locked --manifest-path benches/embedded-store-choice/Cargo.toml
 
-load: build setup-checks ## a tour of the load scenarios (five minutes): what this machine holds; reports in load-report
+load: build setup-checks ## a tour of the load scenarios (six minutes): what this machine holds; reports in load-report
 	$(LOADTEST) tour --server $(SERVER)
 
 million: build ## a million agents of which a tenth falls silent in the same second (six minutes, 4 GB)
@@ -129,6 +131,9 @@ compare: build ## measure a heartbeat beside a bare handler that does nothing wi
 
 fleet: build ## measure a fleet of AGENTS agents of which SILENCE fall silent
 	$(LOADTEST) fleet --server $(SERVER) --agents $(AGENTS) --silence $(SILENCE)
+
+history: build ## measure a history of THREATS threats, reported by AGENTS agents
+	$(LOADTEST) history --server $(SERVER) --agents $(AGENTS) --threats $(THREATS)
 
 compare-redis: build setup-checks ## as compare, on both stores
 	$(LOADTEST) compare --server $(SERVER) --redis --rounds 6

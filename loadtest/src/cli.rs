@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::commands::{bare, beat, compare, fleet, register, run as scenario, tour};
+use crate::commands::{bare, beat, compare, fleet, history, register, run as scenario, tour};
 
 #[derive(Parser)]
 #[command(
@@ -26,7 +27,7 @@ struct Cli {
 enum Command {
     /// Carry out a scenario and hold the server to its thresholds (open loop)
     Run(scenario::Args),
-    /// Carry out the built-in scenarios but the longest, one after the other, in some five minutes
+    /// Carry out the built-in scenarios but the longest, one after the other, in some six minutes
     Tour(tour::Args),
     /// Register agents with a running server and beat by schedule (open loop)
     Beat(beat::Args),
@@ -38,6 +39,8 @@ enum Command {
     Register(register::Args),
     /// Measure what a big fleet costs: memory, start-up, lists, metrics, detection lag
     Fleet(fleet::Args),
+    /// Measure what a long history of threats costs: memory, answers, start-up
+    History(history::Args),
 }
 
 /// Reads the arguments and carries out the command.
@@ -50,15 +53,24 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Command::Compare(args) => on_one_thread(unless_interrupted(compare::run(args))),
         Command::Register(args) => on_one_thread(unless_interrupted(register::run(args))),
         Command::Fleet(args) => on_one_thread(unless_interrupted(fleet::run(args))),
+        Command::History(args) => on_one_thread(unless_interrupted(history::run(args))),
     }
 }
 
 fn on_one_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    allow_connections();
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
         .block_on(work)
+}
+
+/// Many systems begin with 1,024 open files, which is fewer than a load may have connections. As many as may be, then;
+/// where they do not suffice, opening one fails and is told.
+fn allow_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Drops the work, and with it the servers it has started, on SIGINT and SIGTERM.

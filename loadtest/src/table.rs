@@ -62,6 +62,11 @@ impl fmt::Display for Table {
     }
 }
 
+/// Prints a table under its title.
+pub(crate) fn print_part(title: &str, table: &Table) {
+    println!("{title}\n{table}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ pub(super) const RESULTS: &str = "load-report";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A scenario's file, or the name of one that is built in: steady, ramp, herd, churn, silence, list,
-    /// restart, store-outage, million
+    /// threats, readers, restart, store-outage, million
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
     /// The `guardbeat` binary, started for the run with a temporary data folder

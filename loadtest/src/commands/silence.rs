@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{Fleet, OpenLoop, Schedule, SharedTally, Silence, Transport};
+use crate::load::{Errand, Fleet, OpenLoop, Schedule, SharedTally, Silence, Transport};
 use crate::progress;
 use crate::server::{Probe, Scrape};
 use crate::table::Table;
@@ -60,6 +60,7 @@ impl Experiment {
             OpenLoop {
                 target: self.target.clone(),
                 fleet: self.fleet.clone(),
+                errand: Errand::Beat,
                 schedule,
                 silence,
                 transport: Transport::kept(self.connections),

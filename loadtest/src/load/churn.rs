@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::wire::{KeepAlive, Link, Method, Target, request};
 
-use super::registrar::{LIMIT, REGISTER_PATH, Registered, registration};
+use super::caller::LIMIT;
+use super::registrar::{REGISTER_PATH, Registered, registration};
 use super::{AgentId, Fleet, Schedule, SharedTally, refusal};
 
 /// Connections for it: a registration waits for the server's disk.

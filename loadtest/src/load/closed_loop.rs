@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use crate::wire::{KeepAlive, Link, Target};
 
+use super::caller::LIMIT;
 use super::heartbeat::{Batch, Heartbeat};
-use super::registrar::LIMIT;
 use super::relayed::Relayed;
 use super::{Fleet, refusal};
 

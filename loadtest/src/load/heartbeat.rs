@@ -77,7 +77,8 @@ impl Batch {
     }
 }
 
-fn connection_header(keep_alive: KeepAlive) -> &'static str {
+/// The header that ends a connection, if it is to be.
+pub(super) fn connection_header(keep_alive: KeepAlive) -> &'static str {
     match keep_alive {
         KeepAlive::Yes => "",
         KeepAlive::No => "connection: close\r\n",

@@ -1,4 +1,4 @@
-//! The open loop: beats leave by schedule, whatever the server does.
+//! The open loop: beats, or reports of threats, leave by schedule, whatever the server does.
 //!
 //! One dispatcher releases beats at their due times as permits of a semaphore; any free connection
 //! takes the next one. When all connections are busy the permits pile up, which is a number and no
@@ -12,15 +12,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::wire::{KeepAlive, Link, Target};
+use crate::wire::{Link, Target};
 
-use super::heartbeat::{Batch, Heartbeat};
+use super::errand::Errand;
+use super::heartbeat::Batch;
 use super::relayed::Relayed;
 use super::sleeper::Sleeper;
-use super::{Fleet, Schedule, SharedTally, Silence, refusal};
+use super::{Batching, Fleet, Schedule, SharedTally, Silence, Transport, refusal};
 
-/// How long an answer may take unless said otherwise.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// Beats due within this time leave together. Waking up is most of what this client costs: at 10,000
 /// beats a second on two virtual cores a beat took 60 µs of processor time with naps of 50 µs, 43 with
 /// 250, 33 with 1,000. Latencies are exact all the same, and at most this much longer than they could be.
@@ -28,41 +27,14 @@ const SHORTEST_NAP: Duration = Duration::from_micros(200);
 /// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
-/// How beats travel.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Transport {
-    /// How many requests can be under way at once.
-    pub(crate) connections: usize,
-    /// What becomes of a connection after a request.
-    pub(crate) keep_alive: KeepAlive,
-    /// A request for each beat, or for many.
-    pub(crate) batching: Option<Batching>,
-    /// How long an answer may take.
-    pub(crate) limit: Duration,
-}
-
-impl Transport {
-    /// A beat at a time over so many connections that are kept alive.
-    pub(crate) fn kept(connections: usize) -> Self {
-        Self { connections, keep_alive: KeepAlive::Yes, batching: None, limit: ANSWER_LIMIT }
-    }
-}
-
-/// How beats are put together by a relay, which has the token that the fleet shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Batching {
-    /// How many beats a request has at most.
-    pub(crate) beats: u64,
-    /// For how long a relay gathers them.
-    pub(crate) gather: Duration,
-}
-
 /// A run of beats by schedule.
 pub(crate) struct OpenLoop {
     /// Where the beats go.
     pub(crate) target: Arc<Target>,
     /// Whose beats they are; not empty.
     pub(crate) fleet: Arc<Fleet>,
+    /// What is sent for each beat. Batches are of heartbeats, whatever stands here.
+    pub(crate) errand: Errand,
     /// When they are due.
     pub(crate) schedule: Schedule,
     /// Which of them are never sent.
@@ -92,10 +64,18 @@ pub(crate) struct Ran {
     pub(crate) elapsed: Duration,
 }
 
+impl Ran {
+    /// With what was asked for besides; the times stay those of this run.
+    pub(crate) fn with(self, more: Self) -> Self {
+        Self { due: self.due + more.due, unsent: self.unsent + more.unsent, ..self }
+    }
+}
+
 /// What the dispatcher and the connections share.
 struct Shared {
     target: Arc<Target>,
     fleet: Arc<Fleet>,
+    errand: Errand,
     schedule: Schedule,
     silence: Silence,
     transport: Transport,
@@ -119,6 +99,7 @@ impl OpenLoop {
         let shared = Arc::new(Shared {
             target: self.target,
             fleet: self.fleet,
+            errand: self.errand,
             schedule: self.schedule,
             silence: self.silence,
             transport: self.transport,
@@ -191,7 +172,7 @@ impl Shared {
 
     /// One connection: takes the next beat that is due, until there are no more.
     async fn beat(self: Arc<Self>) {
-        let heartbeat = Heartbeat::to(&self.target, self.transport.keep_alive);
+        let mut writer = self.errand.writer(&self.target, self.transport.keep_alive);
         let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
         let mut request = Vec::new();
         while let Ok(permit) = self.due.acquire().await {
@@ -202,7 +183,7 @@ impl Shared {
             }
             let due = self.begun + self.schedule.due(number);
             let (agent, token) = self.fleet.agent_of(number);
-            heartbeat.write(&mut request, agent, token);
+            writer.write(&mut request, number, agent, token);
             let wait = due.elapsed();
             let outcome = link.exchange_within(self.transport.limit, &request).await;
             let latency = due.elapsed();
@@ -275,7 +256,8 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::load::AgentId;
+    use crate::load::{AgentId, Reports};
+    use crate::wire::KeepAlive;
 
     /// A server that takes its time over its first answer on a connection, and over each after it.
     async fn serve_slowly(listener: TcpListener, first: Duration, pause: Duration) {
@@ -312,6 +294,7 @@ mod tests {
         let mut run = OpenLoop {
             target: Target::reach(&url, None).await.expect("a target"),
             fleet: Arc::new(Fleet::with_shared_token(ids, "t")),
+            errand: Errand::Beat,
             schedule: Schedule::at_rate(10, 100.0),
             silence: Silence::never(),
             transport: Transport {
@@ -375,6 +358,17 @@ mod tests {
         // 100 beats after the warm-up, half of them with three of ten agents silent.
         assert_eq!((ran.due, ran.unsent), (85, 0));
         assert_eq!(tally.lock().successes(), 85);
+    }
+
+    #[tokio::test]
+    async fn reports_leave_by_schedule_as_beats_do() {
+        let (ran, tally) = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
+            run.errand = Errand::Report(Reports { events: 3, types: 2 });
+            run.schedule = Schedule::at_rate(1, 500.0);
+        })
+        .await;
+        // Due are the reports, whatever number of events each has.
+        assert_eq!((ran.due, tally.lock().successes()), (100, 100));
     }
 
     const SLOW: Duration = Duration::from_millis(20);

@@ -3,29 +3,25 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use indicatif::ProgressBar;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
-use crate::wire::{KeepAlive, Link, Method, Reply, Target, request};
+use crate::wire::{Method, Target, request};
 
+use super::caller::Caller;
 use super::{AgentId, Fleet};
 
 /// Where agents register.
 pub(super) const REGISTER_PATH: &str = "/api/agents/register";
-/// How long a request may take: a registration waits for the server's disk.
-pub(super) const LIMIT: Duration = Duration::from_secs(30);
-/// How often a registration is repeated that was answered 429 or 503.
-const MAX_REPEATS: u32 = 20;
-/// The pause before that when the server names none.
-const DEFAULT_PAUSE_S: u64 = 1;
 /// Organisations that the simulated agents belong to, and racks they stand in, each a tag: some that many agents have,
 /// and some that few have.
 const ORGANISATIONS: u64 = 100;
 const RACKS: u64 = 1_000;
+/// Operating systems of each organisation's agents, one after the other.
+const SYSTEMS: [&str; 5] = ["linux", "linux", "linux", "win32", "darwin"];
 
 /// With which token the registered agents will beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +66,7 @@ pub(crate) async fn register(
     let mut workers = JoinSet::new();
     for _ in 0..connections {
         let worker = Worker {
-            link: Link::new(target.clone(), KeepAlive::Yes),
+            caller: Caller::of(target.clone()),
             target: target.clone(),
             token: admin_token.to_owned(),
             bar: bar.clone(),
@@ -102,7 +98,7 @@ pub(crate) async fn deregister(
     let mut workers = JoinSet::new();
     for _ in 0..connections {
         let worker = Worker {
-            link: Link::new(target.clone(), KeepAlive::Yes),
+            caller: Caller::of(target.clone()),
             target: target.clone(),
             token: admin_token.to_owned(),
             bar: bar.clone(),
@@ -117,33 +113,16 @@ pub(crate) async fn deregister(
 
 /// What an agent says of itself when it registers.
 pub(super) fn registration(number: u64) -> String {
+    let system = SYSTEMS[(number / ORGANISATIONS) as usize % SYSTEMS.len()];
     format!(
-        r#"{{"hostname":"web-server-{number}","os":"linux","version":"1.2.0","org_id":"org-{}","tags":["production","rack-{}"]}}"#,
+        r#"{{"hostname":"web-server-{number}","os":"{system}","version":"1.2.0","org_id":"org-{}","tags":["production","rack-{}"]}}"#,
         number % ORGANISATIONS,
         number % RACKS
     )
 }
 
-/// What a status other than the expected one means, and what to do about it.
-pub(crate) fn refusal(target: &Target, reply: Reply, body: &[u8]) -> String {
-    let said = String::from_utf8_lossy(&body[..body.len().min(300)]).into_owned();
-    match reply.status {
-        401 => format!(
-            "{target} refused the token (401): it must be the admin token, the one in MANAGER_AUTH_TOKEN \
-             of the server, or, if none was set, the one it made in its data folder and named at its start. \
-             Give it with --token, --token-file or GUARDBEAT_TOKEN"
-        ),
-        404 => format!(
-            "{target} answered 404: is this a Guardbeat server, recent enough for batches if they were sent, and --url \
-             its base URL? {said}"
-        ),
-        409 => format!("{target} takes no more agents (409): see its limits.max_agents. {said}"),
-        status => format!("{target} answered {status}: {said}"),
-    }
-}
-
 struct Worker {
-    link: Link,
+    caller: Caller,
     target: Arc<Target>,
     token: String,
     bar: ProgressBar,
@@ -163,8 +142,8 @@ impl Worker {
                 return Ok((ids, tokens));
             }
             let body = registration(number);
-            self.call(Method::Post, REGISTER_PATH, Some(&body), 201).await?;
-            let answer = Registered::read(self.link.body())?;
+            let post = request(&self.target, Method::Post, REGISTER_PATH, Some(&self.token), Some(&body));
+            let answer = Registered::read(self.caller.call(&post, 201).await?)?;
             ids.push(answer.id()?);
             if credentials == Credentials::Own {
                 tokens.push(answer.token.into());
@@ -180,29 +159,9 @@ impl Worker {
                 return Ok(());
             }
             let path = format!("/api/agents/{}", fleet.agent_of(number).0);
-            self.call(Method::Delete, &path, None, 200).await?;
+            let delete = request(&self.target, Method::Delete, &path, Some(&self.token), None);
+            self.caller.call(&delete, 200).await?;
             self.bar.inc(1);
-        }
-    }
-
-    /// One request; repeated while the server says that it is too busy.
-    async fn call(&mut self, method: Method, path: &str, body: Option<&str>, expected: u16) -> anyhow::Result<()> {
-        let bytes = request(&self.target, method, path, Some(&self.token), body);
-        let mut repeats = 0;
-        loop {
-            let reply = match self.link.exchange_within(LIMIT, &bytes).await {
-                Ok(reply) => reply,
-                Err(error) => bail!(error.advice(&self.target)),
-            };
-            match reply.status {
-                status if status == expected => return Ok(()),
-                429 | 503 if repeats < MAX_REPEATS => {
-                    repeats += 1;
-                    let pause_s = reply.retry_after_s.unwrap_or(DEFAULT_PAUSE_S);
-                    tokio::time::sleep(Duration::from_secs(pause_s)).await;
-                }
-                _ => bail!(refusal(&self.target, reply, self.link.body())),
-            }
         }
     }
 }

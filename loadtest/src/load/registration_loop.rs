@@ -12,7 +12,8 @@ use tokio::task::JoinSet;
 use crate::wire::{KeepAlive, Link, Method, Target, request};
 
 use super::SharedTally;
-use super::registrar::{LIMIT, REGISTER_PATH, refusal, registration};
+use super::caller::{LIMIT, refusal};
+use super::registrar::{REGISTER_PATH, registration};
 
 /// A run of registrations, each of a new agent.
 #[derive(Clone)]

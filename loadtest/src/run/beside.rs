@@ -1,10 +1,14 @@
-//! What goes on beside the load, from the end of the warm-up to the end of the run; the probe's beats from its beginning.
+//! What goes on beside the load, from the end of the warm-up to the end of the run; the probe's beats, reports of threats
+//! and readers from its beginning.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{Churn, Churned, Fleet, OpenLoop, Ran, SharedTally, Silence, Tally, Transport};
-use crate::scenario::{ListPlan, ProbePlan};
+use crate::load::{
+    Audience, Churn, Churned, Errand, Fleet, OpenLoop, Ran, Readers, SharedTally, Silence, Tally, Transport,
+};
+use crate::scenario::{ListPlan, ProbePlan, ThreatsPlan};
 use crate::server::{Listing, Probe};
 use crate::units;
 use crate::wire::Target;
@@ -21,6 +25,16 @@ pub(super) struct Beside {
     pub(super) churned: Option<(Churned, Tally)>,
     pub(super) probed: Option<(Ran, Tally)>,
     pub(super) lists: Option<Lists>,
+    pub(super) reported: Option<Reported>,
+    pub(super) audience: Option<Audience>,
+}
+
+/// Reports of threats.
+pub(super) struct Reported {
+    pub(super) ran: Ran,
+    pub(super) tally: Tally,
+    /// Threats in each.
+    pub(super) events: u64,
 }
 
 impl Beside {
@@ -34,7 +48,10 @@ impl Beside {
         let of = |tally: &Tally| tally.first_failure.clone();
         let churned = self.churned.as_ref().and_then(|(_, tally)| of(tally));
         let probed = || self.probed.as_ref().and_then(|(_, tally)| of(tally));
-        churned.or_else(probed).or_else(|| self.lists.as_ref()?.first_failure.clone())
+        let lists = || self.lists.as_ref()?.first_failure.clone();
+        let reported = || self.reported.as_ref().and_then(|reported| of(&reported.tally));
+        let audience = || self.audience.as_ref()?.first_failure.clone();
+        churned.or_else(probed).or_else(lists).or_else(reported).or_else(audience)
     }
 }
 
@@ -75,6 +92,7 @@ pub(super) async fn probe(
     let load = OpenLoop {
         target,
         fleet,
+        errand: Errand::Beat,
         schedule: plan.schedule(),
         silence: Silence::never(),
         transport: Transport::kept(plan.connections),
@@ -86,6 +104,59 @@ pub(super) async fn probe(
     let ran = load.run(stage.probed.clone()).await?;
     let tally = stage.probed.lock().take();
     Ok(Some((ran, tally)))
+}
+
+/// Reports threats of the fleet's agents, for as long as these beat.
+pub(super) async fn report(
+    stage: &Stage,
+    target: Arc<Target>,
+    fleet: Arc<Fleet>,
+    plan: Option<ThreatsPlan>,
+    warm_up: Duration,
+    duration: Duration,
+) -> anyhow::Result<Option<Reported>> {
+    let Some(plan) = plan else { return Ok(None) };
+    let load = OpenLoop {
+        target,
+        fleet,
+        errand: Errand::Report(plan.reports),
+        schedule: plan.schedule(),
+        silence: Silence::never(),
+        transport: Transport::kept(plan.connections),
+        warm_up,
+        duration,
+        patience: PATIENCE,
+        stop: stage.stop.clone(),
+    };
+    let tally = SharedTally::new();
+    let ran = load.run(tally.clone()).await?;
+    let tally = tally.lock().take();
+    Ok(Some(Reported { ran, tally, events: plan.reports.events }))
+}
+
+/// Lets so many read the events until the run is over, and until each of them has what the others have.
+pub(super) async fn read_events(
+    stage: &Stage,
+    target: Arc<Target>,
+    token: &str,
+    count: Option<u64>,
+) -> anyhow::Result<Option<Audience>> {
+    let Some(count) = count else { return Ok(None) };
+    let stop = Arc::<AtomicBool>::default();
+    let reading = Readers { target, token: token.into(), count, stop: stop.clone() }.run();
+    let ending = async {
+        stage.over().await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    let (audience, ()) = tokio::join!(reading, ending);
+    let audience = audience?;
+    stage.tell(format!(
+        "{} readers have seen {} events each; all together read {} bytes",
+        units::count(audience.stayed),
+        units::count(audience.events),
+        units::count(audience.bytes)
+    ));
+    Ok(Some(audience))
 }
 
 /// Reads the whole list until the run is over; the last one, which is not finished by then, does not count.

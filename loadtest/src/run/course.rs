@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{Fleet, OpenLoop, Ran, Schedule, Silence};
+use crate::load::{Errand, Fleet, OpenLoop, Ran, Schedule, Silence};
 use crate::scenario::{Course, Incident, Scenario, SilencePlan};
 use crate::server::Scrape;
 use crate::units;
 
 use super::host::Host;
-use super::roll::Roll;
+use super::roll::{self, Roll};
 use super::{PATIENCE, Stage};
 
-/// Requests that were on their way when the server came back may still fail.
+/// Requests that were on their way when the server came back may still fail; what happened last is told.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How often metrics are looked at that tell the end of something.
 const POLL: Duration = Duration::from_millis(20);
@@ -27,8 +27,12 @@ pub(super) struct Findings {
     pub(super) more: Ran,
     /// How many agents fell silent.
     pub(super) silent: u64,
+    /// Whether all of them were, by the metrics.
+    pub(super) are_noticed: bool,
     /// Who of them was seen as such at the end, and who else.
     pub(super) roll: Option<Roll>,
+    /// From the last beat of those who came back until all were online, as far as looks once a second tell.
+    pub(super) back: Option<Duration>,
     /// From the start after a kill to ready.
     pub(super) ready: Option<Duration>,
     /// From the return of the store until it had everything that was heard before.
@@ -44,7 +48,8 @@ pub(super) fn plan(scenario: &Scenario, agents: u64, warm_up: Duration) -> (Dura
             let silent = ((plan.share * agents as f64) as u64).clamp(1, agents);
             let from_beat = scenario.schedule.released(warm_up + plan.after);
             let (timeouts, more) = NOTICED_WITHIN;
-            let longest = plan.after + plan.together.unwrap_or_default() + scenario.server.timeout * timeouts + more;
+            let together = plan.together.unwrap_or_default() + plan.back.unwrap_or_default();
+            let longest = plan.after + together + scenario.server.timeout * timeouts + more;
             (longest, Silence::of(silent, agents, from_beat))
         }
         Course::Ramp(_) => unreachable!("a ramp has a course of its own"),
@@ -64,7 +69,21 @@ pub(super) async fn follow(
         Course::Steady(_) | Course::Ramp(_) => {}
         Course::Silence(plan) => {
             let part = Arc::new(fleet.part(|agent| silence.includes(agent)));
-            fall_silent(scenario, plan, stage, host, part, &mut findings).await?;
+            fall_silent(scenario, plan, stage, host, &part, &mut findings).await?;
+            match plan.back {
+                Some(within) if findings.are_noticed => {
+                    // Before they come back: then nobody is silent any more.
+                    findings.roll = roll::call(&mut host.api(), fleet, silence).await.ok();
+                    come_back(scenario, within, stage, host, &part, &mut findings).await?;
+                }
+                // One timeout more, in which nobody else may be called silent.
+                None if findings.are_noticed => {
+                    stage.now_doing("waiting whether anybody else is called silent");
+                    stage.wait_until(Instant::now() + scenario.server.timeout).await;
+                }
+                Some(_) | None => {}
+            }
+            stage.stop.store(true, Ordering::Relaxed);
         }
         Course::Restart(incident) => findings.ready = restart(incident, stage, host).await?,
         Course::Outage(incident) => findings.written = outage(incident, stage, host).await?,
@@ -72,14 +91,13 @@ pub(super) async fn follow(
     Ok(findings)
 }
 
-/// The silent ones send a last beat together, if that is wanted; then they are waited for to be noticed, and one timeout
-/// more, in which nobody else may be.
+/// The silent ones send a last beat together, if that is wanted; then they are waited for to be noticed.
 async fn fall_silent(
     scenario: &Scenario,
     plan: &SilencePlan,
     stage: &Stage,
     host: &Host,
-    silent: Arc<Fleet>,
+    silent: &Arc<Fleet>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     if !stage.wait_until(stage.zero + plan.after).await {
@@ -89,18 +107,7 @@ async fn fall_silent(
     findings.silent = count;
     stage.tell(format!("{} agents fall silent", units::count(count)));
     if let Some(together) = plan.together {
-        let last_beat = OpenLoop {
-            target: host.target.clone(),
-            schedule: Schedule::every(count, together),
-            fleet: silent,
-            silence: Silence::never(),
-            transport: scenario.transport,
-            warm_up: Duration::ZERO,
-            duration: together,
-            patience: PATIENCE,
-            stop: Arc::new(AtomicBool::new(false)),
-        };
-        findings.more = last_beat.run(stage.tally.clone()).await?;
+        findings.more = beat_once(scenario, stage, host, silent, together).await?;
         stage.tell("their last beats are in");
     }
     stage.now_doing(format!("waiting for {} silent agents to be noticed", units::count(count)));
@@ -110,10 +117,56 @@ async fn fall_silent(
         }
     }
     stage.tell("all have been noticed");
-    stage.now_doing("waiting whether anybody else is called silent");
-    stage.wait_until(Instant::now() + scenario.server.timeout).await;
-    stage.stop.store(true, Ordering::Relaxed);
+    findings.are_noticed = true;
     Ok(())
+}
+
+/// The silent ones beat again, and are waited for to be online.
+async fn come_back(
+    scenario: &Scenario,
+    within: Duration,
+    stage: &Stage,
+    host: &Host,
+    silent: &Arc<Fleet>,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    stage.tell("they come back");
+    stage.now_doing("waiting until all are online again");
+    findings.more = findings.more.with(beat_once(scenario, stage, host, silent, within).await?);
+    let beaten = Instant::now();
+    while stage.ledger().missing() > 0 {
+        if !stage.wait_until(Instant::now() + POLL).await {
+            return Ok(());
+        }
+    }
+    findings.back = Some(beaten.elapsed());
+    stage.tell("all are online again");
+    // It is told to those who read, too.
+    stage.wait_until(Instant::now() + SETTLE).await;
+    Ok(())
+}
+
+/// A beat of each of these, within that time.
+async fn beat_once(
+    scenario: &Scenario,
+    stage: &Stage,
+    host: &Host,
+    fleet: &Arc<Fleet>,
+    within: Duration,
+) -> anyhow::Result<Ran> {
+    let load = OpenLoop {
+        target: host.target.clone(),
+        fleet: fleet.clone(),
+        errand: Errand::Beat,
+        schedule: Schedule::every(fleet.len(), within),
+        silence: Silence::never(),
+        transport: scenario.transport,
+        warm_up: Duration::ZERO,
+        duration: within,
+        patience: PATIENCE,
+        stop: Arc::new(AtomicBool::new(false)),
+    };
+    load.run(stage.tally.clone()).await
 }
 
 /// Kills the server and starts it again; returns how long it took to be ready.

@@ -17,6 +17,7 @@ pub(crate) struct Ledger {
     /// The counter of agents that turned stale, as it was last.
     last_accusations: u64,
     accusations: u64,
+    missing: u64,
     most_missing: u64,
     begun: bool,
 }
@@ -62,12 +63,18 @@ impl Ledger {
         }
         self.last_accusations = accusations;
         self.lag_now = scrape.buckets(LAG);
-        self.most_missing = self.most_missing.max(census.missing().saturating_sub(self.missing_before));
+        self.missing = census.missing().saturating_sub(self.missing_before);
+        self.most_missing = self.most_missing.max(self.missing);
     }
 
     /// Whether there was anything to go by.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun
+    }
+
+    /// Agents that are stale or offline, beyond those of the beginning.
+    pub(crate) fn missing(&self) -> u64 {
+        self.missing
     }
 
     /// The most agents that were stale or offline at one time, beyond those of the beginning.
@@ -109,6 +116,12 @@ mod tests {
     fn what_was_before_the_beginning_does_not_count() {
         let ledger = ledger(&[scrape(90, 5, 5, 40), scrape(88, 7, 5, 42)]);
         assert_eq!((ledger.most_missing(), ledger.falsely_accused(0), ledger.falsely_accused(2)), (2, 2, 0));
+    }
+
+    #[test]
+    fn those_who_come_back_are_no_longer_missing_and_have_been() {
+        let ledger = ledger(&[scrape(90, 5, 5, 5), scrape(80, 10, 10, 15), scrape(89, 6, 5, 15)]);
+        assert_eq!((ledger.missing(), ledger.most_missing()), (1, 10));
     }
 
     #[test]

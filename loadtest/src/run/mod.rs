@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use serde::Serialize;
 
-use crate::load::{Credentials, Fleet, OpenLoop, Ran, SharedTally, Tally, deregister, register};
+use crate::load::{Credentials, Errand, Fleet, OpenLoop, Ran, SharedTally, Tally, deregister, register};
 use crate::progress;
 use crate::scenario::{Course, Scenario};
 use crate::server::Probe;
@@ -219,6 +219,7 @@ async fn beat(
     let load = OpenLoop {
         target: host.target.clone(),
         fleet: fleet.clone(),
+        errand: Errand::Beat,
         schedule: scenario.schedule,
         silence,
         transport: scenario.transport,
@@ -232,19 +233,23 @@ async fn beat(
     let churning = beside::come_and_go(&stage, churn);
     let probing = beside::probe(&stage, host.target.clone(), probing, warm_up, warm_up + duration);
     let (target, token) = (host.target.clone(), host.token.clone());
-    let api = move || Probe::with_token(target.clone(), &token);
+    let api = || Probe::with_token(target.clone(), &token);
     let listing = beside::list(&stage, api, scenario.beside.list);
+    let threats = scenario.beside.threats;
+    let reporting = beside::report(&stage, target.clone(), fleet.clone(), threats, warm_up, warm_up + duration);
+    let reading = beside::read_events(&stage, target.clone(), &token, scenario.beside.readers);
     let following = course::follow(scenario, &stage, host, fleet, silence);
     let heeding = heed(&stage, &stop);
-    let done = tokio::try_join!(beating, churning, probing, listing, following, watching, heeding);
+    let besides = async { tokio::try_join!(churning, probing, listing, reporting, reading) };
+    let done = tokio::try_join!(beating, besides, following, watching, heeding);
     spinner.finish_and_clear();
-    let (ran, churned, probed, lists, mut findings, seen, ()) = done?;
-    if findings.silent > 0 {
+    let (ran, (churned, probed, lists, reported, audience), mut findings, seen, ()) = done?;
+    if findings.silent > 0 && findings.roll.is_none() {
         // Not there on a server that is none of ours, of which the metrics say nothing either.
         findings.roll = roll::call(&mut host.api(), fleet, silence).await.ok();
     }
     let tally = stage.tally.lock().take();
-    let beside = Beside { churned, probed, lists };
+    let beside = Beside { churned, probed, lists, reported, audience };
     Ok(Record { stage, ran, tally, seen, findings, beside, trials: Vec::new() })
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::load::Ran;
 use crate::scenario::{Course, Figures, Scenario, Verdict};
 
-use super::beside::Beside;
+use super::beside::{Beside, Reported};
 use super::machine::Machine;
 use super::{Event, Point, Record, Trial};
 
@@ -91,7 +91,7 @@ impl Outcome {
         let mut unanswered: BTreeMap<String, u64> =
             tally.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
         for (what, count) in [
-            ("none at the end", outstanding(&record_due(ran, findings.more), tally.answered() + tally.unanswered())),
+            ("none at the end", outstanding(&ran.with(findings.more), tally.answered() + tally.unanswered())),
             ("never sent", ran.unsent + findings.more.unsent),
         ] {
             if count > 0 {
@@ -133,10 +133,6 @@ impl Outcome {
     }
 }
 
-fn record_due(ran: Ran, more: Ran) -> Ran {
-    Ran { due: ran.due + more.due, unsent: ran.unsent + more.unsent, ..ran }
-}
-
 /// Beats that were sent and came to no end.
 fn outstanding(ran: &Ran, ended: u64) -> u64 {
     (ran.due - ran.unsent).saturating_sub(ended)
@@ -155,7 +151,7 @@ fn beats_seen(points: &[Point]) -> f64 {
 fn figures(scenario: &Scenario, record: &Record) -> Figures {
     let Record { ran, tally, seen, findings, beside, trials, stage } = record;
     let mut figures = Figures::new();
-    let all = record_due(*ran, findings.more);
+    let all = ran.with(findings.more);
     let successes = tally.successes() as f64;
     match scenario.course {
         Course::Ramp(_) => {
@@ -191,6 +187,7 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
             figures.extend(lags.into_iter().flatten());
         }
     }
+    figures.extend(findings.back.map(|back| ("back_ms", back.as_secs_f64() * 1e3)));
     figures.extend(findings.ready.map(|ready| ("ready_ms", ready.as_secs_f64() * 1e3)));
     figures.extend(findings.written.map(|written| ("written_ms", written.as_secs_f64() * 1e3)));
     figures_beside(&mut figures, beside);
@@ -217,6 +214,19 @@ fn figures_beside(figures: &mut Figures, beside: &Beside) {
                 PROBE_QUANTILES.map(|(name, share)| (name, tally.latency_us.value_at_quantile(share) as f64 / 1e3)),
             );
         }
+    }
+    if let Some(Reported { ran, tally, events }) = &beside.reported {
+        let lost = outstanding(ran, tally.answered() + tally.unanswered()) + ran.unsent;
+        figures.insert("threat_errors", (tally.failures() + lost) as f64);
+        let minutes = ran.elapsed.as_secs_f64().max(1e-9) / 60.0;
+        figures.insert("threats_per_minute", (tally.successes() * events) as f64 / minutes);
+        if !tally.latency_us.is_empty() {
+            figures.insert("threats_p99_ms", tally.latency_us.value_at_quantile(0.99) as f64 / 1e3);
+        }
+    }
+    if let Some(audience) = &beside.audience {
+        figures.insert("readers_lost", audience.lost as f64);
+        figures.insert("events_seen", audience.events as f64);
     }
     if let Some(lists) = &beside.lists {
         figures.insert("lists", lists.whole as f64);

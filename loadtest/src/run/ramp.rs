@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::load::{Fleet, OpenLoop, Ran, Schedule, Silence, Tally};
+use crate::load::{Errand, Fleet, OpenLoop, Ran, Schedule, Silence, Tally};
 use crate::progress;
 use crate::scenario::{RampPlan, Scenario};
 use crate::units;
@@ -82,6 +82,7 @@ async fn search(
         let load = OpenLoop {
             target: host.target.clone(),
             fleet: fleet.clone(),
+            errand: Errand::Beat,
             schedule: Schedule::at_rate(fleet.len(), rate),
             silence: Silence::never(),
             transport: scenario.transport,

@@ -1,14 +1,18 @@
-//! What goes on beside the load: agents that come and go, some that beat one by one, somebody who reads the whole list.
+//! What goes on beside the load: agents that come and go, some that beat one by one, somebody who reads the whole list,
+//! threats that are reported, and those who read what happens.
 
 use std::time::Duration;
 
-use crate::load::{Credentials, Schedule};
+use crate::load::{Credentials, Reports, Schedule};
 
 use super::reader::Reader;
 use super::{Course, DAY};
 
+/// Threats in a report that the server takes.
+const MAX_EVENTS: u64 = 100;
+
 /// What goes on beside the load, each if it is wanted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Beside {
     /// How many agents a second are replaced by others.
     pub(crate) churn_per_second: Option<f64>,
@@ -16,6 +20,10 @@ pub(crate) struct Beside {
     pub(crate) probe: Option<ProbePlan>,
     /// The whole list, again and again.
     pub(crate) list: Option<ListPlan>,
+    /// Threats that the fleet's agents report.
+    pub(crate) threats: Option<ThreatsPlan>,
+    /// Those who read the events as they happen: how many.
+    pub(crate) readers: Option<u64>,
 }
 
 /// More agents, which beat one by one with their own tokens, whatever the others do.
@@ -34,6 +42,29 @@ pub(crate) struct ProbePlan {
 pub(crate) struct ListPlan {
     /// The time between the end of one and the beginning of the next.
     pub(crate) pause: Duration,
+}
+
+/// Reports of threats, from one agent of the fleet after the other, with the tokens that these beat with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ThreatsPlan {
+    /// Threats a minute.
+    pub(crate) per_minute: f64,
+    /// What each report is like.
+    pub(crate) reports: Reports,
+    /// Connections they share.
+    pub(crate) connections: usize,
+}
+
+impl ThreatsPlan {
+    /// When reports are sent.
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule::at_rate(1, self.reports_per_second())
+    }
+
+    /// Reports per second.
+    pub(crate) fn reports_per_second(&self) -> f64 {
+        self.per_minute / 60.0 / self.reports.events as f64
+    }
 }
 
 impl ProbePlan {
@@ -55,9 +86,18 @@ impl Beside {
         let probe = ProbePlan {
             agents: reader.whole("probe.agents", 1_000, 1..=1_000_000),
             rate: reader.number_or("probe.rate", 1_000.0, 0.1..=1e7),
-            connections: usize::try_from(reader.whole("probe.connections", 64, 1..=60_000)).unwrap_or(usize::MAX),
+            connections: connections(reader, "probe.connections"),
         };
         let list = ListPlan { pause: reader.duration("list.pause", Duration::ZERO, Duration::ZERO..=DAY) };
+        let threats = ThreatsPlan {
+            per_minute: reader.number_or("threats.per_minute", 6_000.0, 1.0..=1e9),
+            reports: Reports {
+                events: reader.whole("threats.events", 1, 1..=MAX_EVENTS),
+                types: reader.whole("threats.types", 50, 1..=1_000_000),
+            },
+            connections: connections(reader, "threats.connections"),
+        };
+        let readers = reader.whole("readers.count", 100, 1..=60_000);
         let mut chosen = |section: &'static str| {
             let chosen = reader.has_section(section);
             if !chosen {
@@ -66,6 +106,7 @@ impl Beside {
             chosen
         };
         let (has_churn, has_probe, has_list) = (chosen("churn"), chosen("probe"), chosen("list"));
+        let (has_threats, has_readers) = (chosen("threats"), chosen("readers"));
         if has_churn && credentials == Credentials::Own {
             let message = "[churn] needs fleet.tokens = \"admin\": agents take the places of others while these beat";
             reader.object("churn.per_second", message.to_owned());
@@ -76,7 +117,12 @@ impl Beside {
             reader.object("churn.per_second", message.to_owned());
         }
         let is_disturbed = matches!(course, Course::Ramp(_) | Course::Restart(_) | Course::Outage(_));
-        for (section, key) in [("probe", "probe.rate"), ("list", "list.pause")] {
+        for (section, key) in [
+            ("probe", "probe.rate"),
+            ("list", "list.pause"),
+            ("threats", "threats.per_minute"),
+            ("readers", "readers.count"),
+        ] {
             if is_disturbed && reader.has_section(section) {
                 let message = format!("[{section}] goes with a steady load, a herd or [silence], and nothing else");
                 reader.object(key, message);
@@ -86,6 +132,18 @@ impl Beside {
             churn_per_second: has_churn.then_some(churn_per_second),
             probe: has_probe.then_some(probe),
             list: has_list.then_some(list),
+            threats: has_threats.then_some(threats),
+            readers: has_readers.then_some(readers),
         }
     }
+
+    /// Requests per second of all that goes on by a schedule of its own.
+    pub(super) fn per_second(&self) -> f64 {
+        let probe = self.probe.map_or(0.0, |probe| probe.rate);
+        probe + self.threats.map_or(0.0, |threats| threats.reports_per_second())
+    }
+}
+
+fn connections(reader: &mut Reader, key: &'static str) -> usize {
+    usize::try_from(reader.whole(key, 64, 1..=60_000)).unwrap_or(usize::MAX)
 }

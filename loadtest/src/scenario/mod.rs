@@ -13,18 +13,20 @@ use std::time::Duration;
 use crate::load::{Batching, Credentials, Schedule, Transport};
 use crate::wire::KeepAlive;
 
-pub(crate) use beside::{Beside, ListPlan, ProbePlan};
+pub(crate) use beside::{Beside, ListPlan, ProbePlan, ThreatsPlan};
 use reader::Reader;
 pub(crate) use thresholds::{FIGURES, Figures, Thresholds, Verdict, with_unit};
 
 /// Scenarios that are part of the program, by name.
-pub(crate) const BUILT_IN: [(&str, &str); 9] = [
+pub(crate) const BUILT_IN: [(&str, &str); 11] = [
     ("steady", include_str!("../../scenarios/steady.toml")),
     ("ramp", include_str!("../../scenarios/ramp.toml")),
     ("herd", include_str!("../../scenarios/herd.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
     ("silence", include_str!("../../scenarios/silence.toml")),
     ("list", include_str!("../../scenarios/list.toml")),
+    ("threats", include_str!("../../scenarios/threats.toml")),
+    ("readers", include_str!("../../scenarios/readers.toml")),
     ("restart", include_str!("../../scenarios/restart.toml")),
     ("store-outage", include_str!("../../scenarios/store-outage.toml")),
     ("million", include_str!("../../scenarios/million.toml")),
@@ -110,6 +112,8 @@ pub(crate) struct SilencePlan {
     pub(crate) after: Duration,
     /// All silent ones send a last beat within this time, so that they become due for detection together.
     pub(crate) together: Option<Duration>,
+    /// Once they have been noticed, all of them beat once more within this time.
+    pub(crate) back: Option<Duration>,
 }
 
 /// Something that is done to the server.
@@ -186,9 +190,9 @@ impl Scenario {
         matches!(self.course, Course::Restart(_) | Course::Outage(_))
     }
 
-    /// The most beats per second that become due.
+    /// The most requests per second that become due.
     pub(crate) fn peak_rate(&self) -> f64 {
-        self.schedule.peak_per_second() + self.beside.probe.map_or(0.0, |probe| probe.rate)
+        self.schedule.peak_per_second() + self.beside.per_second()
     }
 }
 
@@ -206,6 +210,7 @@ fn read_course(reader: &mut Reader) -> Course {
         share: reader.number_or("silence.share", 0.1, 0.000_001..=1.0),
         after: reader.duration("silence.after", SECOND * 5, Duration::ZERO..=DAY),
         together: reader.duration_if("silence.together", MILLISECOND..=SECOND * 600),
+        back: reader.duration_if("silence.back", MILLISECOND..=SECOND * 600),
     };
     let mut incident = |after, down| Incident {
         duration: steady,

@@ -68,8 +68,30 @@ fn what_goes_on_beside_the_load_is_there_if_its_section_is() {
     assert_eq!(probe.schedule(), Schedule::every(50, MILLISECOND * 500));
     assert_eq!(beside.list, Some(ListPlan { pause: Duration::ZERO }));
     let without = read("").expect("a scenario");
-    assert_eq!(without.beside, Beside { churn_per_second: None, probe: None, list: None });
-    assert!(!without.settings.iter().any(|(key, _)| key.starts_with("probe.") || key.starts_with("list.")));
+    assert_eq!(without.beside, Beside::default());
+    let sections = ["churn.", "probe.", "list.", "threats.", "readers."];
+    assert!(!without.settings.iter().any(|(key, _)| sections.iter().any(|section| key.starts_with(section))));
+}
+
+#[test]
+fn threats_are_reported_by_schedule_however_many_a_report_has() {
+    for (events, reports_per_second) in [("", 100.0), ("events = 20\n", 5.0)] {
+        let text = format!("[threats]\nper_minute = 6_000\ntypes = 7\n{events}[fleet]\nrate = 50\n");
+        let scenario = read(&text).expect("a scenario");
+        let threats = scenario.beside.threats.expect("threats");
+        assert_eq!((threats.reports.types, threats.connections), (7, 64));
+        assert_eq!(threats.reports_per_second(), reports_per_second);
+        assert_eq!(threats.schedule(), Schedule::at_rate(1, reports_per_second));
+        // A report is a request, and asks as much of a machine as a beat at least.
+        assert_eq!(scenario.peak_rate(), 50.0 + reports_per_second);
+    }
+}
+
+#[test]
+fn readers_go_with_a_silence_that_ends() {
+    let scenario = read("[silence]\nback = \"2s\"\n[readers]\n").expect("a scenario");
+    assert_eq!(scenario.beside.readers, Some(100));
+    assert!(matches!(scenario.course, Course::Silence(SilencePlan { back: Some(back), .. }) if back == SECOND * 2));
 }
 
 #[test]
@@ -105,6 +127,10 @@ fn each_mistake_is_told_with_its_line_its_key_and_what_would_be_right() {
         ("[ramp]\n[silence]", "[ramp] and [silence] cannot be in one scenario"),
         ("[load]\nbatch = 5", "some.toml:2: load.batch needs fleet.tokens = \"admin\""),
         ("[ramp]\n[list]", "[list] goes with a steady load, a herd or [silence], and nothing else"),
+        ("[threats]\nevents = 101", "some.toml:2: threats.events is 101: it must be a whole number from 1 to 100"),
+        ("[restart]\n[readers]", "[readers] goes with a steady load, a herd or [silence], and nothing else"),
+        ("[thresholds]\nreaders_lost = 0", "some.toml:2: thresholds.readers_lost needs a section [readers]"),
+        ("[thresholds]\nthreat_errors = 0", "some.toml:2: thresholds.threat_errors needs a section [threats]"),
         ("[probe]\nrate = 10", "some.toml:2: probe.rate is too low: each of probe.agents must beat once in"),
         ("[thresholds]\nprobe_p99_ms = 20", "some.toml:2: thresholds.probe_p99_ms needs a section [probe]"),
         ("[outage]", "[outage] needs server.store = \"redis\""),

@@ -66,6 +66,7 @@ figures! {
     lag_p50_ms: "detection lag, median (upper bound of its bucket)", "ms", AtMost, "silence";
     lag_p99_ms: "detection lag, 99th percentile (upper bound of its bucket)", "ms", AtMost, "silence";
     lag_max_ms: "detection lag, highest (upper bound of its bucket)", "ms", AtMost, "silence";
+    back_ms: "from the last beat of the silent ones that came back until all are online", "ms", AtMost, "silence";
     ready_ms: "from the start after kill -9 to ready", "ms", AtMost, "restart";
     written_ms: "from the return of the store until all that was heard before it is written", "ms", AtMost, "outage";
     churn_p99_ms: "registrations and deregistrations, 99th percentile", "ms", AtMost, "churn";
@@ -79,6 +80,11 @@ figures! {
     lists: "whole lists that were read", "", AtLeast, "list";
     list_ms: "the whole list, longest time from the request to its last byte", "ms", AtMost, "list";
     list_errors: "whole lists that broke off or were refused", "", AtMost, "list";
+    threats_per_minute: "threats stored per minute", "/min", AtLeast, "threats";
+    threats_p99_ms: "reports of threats: latency, 99th percentile", "ms", AtMost, "threats";
+    threat_errors: "reports of threats not answered 2xx", "", AtMost, "threats";
+    readers_lost: "readers that were refused or cut off, or missed an event", "", AtMost, "readers";
+    events_seen: "events that each of the other readers saw", "", AtLeast, "readers";
     cpu_us: "processor time of the server per beat answered 2xx", "µs", AtMost;
     rss_mib: "resident memory of the server, highest", "MiB", AtMost;
 }
@@ -177,7 +183,7 @@ pub(crate) fn with_unit(value: f64, unit: &str) -> String {
     };
     match unit {
         "" => number,
-        "/s" => format!("{number}/s"),
+        "/s" | "/min" => format!("{number}{unit}"),
         unit => format!("{number} {unit}"),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use memchr::memmem;
-use tokio::sync::oneshot;
+
+use crate::aside::aside;
 
 use super::Probe;
 
@@ -39,19 +39,7 @@ impl Listing {
     /// As [`Listing::read`], on a thread of its own: hundreds of megabytes would keep those waiting who beat on this one.
     /// Dropped, it reads no further.
     pub(crate) async fn read_aside(mut api: Probe) -> anyhow::Result<Self> {
-        let (wanted, unwanted) = oneshot::channel::<()>();
-        let reading = tokio::task::spawn_blocking(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.context("cannot start a runtime")?.block_on(async {
-                tokio::select! {
-                    read = Self::read(&mut api) => read,
-                    _ = unwanted => bail!("nobody wants the list any more"),
-                }
-            })
-        });
-        let read = reading.await;
-        drop(wanted);
-        read.context("the thread that reads the list fell")?
+        aside(async move || Self::read(&mut api).await).await
     }
 }
 

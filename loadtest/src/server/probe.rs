@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use crate::wire::{KeepAlive, Link, Method, Target, request};
 
@@ -39,6 +39,12 @@ impl Probe {
             Ok(reply) => bail!("GET {}{path} was answered {}", self.target, reply.status),
             Err(error) => bail!("GET {path}: {}", error.advice(&self.target)),
         }
+    }
+
+    /// As [`Probe::get`], of an answer in JSON.
+    pub(crate) async fn json(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
+        let (_, body) = self.get(path).await?;
+        serde_json::from_slice(body).with_context(|| format!("GET {path} was not answered with JSON"))
     }
 
     /// As [`Probe::get`] with a body of any size, which goes to `sink` piece by piece.

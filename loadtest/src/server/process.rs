@@ -63,7 +63,7 @@ impl ServerProcess {
     }
 
     /// Waits until `answers` says so; `question` is what it asks. Returns the time since it was started.
-    pub(super) async fn until(
+    pub(crate) async fn until(
         &mut self,
         question: &str,
         limit: Duration,

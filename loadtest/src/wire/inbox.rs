@@ -13,7 +13,7 @@ const INITIAL_BYTES: usize = 1024;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// A longer body must be streamed.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
-/// How much of a streamed body is read at once.
+/// How much of a streamed body is read at once, at most.
 const STREAM_BYTES: usize = 128 * 1024;
 
 /// What a link has received.
@@ -120,6 +120,7 @@ impl Inbox {
         let mut received = 0;
         let mut piece = head.length..self.filled;
         loop {
+            let filled = piece.end;
             let data = &self.bytes[piece];
             received += data.len();
             let done = match head.framing {
@@ -136,7 +137,8 @@ impl Inbox {
             if done {
                 return Ok(());
             }
-            if self.bytes.len() < STREAM_BYTES {
+            // Much at once where there is much: of a trickle there may be thousands of readers.
+            if filled == self.bytes.len() && filled < STREAM_BYTES {
                 self.bytes.resize(STREAM_BYTES, 0);
             }
             match stream.receive(&mut self.bytes).await {

@@ -1,5 +1,6 @@
 //! The load test from the outside: the real program against the real server. One binary, so that it is linked once.
 
 mod compare;
+mod history;
 mod run;
 mod support;

@@ -74,6 +74,60 @@ fn a_probe_and_a_list_beside_the_load_have_figures_of_their_own() {
 }
 
 #[test]
+fn threats_beside_the_load_are_all_stored_and_told_to_the_readers() {
+    let Some(server) = server() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let sections = "[threats]\nper_minute = 12_000\nevents = 4\nconnections = 4\n[readers]\ncount = 20\n";
+    let limits = "[thresholds]\nthreat_errors = 0\nthreats_per_minute = 2_000\nthreats_p99_ms = 5_000\nerrors = 0\n\
+                  readers_lost = 0\nevents_seen = 1\n";
+    let scenario = format!("{SMALL}{sections}{limits}").replace("store = \"memory\"", "store = \"embedded\"");
+    let output = run(folder.path(), &scenario, &["--server", server.to_str().expect("a path")]);
+    assert!(output.status.success(), "{output:?}");
+    let result = result(folder.path());
+    // Reports are no part of the load's beats.
+    assert_eq!(result["due"], Value::from(100));
+    assert!(result["figures"]["threats_per_minute"].as_f64().is_some_and(|rate| rate <= 13_000.0), "{result}");
+}
+
+#[test]
+fn readers_lose_nothing_while_most_of_the_fleet_falls_silent_and_comes_back() {
+    let Some(server) = server() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let scenario = r#"
+[fleet]
+agents = 500
+interval = "1s"
+tokens = "admin"
+[load]
+batch = 100
+connections = 4
+warm_up = "100ms"
+[silence]
+share = 0.8
+after = "200ms"
+together = "100ms"
+back = "100ms"
+[readers]
+count = 30
+[server]
+timeout_ms = 2_000
+store = "memory"
+[thresholds]
+readers_lost = 0
+events_seen = 2
+missed = 0
+back_ms = 5_000
+errors = 0
+"#;
+    let output = run(folder.path(), scenario, &["--server", server.to_str().expect("a path")]);
+    assert!(output.status.success(), "{output:?}");
+    let told = result(folder.path())["events"].to_string();
+    for what in ["400 agents fall silent", "all have been noticed", "all are online again", "30 readers have seen"] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+}
+
+#[test]
 fn a_broken_threshold_is_told_and_makes_the_status_1() {
     let Some(server) = server() else { return };
     let folder = TempDir::new().expect("a folder");

@@ -1,0 +1,57 @@
+//! How long requests take, one after the other over one connection: a table with a row for each.
+
+use std::time::{Duration, Instant};
+
+use memchr::memmem;
+
+use crate::server::Probe;
+use crate::stats::percentile;
+use crate::table::Table;
+use crate::units;
+
+/// How often each request is timed.
+const REPEATS: usize = 100;
+/// Slow ones less often: for no longer than this, but at least so many times.
+const LONGEST: Duration = Duration::from_secs(10);
+const FEWEST: usize = 20;
+
+/// Requests that were timed.
+pub(super) struct Timings {
+    table: Table,
+    mark: &'static [u8],
+}
+
+impl Timings {
+    /// None yet. Each of what is counted in the answers, `counted`, has the mark once.
+    pub(super) fn of(counted: &str, mark: &'static [u8]) -> Self {
+        let counted = format!("{counted} in it");
+        Self { table: Table::with_headings(["request", "times", &counted, "p50", "p99", "longest"]), mark }
+    }
+
+    /// Times `GET path`.
+    pub(super) async fn add(&mut self, probe: &mut Probe, path: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let mut times = Vec::with_capacity(REPEATS);
+        let mut counted = 0;
+        while times.len() < REPEATS && (times.len() < FEWEST || begun.elapsed() < LONGEST) {
+            let (time, body) = probe.get(path).await?;
+            times.push(time);
+            counted = memmem::find_iter(body, self.mark).count();
+        }
+        let shown = |share| percentile(&times, share).map_or_else(String::new, units::duration);
+        self.table.row([
+            format!("GET {path}"),
+            times.len().to_string(),
+            units::count(counted as u64),
+            shown(0.5),
+            shown(0.99),
+            shown(1.0),
+        ]);
+        Ok(())
+    }
+
+    /// The table.
+    pub(super) fn table(self) -> Table {
+        self.table
+    }
+}
