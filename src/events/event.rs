@@ -258,8 +258,12 @@ mod tests {
                 r#"policy_created|{"policyId":"pol_1","version":"v3","ruleCount":2}"#,
             ),
         ];
+        let page = include_str!("../../docs/api.md");
         for (event, expected) in cases {
             let (name, data) = expected.split_once('|').unwrap();
+            let row = page.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).expect("it is documented");
+            let fields: serde_json::Map<_, serde_json::Value> = serde_json::from_str(data).unwrap();
+            assert!(fields.keys().all(|field| row.contains(&format!("`{field}`"))), "{row}");
             let frame = format!("id: r-7\nevent: {name}\ndata: {data}\n\n");
             assert_eq!(std::str::from_utf8(&event.frame("r", 7)).unwrap(), frame);
         }

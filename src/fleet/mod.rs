@@ -26,7 +26,7 @@ pub use policy_version::PolicyVersion;
 pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
 };
-pub use schema::IpAddress;
+pub use schema::{IpAddress, Moment};
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
 pub use tag_lists::{Carriers, ListSet, TagLists};
 pub use text::{FieldError, Text, Timestamp};

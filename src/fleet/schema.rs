@@ -107,6 +107,22 @@ fn number_to(most: f64) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(most as u64))
 }
 
+/// A time that a client gives, in the document.
+#[derive(Debug)]
+pub struct Moment;
+
+impl PartialSchema for Moment {
+    fn schema() -> RefOr<Schema> {
+        text()
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .description(Some("A time with its offset from UTC"))
+            .examples(["2026-03-07T13:05:00+01:00"])
+            .into()
+    }
+}
+
+impl ToSchema for Moment {}
+
 /// An IPv4 or IPv6 address, in the document.
 #[derive(Debug)]
 pub struct IpAddress;

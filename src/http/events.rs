@@ -11,10 +11,63 @@ use actix_web::{
     web::Bytes,
 };
 use futures_util::stream;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{ObjectBuilder, schema::Type},
+};
 
-use super::{State, auth::Caller, envelope::ApiError, guard::Endless};
-use crate::events::Reader;
+use super::{
+    State,
+    auth::Caller,
+    envelope::{ApiError, Failure},
+    guard::Endless,
+};
+use crate::events::{EventKind, Reader};
 
+/// Follow the events
+///
+/// What happens to the fleet, as Server-Sent Events, until one side closes the connection. The data of each event is a JSON
+/// object. With the administrator's token.
+///
+/// | event | fields of its data | |
+/// | --- | --- | --- |
+/// | `connected` | `message`, `resumed` | Comes first. `resumed`: whether all that came after `Last-Event-ID` follows |
+/// | `agent_online` | `agentId`, `hostname`, `ip` | It registered, or was heard again after silence |
+/// | `agent_stale` | `agentId`, `hostname`, `lastSeen` | It fell silent |
+/// | `agent_offline` | `agentId`, `hostname`, `lastSeen` | It has been silent for long |
+/// | `agent_deregistered` | `agentId`, `hostname` | It left the fleet |
+/// | `fleet_changed` | `from`, `to`, `count` | So many agents changed alike that each is not told. `from` is `null` for new ones, `to` for those that left |
+/// | `threats_reported` | `agentId`, `hostname`, `count`, `maxSeverity`, `agents` | Where many agents report at once, `agents` says how many, and `agentId` and `hostname` are `null` |
+/// | `policy_created` | `policyId`, `version`, `ruleCount` | A policy was published |
+/// | `lagged` | `message` | The last one: the reader was too slow, and events were missed |
+///
+/// A stream that is silent for 30 seconds sends a comment. An event has an id; a client that reconnects with it as
+/// `Last-Event-ID`, as browsers do by themselves, misses nothing, if it is not too long ago.
+#[utoipa::path(
+    get,
+    path = "/api/events/stream",
+    operation_id = "streamEvents",
+    tag = "Dashboards",
+    security(("token" = [])),
+    params(ReaderParams),
+    responses(
+        (
+            status = 200,
+            description = "The stream",
+            content_type = "text/event-stream",
+            body = StreamedEvent,
+            headers(
+                ("Cache-Control" = String, description = "`no-store`"),
+                ("X-Accel-Buffering" = String, description = "`no`: a proxy should pass it on as it comes"),
+            ),
+            example = "id: 5e0c1b2a39485766-41\nevent: connected\n\
+                data: {\"message\":\"Connected; what happens from now on follows\",\"resumed\":false}\n\n\
+                id: 5e0c1b2a39485766-42\nevent: agent_online\n\
+                data: {\"agentId\":\"agent-00f3a1b2c3d4e5f6\",\"hostname\":\"web-server-1\",\"ip\":\"203.0.113.10\"}\n\n",
+        ),
+        (status = 403, description = "An agent's token may not follow them", body = Failure),
+    ),
+)]
 pub(super) async fn stream(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let last_event_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
@@ -25,6 +78,36 @@ pub(super) async fn stream(request: &HttpRequest, state: &State) -> Result<HttpR
     } else {
         answer(reader)
     })
+}
+
+/// The header, in the document's words; [`stream`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the header is read by hand")]
+struct ReaderParams {
+    /// Id of the last event that the client has.
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<String>,
+}
+
+/// An event, as an event stream is read.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "the stream is written by hand")]
+struct StreamedEvent {
+    /// Its id; `lagged` has none.
+    #[schema(nullable = false)]
+    id: Option<String>,
+    /// What happened.
+    #[schema(schema_with = names)]
+    event: (),
+    /// What there is to know about it: a JSON object.
+    #[schema(content_media_type = "application/json")]
+    data: String,
+}
+
+fn names() -> ObjectBuilder {
+    let names = EventKind::ALL.map(EventKind::name).into_iter().chain(["connected", "lagged"]);
+    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names))
 }
 
 fn head() -> HttpResponseBuilder {

@@ -25,6 +25,7 @@ mod peer;
 mod policy;
 mod query;
 mod relay;
+mod summary;
 mod threats;
 
 use std::{sync::Arc, time::Duration};
@@ -117,7 +118,7 @@ pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Resu
             _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("api"), Some("threats"), Some("summary"), None, _], method) => match method {
-            &Method::GET | &Method::HEAD => threats::summary(&request, &state).await,
+            &Method::GET | &Method::HEAD => summary::summarise(&request, &state).await,
             _ => wrong_method(&request, &state, "GET, HEAD").await,
         },
         ([Some("api"), Some("overview"), None, ..], method) => match method {

@@ -2,12 +2,13 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     State,
     auth::Caller,
-    envelope::{self, ApiError},
-    threats::{BySeverity, as_map},
+    envelope::{self, ApiError, Failure, Success},
+    summary::{BySeverity, as_map},
 };
 use crate::{
     actors::{OTHER, most_frequent},
@@ -16,41 +17,92 @@ use crate::{
     threats::Period,
 };
 
-#[derive(Serialize)]
+/// The fleet at one glance.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Overview)]
 struct Overview<'a> {
+    /// Agents in the fleet.
     total_agents: u64,
+    /// Of these, online.
     online_agents: u64,
+    /// Of these, stale.
     stale_agents: u64,
+    /// Of these, offline.
     offline_agents: u64,
-    threat_summary: ThreatSummary,
+    /// Threats of late.
+    threat_summary: LatestThreats,
+    /// Version of the newest policy, whomever it is for; `null` while there is none.
+    #[schema(required)]
     active_policy_version: Option<PolicyVersion>,
+    /// The most frequent types of threats in the last 24 hours.
     top_threats: Vec<TopThreat<'a>>,
+    /// Agents with each of the most frequent operating systems; `other` is the rest.
     #[serde(serialize_with = "as_map")]
+    #[schema(value_type = HashMap<String, u64>)]
     agents_by_os: Vec<(&'a str, u64)>,
+    /// When this was so.
     updated_at: Timestamp,
 }
 
-#[derive(Serialize)]
-struct ThreatSummary {
+/// Threats of late.
+#[derive(Serialize, ToSchema)]
+struct LatestThreats {
+    /// In the last 24 hours.
     last24h: Figures,
+    /// In the last seven days.
     last7d: Figures,
 }
 
-#[derive(Serialize)]
+/// How many threats there were.
+#[derive(Serialize, ToSchema)]
 struct Figures {
+    /// In all.
     total: u64,
     #[serde(flatten)]
     by_severity: BySeverity,
 }
 
 /// A type of threat, among the most frequent of the last 24 hours.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TopThreat)]
 struct TopThreat<'a> {
+    /// Which one.
     r#type: &'a str,
+    /// How many.
     count: u64,
 }
 
+/// See the fleet at one glance
+///
+/// What a dashboard shows first; cheap enough to be asked for every few seconds. With the administrator's token.
+#[utoipa::path(
+    get,
+    path = "/api/overview",
+    operation_id = "overview",
+    tag = "Dashboards",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "The fleet", body = Success<Overview>, example = json!({
+            "ok": true,
+            "data": {
+                "totalAgents": 12,
+                "onlineAgents": 10,
+                "staleAgents": 1,
+                "offlineAgents": 1,
+                "threatSummary": {
+                    "last24h": { "total": 2, "critical": 0, "high": 1, "medium": 1, "low": 0 },
+                    "last7d": { "total": 9, "critical": 1, "high": 3, "medium": 3, "low": 2 },
+                },
+                "activePolicyVersion": "v3",
+                "topThreats": [{ "type": "brute_force", "count": 1 }, { "type": "port_scan", "count": 1 }],
+                "agentsByOs": { "linux": 12 },
+                "updatedAt": "2026-03-07T12:05:00.000Z",
+            },
+        })),
+        (status = 403, description = "An agent's token may not see the fleet", body = Failure),
+    ),
+)]
 pub(super) async fn overview(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let engine = &state.engine;
@@ -67,7 +119,7 @@ pub(super) async fn overview(request: &HttpRequest, state: &State) -> Result<Htt
         online_agents: counts.online,
         stale_agents: counts.stale,
         offline_agents: counts.offline,
-        threat_summary: ThreatSummary {
+        threat_summary: LatestThreats {
             last24h: Figures { total: last_day.total, by_severity: last_day.by_severity.into() },
             last7d: Figures { total: last_week.0, by_severity: last_week.1.into() },
         },

@@ -9,13 +9,15 @@ use actix_web::{
     web::{self, Payload},
 };
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     State,
     agents::parse_id,
     auth::Caller,
     body,
-    envelope::{self, ApiError},
+    envelope::{self, ApiError, Failure, Success},
+    query::parameters,
 };
 use crate::{
     actors::{EngineError, Published},
@@ -24,7 +26,45 @@ use crate::{
     policy::{POLICY_FIELDS, Policy, PolicyBody, PolicyDraft, PolicyId, Rule},
 };
 
-/// `POST /api/policy`
+/// Publish a policy
+///
+/// It gets the next version, and from then on it is in force for the whole fleet, or for a tenant's agents, which fetch it.
+/// At most 1 MiB. The answer comes once the policy is durable. With the administrator's token.
+#[utoipa::path(
+    post,
+    path = "/api/policy",
+    operation_id = "publishPolicy",
+    tag = "Policies",
+    security(("token" = [])),
+    request_body(content = PolicyBody, example = json!({
+        "name": "Block the scanners",
+        "description": "Seen on all our web servers",
+        "rules": [
+            { "type": "block_ip", "config": { "ip": "203.0.113.66", "minutes": 60 } },
+            { "type": "alert_threshold", "config": { "severity": "high" }, "enabled": false },
+        ],
+    })),
+    responses(
+        (status = 201, description = "The policy is published", body = Success<PolicyView>, example = json!({
+            "ok": true,
+            "data": {
+                "id": "pol_5e0c1b2a39485766",
+                "name": "Block the scanners",
+                "description": "Seen on all our web servers",
+                "version": "v3",
+                "rules": [
+                    { "type": "block_ip", "config": { "ip": "203.0.113.66", "minutes": 60 }, "enabled": true },
+                    { "type": "alert_threshold", "config": { "severity": "high" }, "enabled": false },
+                ],
+                "broadcastedTo": 10,
+                "createdAt": "2026-03-07T12:05:00.000Z",
+            },
+        })),
+        (status = 403, description = "An agent's token may not publish policies", body = Failure),
+        (status = 409, description = "There are too many policies: too many tenants have some of their own, or they are too \
+            large together", body = Failure),
+    ),
+)]
 pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let body = body::read(request.headers(), &mut payload.into_inner(), POLICY_BODY_MAX_BYTES).await?;
@@ -32,17 +72,86 @@ pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &Sta
     // Taking a megabyte of rules apart is not for a thread that heartbeats wait for.
     let draft = web::block(|| PolicyDraft::try_from(draft)).await.map_err(|_| EngineError::Unresponsive)??;
     let Published { policy, broadcasted_to } = state.engine.publish(draft).await?;
-    Ok(answer(StatusCode::CREATED, &Envelope::of(PolicyView::of(&policy, Some(broadcasted_to)))))
+    Ok(envelope::data_with(StatusCode::CREATED, &PolicyView::of(&policy, Some(broadcasted_to))))
 }
 
-/// `GET /api/policy/active`
+/// Show the newest policy
+///
+/// Of all, or of those that concern a tenant: its own and the global ones. With the administrator's token.
+#[utoipa::path(
+    get,
+    path = "/api/policy/active",
+    operation_id = "getActivePolicy",
+    tag = "Policies",
+    security(("token" = [])),
+    params(ActiveParams),
+    responses(
+        (status = 200, description = "The policy; `data` is `null` while there is none", body = ActivePolicy, example = json!({
+            "ok": true,
+            "data": {
+                "id": "pol_5e0c1b2a39485766",
+                "name": "Block the scanners",
+                "description": "Seen on all our web servers",
+                "version": "v3",
+                "rules": [
+                    { "type": "block_ip", "config": { "ip": "203.0.113.66", "minutes": 60 }, "enabled": true },
+                    { "type": "alert_threshold", "config": { "severity": "high" }, "enabled": false },
+                ],
+                "createdAt": "2026-03-07T12:05:00.000Z",
+            },
+        })),
+        (status = 403, description = "An agent's token; see `GET /api/policy/agent/{id}`", body = Failure),
+    ),
+)]
 pub(super) async fn active(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    let policy = state.engine.active_policy(org_id(request.query_string())?.as_deref());
-    Ok(answer(StatusCode::OK, &Envelope::of(policy.as_deref().map(|policy| PolicyView::of(policy, None)))))
+    let org_id = parameters(request.query_string(), &["org_id"], &[])?.pop().map(|(_, value)| value);
+    let policy = state.engine.active_policy(org_id.as_deref());
+    Ok(envelope::data_with(StatusCode::OK, &policy.as_deref().map(|policy| PolicyView::of(policy, None))))
 }
 
-/// `GET /api/policy/agent/:id`
+/// The query, in the document's words; [`active`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the query is read by hand")]
+struct ActiveParams {
+    /// The tenant whose view is wanted.
+    org_id: Option<String>,
+}
+
+/// Fetch the policy of an agent
+///
+/// The policy in force for the agent: the newest of its tenant; where that has none, the newest global one. Once it is
+/// fetched the agent's `pendingPolicies` is 0; `HEAD` fetches nothing. With the agent's own token, or the administrator's.
+#[utoipa::path(
+    get,
+    path = "/api/policy/agent/{id}",
+    operation_id = "getAgentPolicy",
+    tag = "Policies",
+    security(("token" = [])),
+    params(("id" = AgentId, Path, description = "The agent"), KnownPolicy),
+    responses(
+        (status = 200, description = "The policy; without rules while there is none", body = Success<AgentPolicy>,
+            headers(("ETag" = String, description = "Stands for the version of the policy")), example = json!({
+                "ok": true,
+                "data": {
+                    "agentId": "agent-00f3a1b2c3d4e5f6",
+                    "policyVersion": "v3",
+                    "rules": [
+                        { "type": "block_ip", "config": { "ip": "203.0.113.66", "minutes": 60 }, "enabled": true },
+                        { "type": "alert_threshold", "config": { "severity": "high" }, "enabled": false },
+                    ],
+                    "appliedAt": "2026-03-07T12:05:00.000Z",
+                },
+            })),
+        (status = 304, description = "The policy is the one that `If-None-Match` names",
+            headers(("ETag" = String, description = "Stands for the version of the policy"))),
+        (status = 403, description = "Another agent's token", body = Failure),
+        (status = 404, description = "No such agent", body = Failure, example = json!({
+            "ok": false, "error": "Agent not found",
+        })),
+    ),
+)]
 pub(super) async fn of_agent(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
@@ -55,21 +164,49 @@ pub(super) async fn of_agent(request: &HttpRequest, state: &State, id: &str) -> 
         HttpResponse::NotModified().finish()
     } else {
         let policy = policy.as_deref();
-        answer(
-            StatusCode::OK,
-            &Envelope::of(AgentPolicy {
-                agent_id: id,
-                policy_version: policy.map(|policy| policy.version),
-                rules: policy.map_or(&[], |policy| &policy.rules),
-                applied_at: policy.map(|policy| policy.created_at),
-            }),
-        )
+        let answer = AgentPolicy {
+            agent_id: id,
+            policy_version: policy.map(|policy| policy.version),
+            rules: policy.map_or(&[], |policy| &policy.rules),
+            applied_at: policy.map(|policy| policy.created_at),
+        };
+        envelope::data_with(StatusCode::OK, &answer)
     };
     response.headers_mut().insert(ETAG, etag.try_into().expect("a version is printed in ASCII"));
     Ok(response)
 }
 
-/// `GET /api/rules/latest`, as the published Guard client asks for its rules.
+/// The header, in the document's words; [`is_known`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the header is read by hand")]
+struct KnownPolicy {
+    /// `ETag` of an earlier answer, to be told if it still holds.
+    #[param(rename = "If-None-Match")]
+    if_none_match: Option<String>,
+}
+
+/// Fetch the rules in force
+///
+/// The enabled rules of the policy in force for the agent whose token it is, as the published Guard client asks for them;
+/// it is a fetch like that of an agent's policy. With the administrator's token: those in force for agents whose tenant
+/// has no policy of its own.
+#[utoipa::path(
+    get,
+    path = "/api/rules/latest",
+    operation_id = "getLatestRules",
+    tag = "Policies",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "The rules", body = LatestRules, example = json!({
+            "ok": true,
+            "rules": [
+                "{\"type\":\"block_ip\",\"config\":{\"ip\":\"203.0.113.66\",\"minutes\":60},\"enabled\":true}",
+            ],
+            "data": { "agentId": "agent-00f3a1b2c3d4e5f6", "policyVersion": "v3" },
+        })),
+    ),
+)]
 pub(super) async fn latest_rules(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request.headers(), &state.auth)?;
     let (agent_id, policy) = match caller {
@@ -87,23 +224,13 @@ pub(super) async fn latest_rules(request: &HttpRequest, state: &State) -> Result
         rules: rules.collect(),
         data: RulesOf { agent_id, policy_version: policy.as_ref().map(|policy| policy.version) },
     };
-    Ok(answer(StatusCode::OK, &rules))
+    let json = serde_json::to_vec(&rules).expect("an answer has only string keys");
+    Ok(envelope::json_response(StatusCode::OK, json))
 }
 
 /// HEAD hands nothing over, so nothing has been fetched.
 fn is_fetch(request: &HttpRequest) -> bool {
     request.method() == Method::GET
-}
-
-/// The tenant whose view is wanted.
-fn org_id(query: &str) -> Result<Option<String>, ApiError> {
-    let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
-        .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
-    let mut wanted = pairs.into_inner().into_iter().filter(|(name, _)| name == "org_id").map(|(_, value)| value);
-    match (wanted.next(), wanted.next()) {
-        (_, Some(_)) => Err(ApiError::BadRequest("org_id is given twice".into())),
-        (wanted, None) => Ok(wanted),
-    }
 }
 
 fn etag(policy: Option<&Policy>) -> String {
@@ -119,36 +246,32 @@ fn is_known(headers: &HeaderMap, etag: &str) -> bool {
         .any(|known| known == "*" || known.trim_start_matches("W/") == etag)
 }
 
-fn answer(status: StatusCode, body: &impl Serialize) -> HttpResponse {
-    envelope::json_response(status, serde_json::to_vec(body).expect("an answer has only string keys"))
-}
-
-#[derive(Serialize)]
-struct Envelope<T> {
-    ok: bool,
-    data: T,
-}
-
-impl<T> Envelope<T> {
-    fn of(data: T) -> Self {
-        Self { ok: true, data }
-    }
-}
-
-/// A policy as the administrator sees it.
-#[derive(Serialize)]
+/// A policy.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Policy)]
 struct PolicyView<'a> {
+    /// Its name for machines.
     id: PolicyId,
+    /// Its name for people.
     name: &'a str,
+    /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     description: Option<&'a str>,
+    /// The tenant for whose agents it is; without one it is for the whole fleet.
     #[serde(rename = "org_id", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     org_id: Option<&'a str>,
+    /// Which of all policies of the fleet it is.
     version: PolicyVersion,
+    /// What is to be done.
     rules: &'a [Rule],
+    /// Agents in its scope that were online when it was published. Told in the answer to its publication alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     broadcasted_to: Option<u64>,
+    /// When it was published.
     created_at: Timestamp,
 }
 
@@ -167,27 +290,53 @@ impl<'a> PolicyView<'a> {
     }
 }
 
-#[derive(Serialize)]
+/// The newest policy, if there is one.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "`Success` of an option, which utoipa would call optional")]
+struct ActivePolicy {
+    #[schema(schema_with = envelope::always::<true>)]
+    ok: bool,
+    /// The policy.
+    #[schema(required)]
+    data: Option<PolicyView<'static>>,
+}
+
+/// The policy in force for an agent.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = AgentPolicy)]
 struct AgentPolicy<'a> {
+    /// The agent.
     agent_id: AgentId,
+    /// Version of the policy; `null` while there is none.
+    #[schema(required)]
     policy_version: Option<PolicyVersion>,
+    /// What is to be done.
     rules: &'a [Rule],
+    /// When the policy was published; `null` while there is none.
+    #[schema(required)]
     applied_at: Option<Timestamp>,
 }
 
-#[derive(Serialize)]
+/// The rules in force.
+#[derive(Serialize, ToSchema)]
 struct LatestRules {
+    #[schema(schema_with = envelope::always::<true>)]
     ok: bool,
     /// Each as compact JSON.
     rules: Vec<String>,
     data: RulesOf,
 }
 
-#[derive(Serialize)]
+/// Whose rules they are, and of which policy.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RulesOf {
+    /// The agent; `null` if it was the administrator who asked.
+    #[schema(required)]
     agent_id: Option<AgentId>,
+    /// Version of the policy; `null` while there is none.
+    #[schema(required)]
     policy_version: Option<PolicyVersion>,
 }
 
@@ -210,12 +359,5 @@ mod tests {
         for unknown in [&[][..], &[r#""v33""#], &["v3"], &[r#""none""#], &[""], &[r#""v1","v2""#]] {
             assert!(!is_known(unknown), "{unknown:?}");
         }
-    }
-
-    #[test]
-    fn a_tenant_is_asked_for_once() {
-        assert_eq!(org_id("").unwrap(), None);
-        assert_eq!(org_id("x=1&org_id=a%20b").unwrap().as_deref(), Some("a b"));
-        assert_eq!(org_id("org_id=a&org_id=a").unwrap_err().to_string(), "org_id is given twice");
     }
 }

@@ -1,26 +1,70 @@
-//! Threats: an agent's reports, the history, and its figures.
+//! Threats: an agent's reports, and the history of them.
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
 use chrono::DateTime;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     State,
     agents::parse_id,
     auth::Caller,
     body,
-    envelope::{self, ApiError},
-    query::{invalid, parameters},
+    envelope::{self, ApiError, Failure, Success},
+    query::{OrgId, invalid, org_id, parameters},
 };
 use crate::{
     actors::{EngineError, ThreatFilter},
-    fleet::{AgentId, Text, Timestamp},
-    limits::{ORG_ID_MAX_CHARS, REPORT_MAX_BYTES, REPORT_MAX_EVENTS, THREATS_PAGE, THREATS_PAGE_MAX},
-    threats::{EVENT_FIELDS, Event, EventBody, Period, REPORT_FIELDS, ReportBody, Severity, Summary, Threat, ThreatId},
+    fleet::{AgentId, Moment, Timestamp},
+    limits::{REPORT_MAX_BYTES, REPORT_MAX_EVENTS, THREATS_PAGE, THREATS_PAGE_MAX},
+    threats::{EVENT_FIELDS, Event, EventBody, REPORT_FIELDS, ReportBody, Severity, Threat, ThreatId},
 };
 
-/// `POST /api/agents/:id/events`
+/// Report threats
+///
+/// Of the agent: as an array of events, or as the one event that the published Guard client sends with its verdict. At most
+/// 1 MiB. The answer comes once all of them are durable; if one of them is wrong, none is taken in. With the agent's own
+/// token, or the administrator's.
+#[utoipa::path(
+    post,
+    path = "/api/agents/{id}/events",
+    operation_id = "reportThreats",
+    tag = "Threats",
+    security(("token" = [])),
+    params(("id" = AgentId, Path, description = "The agent")),
+    request_body(content = ReportBody, examples(
+        ("events" = (summary = "Events", value = json!({
+            "events": [{
+                "type": "brute_force",
+                "severity": "high",
+                "details": { "sourceIP": "203.0.113.66", "attempts": 42 },
+                "timestamp": "2026-03-07T12:04:59.000Z",
+                "ruleId": "ssh-brute-force",
+                "confidence": 0.93,
+            }],
+        }))),
+        ("guard" = (summary = "The published Guard client's one event", value = json!({
+            "event": {
+                "category": "port_scan",
+                "severity": "medium",
+                "source": "network",
+                "metadata": { "sourceIP": "203.0.113.66" },
+            },
+            "verdict": { "conclusion": "suspicious", "confidence": 70, "action": "log_only" },
+        }))),
+    )),
+    responses(
+        (status = 201, description = "All of them are taken in", body = Success<Received>, example = json!({
+            "ok": true,
+            "data": { "received": 1, "eventIds": ["evt_19cc82fc5e000000"] },
+        })),
+        (status = 403, description = "Another agent's token", body = Failure),
+        (status = 404, description = "No such agent", body = Failure, example = json!({
+            "ok": false, "error": "Agent not found",
+        })),
+    ),
+)]
 pub(super) async fn report(
     request: &HttpRequest,
     payload: Payload,
@@ -38,10 +82,13 @@ pub(super) async fn report(
     Ok(envelope::data_with(StatusCode::CREATED, &answer))
 }
 
-#[derive(Serialize)]
+/// That threats were taken in.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Received {
+    /// How many.
     received: usize,
+    /// Their names, in the order of the report.
     event_ids: Vec<ThreatId>,
 }
 
@@ -73,11 +120,40 @@ fn in_event(number: usize, error: &ApiError) -> ApiError {
     ApiError::BadRequest(format!("events[{number}]: {error}"))
 }
 
-/// `GET /api/threats`
+/// Find threats
+///
+/// The newest first, in pages. Filters combine. Threats outlive their agents. With the administrator's token.
+#[utoipa::path(
+    get,
+    path = "/api/threats",
+    operation_id = "listThreats",
+    tag = "Threats",
+    security(("token" = [])),
+    params(ThreatParams),
+    responses(
+        (status = 200, description = "The threats", body = ThreatPage, example = json!({
+            "ok": true,
+            "data": [{
+                "id": "evt_19cc82fc5e000000",
+                "agentId": "agent-00f3a1b2c3d4e5f6",
+                "hostname": "web-server-1",
+                "type": "brute_force",
+                "severity": "high",
+                "confidence": 0.93,
+                "ruleId": "ssh-brute-force",
+                "details": { "sourceIP": "203.0.113.66", "attempts": 42 },
+                "timestamp": "2026-03-07T12:05:00.000Z",
+                "occurredAt": "2026-03-07T12:04:59.000Z",
+            }],
+        })),
+        (status = 403, description = "An agent's token may not read the history", body = Failure),
+    ),
+)]
 pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let mut wanted = ThreatFilter::default();
     let (mut before, mut most) = (None, THREATS_PAGE);
+    let mut is_nobody = false;
     const KNOWN: &[&str] = &["since", "org_id", "severity", "type", "agent_id", "limit", "cursor"];
     for (name, value) in parameters(request.query_string(), KNOWN, &[])? {
         match &*name {
@@ -95,7 +171,7 @@ pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpRes
             // What is not an id is an agent that has reported nothing.
             "agent_id" => match value.parse() {
                 Ok(agent) => wanted.agent = Some(agent),
-                Err(_) => return Ok(envelope::data(b"[]")),
+                Err(_) => is_nobody = true,
             },
             "limit" => {
                 let limit = value.parse().ok().filter(|limit| (1..=THREATS_PAGE_MAX).contains(limit));
@@ -108,38 +184,87 @@ pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpRes
             _ => {}
         }
     }
+    if is_nobody {
+        return Ok(envelope::data(b"[]"));
+    }
     let page = state.engine.threats(wanted, before, most).await?;
-    let answer = Page { ok: true, data: page.threats.iter().map(Item::from).collect(), next_cursor: page.next };
+    let answer = ThreatPage { ok: true, data: page.threats.iter().map(Item::from).collect(), next_cursor: page.next };
     let json = serde_json::to_vec(&answer).expect("an answer has only string keys");
     Ok(envelope::json_response(StatusCode::OK, json))
 }
 
-#[derive(Serialize)]
+/// The query, in the document's words; [`list`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the query is read by hand")]
+struct ThreatParams {
+    /// Only threats that were taken in at this time or later.
+    since: Option<Moment>,
+    /// Only threats of this tenant's agents.
+    org_id: Option<OrgId>,
+    /// Only threats of this severity.
+    #[param(inline, example = "high")]
+    severity: Option<Severity>,
+    /// Only threats of this type.
+    r#type: Option<String>,
+    /// Only threats that this agent reported, even if it has left the fleet.
+    agent_id: Option<String>,
+    /// Threats on a page: 50 unless told otherwise.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+    /// `nextCursor` of the page before.
+    cursor: Option<ThreatId>,
+}
+
+/// Threats, the newest first.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Page<'a> {
+#[schema(as = ThreatPage)]
+struct ThreatPage<'a> {
+    #[schema(schema_with = envelope::always::<true>)]
     ok: bool,
+    /// The threats, the newest first.
     data: Vec<Item<'a>>,
+    /// Pass it as `cursor` to get the next page. Left out on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     next_cursor: Option<ThreatId>,
 }
 
-/// A threat as it is shown.
-#[derive(Serialize)]
+/// A threat.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Threat)]
 struct Item<'a> {
+    /// Its name.
     id: ThreatId,
+    /// The agent that reported it.
     agent_id: AgentId,
+    /// Name of the agent's machine at that time.
     hostname: &'a str,
+    /// The tenant of the agent.
     #[serde(rename = "org_id", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     org_id: Option<&'a str>,
+    /// What kind of threat it is.
     r#type: &'a str,
+    /// How bad it is.
     severity: Severity,
+    /// How sure the agent is: 0 to 1; `null` if it did not say.
+    #[schema(required, minimum = 0, maximum = 1)]
     confidence: Option<f64>,
+    /// The rule that noticed it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     rule_id: Option<&'a str>,
+    /// All else that is known of it.
+    #[schema(value_type = Object)]
     details: &'a RawValue,
+    /// When the server took it in.
     timestamp: Timestamp,
+    /// When it happened, by the agent's own clock.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     occurred_at: Option<Timestamp>,
 }
 
@@ -159,94 +284,4 @@ impl<'a> From<&'a Threat> for Item<'a> {
             occurred_at: threat.occurred_at,
         }
     }
-}
-
-/// `GET /api/threats/summary`
-pub(super) async fn summary(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    let (mut org, mut period) = (None, Period::Day1);
-    for (name, value) in parameters(request.query_string(), &["org_id", "period"], &[])? {
-        match &*name {
-            "org_id" => org = Some(org_id(&value)?),
-            "period" => period = value.parse().map_err(|_| invalid("period must be 1h, 6h, 24h, 7d or 30d"))?,
-            _ => {}
-        }
-    }
-    let summary = state.engine.threat_summary(org, period).await?;
-    Ok(envelope::data_with(StatusCode::OK, &shown(&summary, period)))
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ShownSummary<'a> {
-    period: &'static str,
-    total: u64,
-    by_severity: BySeverity,
-    #[serde(serialize_with = "as_map")]
-    by_type: Vec<(&'a str, u64)>,
-    top_agents: Vec<TopAgent<'a>>,
-    top_source_ips: Vec<TopIp>,
-}
-
-/// Threats of each severity.
-#[derive(Serialize)]
-pub(super) struct BySeverity {
-    critical: u64,
-    high: u64,
-    medium: u64,
-    low: u64,
-}
-
-impl From<crate::threats::BySeverity> for BySeverity {
-    fn from([low, medium, high, critical]: crate::threats::BySeverity) -> Self {
-        Self { critical, high, medium, low }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct TopAgent<'a> {
-    agent_id: AgentId,
-    hostname: &'a str,
-    count: u64,
-}
-
-#[derive(Serialize)]
-struct TopIp {
-    ip: std::net::IpAddr,
-    count: u64,
-}
-
-/// What types beyond the most frequent ones are counted as.
-const OTHER: &str = "other";
-
-fn shown(summary: &Summary, period: Period) -> ShownSummary<'_> {
-    let mut by_type: Vec<_> = summary.by_kind.iter().map(|(kind, count)| (&**kind, *count)).collect();
-    if summary.other_kinds > 0 {
-        // A type that is named like the rest is counted with it.
-        match by_type.iter_mut().find(|(kind, _)| *kind == OTHER) {
-            Some((_, count)) => *count += summary.other_kinds,
-            None => by_type.push((OTHER, summary.other_kinds)),
-        }
-    }
-    let agents = summary.top_agents.iter();
-    ShownSummary {
-        period: period.name(),
-        total: summary.total,
-        by_severity: summary.by_severity.into(),
-        by_type,
-        top_agents: agents
-            .map(|(agent_id, hostname, count)| TopAgent { agent_id: *agent_id, hostname, count: *count })
-            .collect(),
-        top_source_ips: summary.top_ips.iter().map(|(ip, count)| TopIp { ip: *ip, count: *count }).collect(),
-    }
-}
-
-/// Pairs as the object that they are, in their order.
-pub(super) fn as_map<S: serde::Serializer>(pairs: &[(&str, u64)], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_map(pairs.iter().copied())
-}
-
-fn org_id(value: &str) -> Result<Box<str>, ApiError> {
-    Ok(Text::<ORG_ID_MAX_CHARS>::new("org_id", value)?.into_inner())
 }

@@ -2,12 +2,19 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
+use utoipa::ToSchema;
 
-use super::{rule::Rule, scope::Scope};
+use super::{
+    rule::{Rule, RuleKind},
+    scope::Scope,
+};
 use crate::{
     fleet::{FieldError, Text},
     limits::{ORG_ID_MAX_CHARS, POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
 };
+
+type Name = Text<POLICY_NAME_MAX_CHARS>;
+type OrgId = Text<ORG_ID_MAX_CHARS>;
 
 /// A policy to be published, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,21 +22,30 @@ pub struct PolicyDraft {
     /// For whom it is.
     pub scope: Scope,
     /// Its name for people.
-    pub name: Text<POLICY_NAME_MAX_CHARS>,
+    pub name: Name,
     /// What it is for.
     pub description: Option<Box<str>>,
     /// What is to be done.
     pub rules: Vec<Rule>,
 }
 
-/// The body of a publication as it is sent. Unknown fields are ignored; `null` is the same as left out.
-#[derive(Debug, Default, Deserialize)]
+/// A policy to be published. Unknown fields are ignored; `null` is the same as left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[schema(as = NewPolicy)]
 pub struct PolicyBody {
+    /// Its name for people.
+    #[schema(value_type = Name)]
     name: Option<Box<str>>,
+    /// What it is for.
+    #[schema(value_type = Option<String>, max_length = 1024)]
     description: Option<Box<str>>,
+    /// The tenant for whose agents it is; left out, it is for the whole fleet. `organizationId` is another name for it.
     #[serde(alias = "organizationId")]
+    #[schema(value_type = Option<OrgId>)]
     org_id: Option<Box<str>>,
-    /// Looked into one by one, so that an error can say which of them is wrong.
+    /// What is to be done.
+    // Looked into one by one, so that an error can say which of them is wrong.
+    #[schema(value_type = Vec<RuleBody>, max_items = 1000)]
     rules: Option<Vec<Box<RawValue>>>,
 }
 
@@ -87,10 +103,10 @@ impl TryFrom<PolicyBody> for PolicyDraft {
         if rules.len() > POLICY_RULES_MAX {
             return Err(FieldError::new("rules", RULES).into());
         }
-        let org_id = body.org_id.map(|org| Text::<ORG_ID_MAX_CHARS>::new("org_id", org)).transpose()?;
+        let org_id = body.org_id.map(|org| OrgId::new("org_id", org)).transpose()?;
         Ok(Self {
             scope: Scope::of(org_id.as_deref()),
-            name: Text::new("name", name)?,
+            name: Name::new("name", name)?,
             description: body.description,
             rules: rules
                 .iter()
@@ -101,14 +117,21 @@ impl TryFrom<PolicyBody> for PolicyDraft {
     }
 }
 
-/// A rule as it is sent.
-#[derive(Deserialize)]
+/// A rule of a policy to be published.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewRule)]
 struct RuleBody<'a> {
+    /// What kind of rule it is.
     #[serde(borrow, rename = "type")]
+    #[schema(value_type = RuleKind)]
     kind: Option<&'a RawValue>,
+    /// What it needs to know: for the Guards to understand.
     #[serde(borrow)]
+    #[schema(value_type = Object)]
     config: Option<&'a RawValue>,
+    /// Whether it is to be followed: it is, unless told otherwise.
     #[serde(borrow)]
+    #[schema(value_type = Option<bool>)]
     enabled: Option<&'a RawValue>,
 }
 

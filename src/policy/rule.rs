@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// What kind of rule it is; what its `config` means is for the Guards to know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleKind {
     /// Addresses to be kept out.
@@ -18,12 +19,14 @@ pub enum RuleKind {
 }
 
 /// A rule, written as the API and the stores have it: `{"type":"block_ip","config":{…},"enabled":true}`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
-    /// Its kind.
+    /// What kind of rule it is.
     #[serde(rename = "type")]
     pub kind: RuleKind,
-    /// A JSON object, compact. As text: taken apart it would be many times as large.
+    /// What it needs to know: for the Guards to understand.
+    // Compact, and as text: taken apart it would be many times as large.
+    #[schema(value_type = Object)]
     pub config: Box<RawValue>,
     /// Whether it is to be followed.
     pub enabled: bool,

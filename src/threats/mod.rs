@@ -15,6 +15,7 @@ mod period;
 mod query;
 mod report;
 mod row;
+mod schema;
 mod severity;
 mod summary;
 mod tenant;

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::{Map, Value, value::RawValue};
+use utoipa::ToSchema;
 
 use super::Severity;
 use crate::{
-    fleet::{FieldError, Text, Timestamp},
+    fleet::{FieldError, Moment, Text, Timestamp},
     limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, RULE_ID_MAX_CHARS},
 };
 
@@ -31,6 +32,9 @@ pub struct Event {
     pub details: Box<RawValue>,
 }
 
+type Kind = Text<EVENT_TYPE_MAX_CHARS>;
+type RuleId = Text<RULE_ID_MAX_CHARS>;
+
 /// The body of a report: `events`, or an `event` with a `verdict`.
 #[derive(Debug, Default, Deserialize)]
 pub struct ReportBody {
@@ -46,15 +50,29 @@ pub struct ReportBody {
 pub const REPORT_FIELDS: &[(&str, &str)] =
     &[("events", "an array of 1 to 100 objects"), ("event", "an object"), ("verdict", "an object")];
 
-/// One of `events` as it is sent. Unknown fields are ignored; `null` is the same as left out.
-#[derive(Debug, Default, Deserialize)]
+/// One of the events of a report. Unknown fields are ignored; `null` is the same as left out.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ReportedEvent)]
 pub struct EventBody {
+    /// What kind of threat it is: `brute_force`, or any other text.
+    #[schema(value_type = Kind)]
     r#type: Option<Box<str>>,
+    /// How bad it is.
+    #[schema(value_type = Severity)]
     severity: Option<Box<str>>,
+    /// All else that is known of it, at most 64 KiB. An address in `sourceIP`, `sourceIp`, `source_ip` or `remoteAddress`,
+    /// here or in a `metadata` within, is counted as where it came from.
+    #[schema(value_type = Object)]
     details: Option<Box<RawValue>>,
+    /// When it happened, by the agent's own clock.
+    #[schema(value_type = Option<Moment>)]
     timestamp: Option<Box<str>>,
+    /// The rule that noticed it.
+    #[schema(value_type = Option<RuleId>)]
     rule_id: Option<Box<str>>,
+    /// How sure the agent is.
+    #[schema(minimum = 0, maximum = 1)]
     confidence: Option<f64>,
 }
 
@@ -94,7 +112,7 @@ impl TryFrom<EventBody> for Event {
             let missing = ["type", "severity", "details"].into_iter().zip(given).filter(|(_, given)| !given);
             return Err(InvalidEvent::Missing(missing.map(|(name, _)| name).collect()));
         };
-        let rule_id = body.rule_id.map(|rule| Text::<RULE_ID_MAX_CHARS>::new("ruleId", rule)).transpose()?;
+        let rule_id = body.rule_id.map(|rule| RuleId::new("ruleId", rule)).transpose()?;
         let occurred_at = body.timestamp.map(|time| moment(&time).ok_or(FieldError::new("timestamp", TIMESTAMP)));
         Ok(Self {
             kind: kind_of("type", kind)?,
@@ -149,7 +167,7 @@ impl Event {
 }
 
 fn kind_of(field: &'static str, kind: Box<str>) -> Result<Box<str>, FieldError> {
-    Ok(Text::<EVENT_TYPE_MAX_CHARS>::new(field, kind)?.into_inner())
+    Ok(Kind::new(field, kind)?.into_inner())
 }
 
 /// A number from 0 to `most`, if one is given.

@@ -25,7 +25,7 @@ use utoipa::{
 use super::{
     State, agents, auth, body,
     envelope::{self, ApiError, Failure},
-    heartbeat, listing, operations, relay,
+    events, heartbeat, listing, operations, overview, policy, relay, summary, threats,
 };
 use crate::limits::BODY_MAX_BYTES;
 
@@ -39,6 +39,9 @@ use crate::limits::BODY_MAX_BYTES;
     servers((url = "https://localhost:8443", description = "Where `make run` listens")),
     tags(
         (name = "Agents", description = "Agents join the fleet, beat, and are looked at."),
+        (name = "Threats", description = "Agents report threats, and administrators look for them."),
+        (name = "Policies", description = "Administrators publish rules, and agents fetch them."),
+        (name = "Dashboards", description = "For those who watch the fleet."),
         (name = "Operations", description = "For those who run the server."),
     ),
     paths(
@@ -48,6 +51,15 @@ use crate::limits::BODY_MAX_BYTES;
         listing::list,
         agents::show,
         agents::deregister,
+        threats::report,
+        threats::list,
+        summary::summarise,
+        policy::publish,
+        policy::active,
+        policy::of_agent,
+        policy::latest_rules,
+        overview::overview,
+        events::stream,
         operations::health,
         operations::metrics_for_admin,
         serve,
@@ -242,15 +254,24 @@ fn common_headers() -> [(&'static str, Header); 4] {
 }
 
 fn add_common_headers(response: &mut Response) {
+    // What a response has of its own it has always.
+    for header in response.headers.values_mut() {
+        if let RefOr::T(header) = header {
+            header.extensions = Some(required());
+        }
+    }
     for (name, _) in common_headers() {
         response.headers.insert(name.into(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))));
     }
 }
 
 fn header(schema: ObjectBuilder) -> Header {
-    // utoipa has no word for it, but OpenAPI does.
-    let required = Extensions::from_iter([("required", true)]);
-    HeaderBuilder::new().schema(Some(schema)).extensions(Some(required)).build()
+    HeaderBuilder::new().schema(Some(schema)).extensions(Some(required())).build()
+}
+
+/// utoipa has no word for it, but OpenAPI does.
+fn required() -> Extensions {
+    Extensions::from_iter([("required", true)])
 }
 
 fn text(value: &str) -> ObjectBuilder {
@@ -266,20 +287,38 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::limits::{BATCH_MAX_BYTES, BATCH_MAX_LINES, BODY_TIMEOUT_MS, PAGE_MAX, TAGS_MAX};
+    use crate::limits::{
+        BATCH_MAX_BYTES, BATCH_MAX_LINES, BODY_TIMEOUT_MS, EVENT_DETAILS_MAX_BYTES, EVENTS_KEEPALIVE_MS, PAGE_MAX,
+        POLICY_BODY_MAX_BYTES, POLICY_DESCRIPTION_MAX_CHARS, POLICY_RULES_MAX, REPORT_MAX_BYTES, REPORT_MAX_EVENTS,
+        TAGS_MAX, THREATS_PAGE, THREATS_PAGE_MAX,
+    };
 
     #[test]
     fn bounds_that_are_written_out_are_those_of_the_limits() {
         let document: serde_json::Value = serde_json::from_str(document()).unwrap();
         let at = |place| document.pointer(place).unwrap_or_else(|| panic!("{place} is there"));
-        assert_eq!(*at("/components/schemas/Enrolment/properties/tags/maxItems"), TAGS_MAX);
-        let parameters = at("/paths/~1api~1agents/get/parameters").as_array().unwrap();
-        let limit = parameters.iter().find(|parameter| parameter["name"] == "limit").unwrap();
-        assert_eq!(limit["schema"]["maximum"], PAGE_MAX);
+        let is = |place, bound: usize| assert_eq!(*at(place), bound, "{place}");
+        is("/components/schemas/Enrolment/properties/tags/maxItems", TAGS_MAX);
+        is("/components/schemas/Report/oneOf/0/properties/events/maxItems", REPORT_MAX_EVENTS);
+        is("/components/schemas/NewPolicy/properties/rules/maxItems", POLICY_RULES_MAX);
+        is("/components/schemas/NewPolicy/properties/description/maxLength", POLICY_DESCRIPTION_MAX_CHARS);
+        let limit = |path: &str| {
+            let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap();
+            &parameters.iter().find(|parameter| parameter["name"] == "limit").unwrap()["schema"]
+        };
+        assert_eq!(limit("/api/agents")["maximum"], PAGE_MAX);
+        assert_eq!(limit("/api/threats")["maximum"], THREATS_PAGE_MAX);
+        assert_eq!(limit("/api/threats")["default"], THREATS_PAGE);
         let says = |place, what: String| assert!(at(place).as_str().unwrap().contains(&what), "{place}: {what}");
         let batch = format!("{},000 lines and {} MiB", BATCH_MAX_LINES / 1_000, BATCH_MAX_BYTES >> 20);
         says("/paths/~1api~1heartbeats/post/description", batch);
         says("/components/responses/BodyTooLarge/description", format!("{} KiB", BODY_MAX_BYTES >> 10));
+        says("/paths/~1api~1agents~1{id}~1events/post/description", format!("{} MiB", REPORT_MAX_BYTES >> 20));
+        says("/paths/~1api~1policy/post/description", format!("{} MiB", POLICY_BODY_MAX_BYTES >> 20));
+        says("/paths/~1api~1events~1stream/get/description", format!("{} seconds", EVENTS_KEEPALIVE_MS / 1_000));
+        says("/components/schemas/ReportedEvent/properties/details/description", {
+            format!("{} KiB", EVENT_DETAILS_MAX_BYTES >> 10)
+        });
         says("/components/responses/BodyTimeout/description", format!("{} seconds", BODY_TIMEOUT_MS / 1_000));
     }
 

@@ -78,7 +78,10 @@ impl Page<'_> {
         let responses = operation["responses"].as_object().into_iter().flatten();
         let (successes, refusals): (Vec<_>, Vec<_>) =
             responses.partition(|(status, _)| !status.starts_with(['4', '5']));
-        self.line(&format!("\n```sh\n{}\n```", command(path, &method, operation)));
+        let examples = body.map_or_else(|| vec![None], |(_, content)| examples(content).map(Some).collect());
+        for example in examples {
+            self.line(&format!("\n```sh\n{}\n```", command(path, &method, operation, example)));
+        }
         for (status, response) in successes {
             self.line(&format!("\n**{status}**: {}.{}", text(&response["description"]), headers(response)));
             if let Some((_, content)) = only(&response["content"]) {
@@ -108,8 +111,14 @@ impl Page<'_> {
         }
     }
 
-    /// A table of the fields of an object.
+    /// A table of the fields of an object; one for each of its forms, if it has several.
     fn fields(&mut self, schema: &Value) {
+        let document = self.document;
+        let schema = resolve(document, schema);
+        for form in schema["oneOf"].as_array().into_iter().flatten() {
+            self.line(&format!("\n{}:", text(&form["description"])));
+            self.fields(form);
+        }
         let mut rows = String::new();
         self.rows(schema, "", &mut rows);
         if !rows.is_empty() {
@@ -119,20 +128,25 @@ impl Page<'_> {
     }
 
     fn rows(&self, schema: &Value, above: &str, rows: &mut String) {
-        let schema = self.resolve(schema);
-        for part in schema["allOf"].as_array().into_iter().flatten() {
+        let schema = resolve(self.document, schema);
+        let parts = [&schema["allOf"], if above.is_empty() { &Value::Null } else { &schema["oneOf"] }];
+        for part in parts.into_iter().filter_map(Value::as_array).flatten() {
             self.rows(part, above, rows);
         }
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
             let required = schema["required"].as_array().into_iter().flatten().any(|required| required == name);
             let optional = if required { "" } else { ", optional" };
             let kind = self.kind(field);
+            // That a form does not have it need not be told.
+            if kind == "null" {
+                continue;
+            }
             // The envelope is the same everywhere.
             if !(above.is_empty() && (name == "ok" || name == "data" && kind == "object")) {
                 let about = cell(description(field));
                 writeln!(rows, "| `{above}{name}` | {kind}{optional} | {about} |").expect("a string takes all");
             }
-            let field = self.resolve(field);
+            let field = resolve(self.document, field);
             self.rows(field, &format!("{above}{name}."), rows);
             self.rows(&field["items"], &format!("{above}{name}[]."), rows);
         }
@@ -140,7 +154,7 @@ impl Page<'_> {
 
     /// What a value must be, in a few words.
     fn kind(&self, schema: &Value) -> String {
-        let schema = self.resolve(schema);
+        let schema = resolve(self.document, schema);
         if let Value::String(title) = &schema["title"] {
             return title.clone();
         }
@@ -168,13 +182,12 @@ impl Page<'_> {
             (Value::Null, most) => Some(format!(", at most {most}{what}")),
             (least, most) => Some(format!(", {least} to {most}{what}")),
         });
-        let of = schema.get("items").map(|items| format!(" of: {}", self.kind(items))).unwrap_or_default();
+        let of = schema
+            .get("items")
+            .or(schema.get("additionalProperties"))
+            .map(|items| format!(" of: {}", self.kind(items)))
+            .unwrap_or_default();
         format!("{}{}{of}{or_null}", text(kind), bounds.collect::<String>())
-    }
-
-    fn resolve<'v>(&'v self, schema: &'v Value) -> &'v Value {
-        let place = schema["$ref"].as_str().and_then(|place| place.strip_prefix('#'));
-        place.and_then(|place| self.document.pointer(place)).unwrap_or(schema)
     }
 
     fn example(&mut self, example: &Value) {
@@ -210,13 +223,32 @@ impl Page<'_> {
     }
 }
 
-/// The example of an operation, as a command.
-fn command(path: &str, method: &str, operation: &Value) -> String {
+/// What the schema refers to, or the schema itself.
+fn resolve<'v>(document: &'v Value, schema: &'v Value) -> &'v Value {
+    let place = schema["$ref"].as_str().and_then(|place| place.strip_prefix('#'));
+    place.and_then(|place| document.pointer(place)).unwrap_or(schema)
+}
+
+/// The examples of a body.
+fn examples(content: &Value) -> impl Iterator<Item = &Value> {
+    let named = content["examples"].as_object().into_iter().flatten();
+    content.get("example").into_iter().chain(named.map(|(_, example)| &example["value"]))
+}
+
+/// Requests that an agent makes for itself; all others are the administrator's.
+fn is_of_agent(path: &str) -> bool {
+    path.contains("{id}/") || ["/api/policy/agent/{id}", "/api/rules/latest"].contains(&path)
+}
+
+/// An example of an operation, with this body, as a command.
+fn command(path: &str, method: &str, operation: &Value, example: Option<&Value>) -> String {
     let mut words = vec!["call".to_owned()];
+    if operation.pointer("/responses/200/content/text~1event-stream").is_some() {
+        words.push("--no-buffer".to_owned());
+    }
     let secured = operation["security"].as_array().into_iter().flatten().any(|it| *it != Value::Object(Map::new()));
     if secured {
-        // An agent speaks for itself; all else is the administrator's.
-        let who = if path.contains("{id}/") { "$agent" } else { "$admin" };
+        let who = if is_of_agent(path) { "$agent" } else { "$admin" };
         words.push(format!(r#"-H "{who}""#));
     }
     let body = only(&operation["requestBody"]["content"]);
@@ -234,7 +266,7 @@ fn command(path: &str, method: &str, operation: &Value) -> String {
     let query = query.collect::<Vec<_>>().join("&");
     let query = if query.is_empty() { query } else { format!("?{query}") };
     words.push(format!(r#""$api{}{query}""#, path.replace("{id}", "$id")));
-    let rest = match body.map(|(_, content)| &content["example"]) {
+    let rest = match example {
         None => String::new(),
         Some(Value::String(text)) => {
             format!(" --data-binary @- <<EOF\n{}\nEOF", text.trim_end().replace(EXAMPLE_ID, "$id"))

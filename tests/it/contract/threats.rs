@@ -230,6 +230,7 @@ fn threats_are_found_by_what_they_are_page_by_page() {
     for (query, error) in [
         ("limit=0", "limit must be a whole number from 1 to 200"),
         ("limit=201", "limit must be a whole number from 1 to 200"),
+        ("agent_id=nonsense&limit=201", "limit must be a whole number from 1 to 200"),
         ("severity=bad", "severity must be low, medium, high or critical"),
         ("since=yesterday", "since must be a time such as 2026-03-07T12:05:00Z"),
         ("cursor=5", "cursor must be a nextCursor of an earlier page"),

@@ -1,0 +1,157 @@
+//! `GET /api/threats/summary`: the figures of the threats of a period.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
+use serde::{Serialize, Serializer};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    State,
+    auth::Caller,
+    envelope::{self, ApiError, Failure, Success},
+    query::{OrgId, invalid, org_id, parameters},
+};
+use crate::{
+    fleet::{AgentId, IpAddress},
+    threats::{Period, Summary},
+};
+
+/// Sum up threats
+///
+/// The figures of a period that ends now. With the administrator's token.
+#[utoipa::path(
+    get,
+    path = "/api/threats/summary",
+    operation_id = "summariseThreats",
+    tag = "Threats",
+    security(("token" = [])),
+    params(SummaryParams),
+    responses(
+        (status = 200, description = "The figures", body = Success<ShownSummary>, example = json!({
+            "ok": true,
+            "data": {
+                "period": "24h",
+                "total": 2,
+                "bySeverity": { "critical": 0, "high": 1, "medium": 1, "low": 0 },
+                "byType": { "brute_force": 1, "port_scan": 1 },
+                "topAgents": [{ "agentId": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "count": 2 }],
+                "topSourceIps": [{ "ip": "203.0.113.66", "count": 2 }],
+            },
+        })),
+        (status = 403, description = "An agent's token may not read the history", body = Failure),
+    ),
+)]
+pub(super) async fn summarise(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
+    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
+    let (mut org, mut period) = (None, Period::Day1);
+    for (name, value) in parameters(request.query_string(), &["org_id", "period"], &[])? {
+        match &*name {
+            "org_id" => org = Some(org_id(&value)?),
+            "period" => period = value.parse().map_err(|_| invalid("period must be 1h, 6h, 24h, 7d or 30d"))?,
+            _ => {}
+        }
+    }
+    let summary = state.engine.threat_summary(org, period).await?;
+    Ok(envelope::data_with(StatusCode::OK, &shown(&summary, period)))
+}
+
+/// The query, in the document's words; [`summarise`] reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the query is read by hand")]
+struct SummaryParams {
+    /// How far back to look: 24 hours unless told otherwise.
+    #[param(inline, example = "24h")]
+    period: Option<Period>,
+    /// Only threats of this tenant's agents.
+    org_id: Option<OrgId>,
+}
+
+/// The figures of a period.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ThreatSummary)]
+struct ShownSummary<'a> {
+    /// The period.
+    #[schema(value_type = Period)]
+    period: &'static str,
+    /// All threats.
+    total: u64,
+    /// Of each severity.
+    by_severity: BySeverity,
+    /// Of the most frequent types; `other` is the rest.
+    #[serde(serialize_with = "as_map")]
+    #[schema(value_type = HashMap<String, u64>)]
+    by_type: Vec<(&'a str, u64)>,
+    /// The agents that reported most.
+    top_agents: Vec<TopAgent<'a>>,
+    /// The addresses that most came from.
+    top_source_ips: Vec<TopIp>,
+}
+
+/// Threats of each severity.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BySeverity {
+    critical: u64,
+    high: u64,
+    medium: u64,
+    low: u64,
+}
+
+impl From<crate::threats::BySeverity> for BySeverity {
+    fn from([low, medium, high, critical]: crate::threats::BySeverity) -> Self {
+        Self { critical, high, medium, low }
+    }
+}
+
+/// An agent that reported many.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = TopAgent)]
+struct TopAgent<'a> {
+    /// Which one.
+    agent_id: AgentId,
+    /// Name of its machine.
+    hostname: &'a str,
+    /// How many.
+    count: u64,
+}
+
+/// An address that many came from.
+#[derive(Serialize, ToSchema)]
+struct TopIp {
+    /// Which one.
+    #[schema(value_type = IpAddress)]
+    ip: std::net::IpAddr,
+    /// How many.
+    count: u64,
+}
+
+/// What types beyond the most frequent ones are counted as.
+const OTHER: &str = "other";
+
+fn shown(summary: &Summary, period: Period) -> ShownSummary<'_> {
+    let mut by_type: Vec<_> = summary.by_kind.iter().map(|(kind, count)| (&**kind, *count)).collect();
+    if summary.other_kinds > 0 {
+        // A type that is named like the rest is counted with it.
+        match by_type.iter_mut().find(|(kind, _)| *kind == OTHER) {
+            Some((_, count)) => *count += summary.other_kinds,
+            None => by_type.push((OTHER, summary.other_kinds)),
+        }
+    }
+    let agents = summary.top_agents.iter();
+    ShownSummary {
+        period: period.name(),
+        total: summary.total,
+        by_severity: summary.by_severity.into(),
+        by_type,
+        top_agents: agents
+            .map(|(agent_id, hostname, count)| TopAgent { agent_id: *agent_id, hostname, count: *count })
+            .collect(),
+        top_source_ips: summary.top_ips.iter().map(|(ip, count)| TopIp { ip: *ip, count: *count }).collect(),
+    }
+}
+
+/// Pairs as the object that they are, in their order.
+pub(super) fn as_map<S: Serializer>(pairs: &[(&str, u64)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(pairs.iter().copied())
+}
