@@ -369,7 +369,7 @@ pub(crate) fn clock_from(base: Heard, rules: &LivenessRules) -> Heard {
 fn cors(origins: &[String]) -> actix_cors::Cors {
     let cors = actix_cors::Cors::default()
         .allowed_methods(["GET", "POST", "DELETE"])
-        .allowed_headers(["authorization", "content-type", "if-none-match", "x-request-id"])
+        .allowed_headers(["authorization", "content-type", "if-none-match", "last-event-id", "x-request-id"])
         .expose_headers(["x-request-id", "retry-after", "etag"])
         .max_age(3_600);
     origins.iter().fold(cors, |cors, origin| match origin.as_str() {

@@ -10,8 +10,9 @@
 //! What holds:
 //! - **Every change is told once**, alone or in the count of a mass change (`fleet_changed`); so the counts of the stream
 //!   add up to the transitions that the metrics count.
-//! - **The order is the same for all readers**, and the events of one agent are in the order in which they happened; but a
-//!   mass change is told when it is over, after what was told alone in the meantime.
+//! - **The order is the same for all readers**, and the changes of one agent are in the order in which they happened. What is
+//!   told of policies and threats follows the changes of the same tick; a mass change is told when it is over, after what
+//!   was told alone in the meantime.
 //! - **Nobody waits for a reader.** All read the same ring, and a reader is no more than a place in it. One that stands
 //!   still while the ring passes it by is cut off.
 //! - **Nothing waits for the telling.** A change costs a free lock, and a copy of a hostname for the first hundred of a

@@ -29,7 +29,7 @@ mod window;
 pub use history::{Dropped, History, Retention, Scope, Trim};
 pub use period::Period;
 pub use query::{Filter, Page};
-pub use report::{EVENT_FIELDS, Event, EventBody, InvalidEvent, REPORT_FIELDS, ReportBody};
+pub use report::{EVENT_FIELDS, Event, EventBody, Fields, InvalidEvent, REPORT_FIELDS, ReportBody};
 pub use severity::{BySeverity, Severity};
 pub use summary::Summary;
 pub use threat::{Threat, ThreatEntry, ThreatKey};

@@ -1,10 +1,10 @@
 //! What an agent reports, as it is sent: an array of events, or the one event of the published Guard client.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use chrono::DateTime;
-use serde::Deserialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
 use super::Severity;
@@ -35,15 +35,19 @@ pub struct Event {
 type Kind = Text<EVENT_TYPE_MAX_CHARS>;
 type RuleId = Text<RULE_ID_MAX_CHARS>;
 
+/// The fields of an object whose values are kept as they were sent. Not as serde_json's `Value`: that would change numbers
+/// that it cannot hold, and reads an object that looks like its own way of passing raw JSON as what is in it.
+pub type Fields = BTreeMap<String, Box<RawValue>>;
+
 /// The body of a report: `events`, or an `event` with a `verdict`.
 #[derive(Debug, Default, Deserialize)]
 pub struct ReportBody {
     /// Many events.
     pub events: Option<Vec<Box<RawValue>>>,
     /// One, from the published Guard client.
-    pub event: Option<Map<String, Value>>,
+    pub event: Option<Fields>,
     /// What the published Guard client thinks of it.
-    pub verdict: Option<Map<String, Value>>,
+    pub verdict: Option<Fields>,
 }
 
 /// What each field of a report must be, for the error that names it.
@@ -129,16 +133,16 @@ impl TryFrom<EventBody> for Event {
 impl Event {
     /// The one event of the published Guard client: its category is the type, its verdict has the confidence in percent, and
     /// the details are the rest of both. What it calls `info` is low.
-    pub fn of_guard(mut event: Map<String, Value>, verdict: Option<Map<String, Value>>) -> Result<Self, InvalidEvent> {
-        let (kind, severity) = (event.remove("category"), event.remove("severity"));
+    pub fn of_guard(mut event: Fields, verdict: Option<Fields>) -> Result<Self, InvalidEvent> {
+        let mut take = |field: &str| event.remove(field).filter(|value| value.get() != "null");
+        let (kind, severity) = (take("category"), take("severity"));
         let (Some(kind), Some(severity)) = (&kind, &severity) else {
             let given = [("event.category", kind.is_some()), ("event.severity", severity.is_some())];
-            return Err(InvalidEvent::Missing(
-                given.into_iter().filter(|(_, given)| !given).map(|(name, _)| name).collect(),
-            ));
+            let missing = given.into_iter().filter(|(_, given)| !given).map(|(name, _)| name);
+            return Err(InvalidEvent::Missing(missing.collect()));
         };
-        let kind = kind.as_str().ok_or(FieldError::new("event.category", TYPE))?;
-        let severity = match severity.as_str() {
+        let kind = read::<Box<str>>(kind).ok_or(FieldError::new("event.category", TYPE))?;
+        let severity = match read::<Box<str>>(severity).as_deref() {
             Some("info") => Some(Severity::Low),
             name => name.and_then(|name| name.parse().ok()),
         };
@@ -146,16 +150,17 @@ impl Event {
         let mut verdict = verdict.unwrap_or_default();
         let percent = || FieldError::new("verdict.confidence", "a number from 0 to 100");
         let confidence = match verdict.remove("confidence") {
-            None | Some(Value::Null) => None,
-            Some(given) => fraction(Some(given.as_f64().ok_or_else(percent)?), 100.0).ok_or_else(percent)?,
+            Some(given) => fraction(read::<Option<f64>>(&given).ok_or_else(percent)?, 100.0).ok_or_else(percent)?,
+            None => None,
         };
-        let occurred_at = event.get("timestamp").and_then(Value::as_str).and_then(moment);
+        let occurred_at = event.get("timestamp").and_then(|time| moment(&read::<Box<str>>(time)?));
+        let to_raw = |fields: &Fields| to_raw_value(fields).expect("an object has only string keys");
         if !verdict.is_empty() {
-            event.insert("verdict".to_owned(), Value::Object(verdict));
+            event.insert("verdict".to_owned(), to_raw(&verdict));
         }
-        let details = serde_json::value::to_raw_value(&event).expect("an object has only string keys");
+        let details = to_raw(&event);
         Ok(Self {
-            kind: kind_of("event.category", kind.into())?,
+            kind: kind_of("event.category", kind)?,
             severity,
             confidence: confidence.map(|percent| percent / 100.0),
             rule_id: None,
@@ -164,6 +169,10 @@ impl Event {
             details: object_of("event", details)?,
         })
     }
+}
+
+fn read<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
 }
 
 fn kind_of(field: &'static str, kind: Box<str>) -> Result<Box<str>, FieldError> {
@@ -192,10 +201,9 @@ fn object_of(field: &'static str, details: Box<RawValue>) -> Result<Box<RawValue
 /// The address that an attack came from, under the names that Guards use: in the details, or in their `metadata`.
 fn source_in(details: &RawValue) -> Option<IpAddr> {
     const NAMES: [&str; 4] = ["sourceIP", "sourceIp", "source_ip", "remoteAddress"];
-    let details: Map<String, Value> = serde_json::from_str(details.get()).ok()?;
-    let metadata = details.get("metadata").and_then(Value::as_object);
-    let named = |fields: &Map<String, Value>| NAMES.iter().find_map(|name| fields.get(*name)?.as_str()?.parse().ok());
-    named(&details).or_else(|| named(metadata?))
+    let named = |fields: &Fields| NAMES.iter().find_map(|name| read::<Box<str>>(fields.get(*name)?)?.parse().ok());
+    let details: Fields = read(details)?;
+    named(&details).or_else(|| named(&read(details.get("metadata")?)?))
 }
 
 #[cfg(test)]
@@ -258,9 +266,17 @@ mod tests {
         let event = of_guard(json).unwrap();
         assert_eq!((&*event.kind, event.severity, event.confidence), ("port_scan", Severity::Low, Some(0.85)));
         assert_eq!(event.source_ip, "2001:db8::1".parse().ok());
-        let details: Value = serde_json::from_str(event.details.get()).unwrap();
+        let details: serde_json::Value = serde_json::from_str(event.details.get()).unwrap();
         assert_eq!(details["verdict"], serde_json::json!({"conclusion": "malicious", "action": "block_ip"}));
-        assert_eq!((&details["id"], &details["category"]), (&"e1".into(), &Value::Null));
+        assert_eq!((&details["id"], &details["category"]), (&"e1".into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn the_published_client_s_event_is_kept_as_it_was_sent() {
+        // What serde_json itself passes raw JSON with, and numbers and texts that it cannot hold.
+        let metadata = r#"{"$serde_json::private::RawValue":"[[1]]","n":123456789012345678901234567890,"s":"\ud800"}"#;
+        let json = format!(r#"{{"event":{{"category":"c","severity":"low","metadata":{metadata}}}}}"#);
+        assert_eq!(of_guard(&json).unwrap().details.get(), format!(r#"{{"metadata":{metadata}}}"#));
     }
 
     #[test]

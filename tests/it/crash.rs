@@ -18,10 +18,12 @@ pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Dice),
     let mut server = launch.start();
     let mut told = Told::default();
     let mut dice = Dice::new();
+    let mut prompt = 0;
     for round in 0..rounds {
         let written = trouble(&mut server, &mut told, &mut dice, |server, dice| {
             thread::sleep(Duration::from_millis(300 + dice.throw(400)));
-            let written = written_by(server);
+            let (behind, written) = written_by(server);
+            prompt += u64::from(behind < Duration::from_millis(300));
             fall(server, dice);
             written
         });
@@ -30,6 +32,10 @@ pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Dice),
         told.check(&server, written);
         eprintln!("round {round}: {}", told.summary());
     }
+    assert!(
+        2 * prompt >= rounds,
+        "flushes are prompt, but in moments when the machine is busy: in {prompt} of {rounds}"
+    );
     assert!(told.agents.len() > 100 && told.gone.len() > 10, "there was load: {}", told.summary());
     // The tokens are good as well.
     let (id, agent) = told.agents.first_key_value().unwrap();
@@ -37,13 +43,15 @@ pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Dice),
     told
 }
 
-/// The moment up to which all heartbeats are in the store, as the server itself says: on a busy machine a flush takes its
-/// time, and then a crash may cost more than an interval. Hearing time leaves out what the server could not hear.
-fn written_by(server: &Server) -> Instant {
+/// The moment up to which all heartbeats are in the store, as the server itself says, and how long ago that is: on a busy
+/// machine a flush takes its time, and then a crash may cost more than an interval. Hearing time leaves out what the server
+/// could not hear.
+fn written_by(server: &Server) -> (Duration, Instant) {
     let asked = Instant::now();
     let age = server.metric("guardbeat_store_flush_age_seconds");
     assert!(age < 5.0, "flushes go on; the last one was {age} s ago");
-    asked - Duration::from_secs_f64(age + server.metric("guardbeat_deaf_seconds"))
+    let behind = Duration::from_secs_f64(age + server.metric("guardbeat_deaf_seconds"));
+    (behind, asked - behind)
 }
 
 #[test]
