@@ -258,8 +258,9 @@ impl Running {
         while !self.engine.is_attached() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        actix_rt::spawn(keep_threats_loaded(self.engine.clone()));
         let loaded = load(&self.engine, &*self.engine.durability().store).await?;
+        // After the fleet, which is not to share the processors with them.
+        actix_rt::spawn(keep_threats_loaded(self.engine.clone()));
         await_threats(&self.engine).await;
         let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
         tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");

@@ -40,7 +40,7 @@ pub const EVENT_DETAILS_MAX_BYTES: usize = 64 * 1024;
 pub const REPORT_MAX_EVENTS: usize = 100;
 /// Largest body of a report, in bytes.
 pub const REPORT_MAX_BYTES: usize = 1024 * 1024;
-/// Reports that are being stored at a time, in bytes of their bodies; one more is answered 503.
+/// Threats that are on their way to the store, in bytes that they hold; a report for which there is no room is answered 503.
 pub const REPORTS_UNDER_WAY_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Least `threats.max_bytes_per_tenant`: room for a few of the largest threats.
 pub const THREATS_BYTES_MIN: u64 = 1024 * 1024;
@@ -52,8 +52,14 @@ pub const SUMMARY_TOP: usize = 10;
 pub const THREAT_SCAN_MAX: usize = 16_384;
 /// How often the archive drops what has become too old, in milliseconds.
 pub const ARCHIVE_TICK_MS: u64 = 1_000;
-/// How far the wall clock may be set forward in a run before threats stop becoming older by it, in milliseconds.
+/// How far the wall clock may be set forward at once and be believed, in milliseconds; threats become old by it.
 pub const CLOCK_AHEAD_MAX_MS: u64 = 3_600_000;
+/// A clock that was set forward by more is believed after so many milliseconds.
+pub const CLOCK_BELIEVED_AFTER_MS: u64 = 600_000;
+/// What a threat on its way to the store holds besides its records, in bytes.
+pub const THREAT_OVERHEAD_BYTES: u32 = 512;
+/// Threats that are taken back from the store in one command.
+pub const DISCARD_MAX: usize = 4_096;
 /// Largest page of `GET /api/threats`.
 pub const THREATS_PAGE_MAX: usize = 200;
 /// Threats on a page of `GET /api/threats` when nothing else is asked for.

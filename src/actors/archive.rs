@@ -22,23 +22,23 @@ use std::{
 use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, WrapFuture};
 use futures_util::future::BoxFuture;
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, OwnedSemaphorePermit, oneshot},
     task::LocalSet,
 };
 
 use super::{
     archive_messages::{
-        CountRecent, CountThreats, FindThreats, Forget, FoundThreats, Report, RestoreThreats, Restored, Summarise,
-        ThreatFilter,
+        CountRecent, CountThreats, DrainReports, FindThreats, Forget, FoundThreats, Report, RestoreThreats, Restored,
+        Summarise, ThreatFilter,
     },
     archive_time::Time,
     supervisor::EngineHandle,
 };
 use crate::{
     events::Gathering,
-    limits::{ARCHIVE_TICK_MS, SUMMARY_TOP, THREAT_SCAN_MAX},
+    limits::{ARCHIVE_TICK_MS, DISCARD_MAX, SUMMARY_TOP, THREAT_SCAN_MAX},
     metrics::Metrics,
-    store::{Change, Durability, StoreError, ThreatRange},
+    store::{Change, Discard, Durability, StoreError, ThreatRange},
     threats::{Filter, History, Retention, Scope, ThreatEntry, ThreatId, ThreatKey, Trim},
 };
 
@@ -57,6 +57,7 @@ struct State {
     /// Reports on their way to the store, in the order in which it has them.
     under_way: RefCell<VecDeque<UnderWay>>,
     more_under_way: Notify,
+    is_settling: Cell<bool>,
     /// What the store has still to be told of.
     to_amend: RefCell<Amends>,
     amending: Cell<bool>,
@@ -80,6 +81,8 @@ pub(super) struct Kept {
 
 struct UnderWay {
     entries: Vec<ThreatEntry>,
+    /// What it takes of the room for reports; until the store has answered, whoever may have gone away.
+    _room: OwnedSemaphorePermit,
     outcome: BoxFuture<'static, Result<(), StoreError>>,
     reply: oneshot::Sender<Result<Vec<ThreatId>, StoreError>>,
 }
@@ -110,6 +113,7 @@ impl Archive {
                 last_id: Cell::default(),
                 under_way: RefCell::default(),
                 more_under_way: Notify::new(),
+                is_settling: Cell::default(),
                 to_amend: RefCell::default(),
                 amending: Cell::default(),
                 trimmed: RefCell::default(),
@@ -148,7 +152,13 @@ impl Actor for Archive {
         ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, ctx| {
             archive.state.tick();
             if !archive.state.amending.get() {
-                ctx.spawn(archive.state.clone().amend().into_actor(archive));
+                let state = archive.state.clone();
+                let amending = async move {
+                    if let Err(error) = state.amend().await {
+                        tracing::debug!(%error, "threats cannot be discarded from the store; it is tried again");
+                    }
+                };
+                ctx.spawn(amending.into_actor(archive));
             }
         });
     }
@@ -158,10 +168,12 @@ impl Actor for Archive {
 async fn settle(state: Rc<State>) {
     loop {
         let next = state.under_way.borrow_mut().pop_front();
-        let Some(UnderWay { entries, outcome, reply }) = next else {
+        let Some(UnderWay { entries, _room, outcome, reply }) = next else {
+            state.is_settling.set(false);
             state.more_under_way.notified().await;
             continue;
         };
+        state.is_settling.set(true);
         let outcome = outcome.await;
         let ids = entries.iter().map(|entry| entry.id).collect();
         match &outcome {
@@ -223,17 +235,20 @@ impl State {
     }
 
     /// Tells the store what it must not have; what it does not take it is told again.
-    async fn amend(self: Rc<Self>) {
+    async fn amend(&self) -> Result<(), StoreError> {
         let Amends { doubtful, dropped } = self.to_amend.take();
         if doubtful.is_empty() && dropped.is_empty() {
-            return;
+            return Ok(());
         }
         self.amending.set(true);
-        let mut changes: Vec<_> = dropped.values().cloned().map(Change::Trim).collect();
-        if !doubtful.is_empty() {
-            changes.push(Change::Retract(doubtful.clone()));
-        }
-        if self.durability.committer.commit_all(changes).await.is_err() {
+        let mut discards: Vec<_> = dropped.values().cloned().map(Discard::Oldest).collect();
+        discards.extend(doubtful.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
+        let outcome = self.durability.store.discard(discards).await;
+        if outcome.is_ok() {
+            // A history that was read in the meantime may have them.
+            let mut history = self.history.borrow_mut();
+            doubtful.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
+        } else {
             let mut to_amend = self.to_amend.borrow_mut();
             to_amend.doubtful.extend(doubtful);
             for (org, range) in dropped {
@@ -242,6 +257,7 @@ impl State {
             }
         }
         self.amending.set(false);
+        outcome
     }
 }
 
@@ -278,9 +294,9 @@ impl Handler<Restored> for Archive {
 impl Handler<Report> for Archive {
     type Result = ResponseFuture<Result<Vec<ThreatId>, StoreError>>;
 
-    fn handle(&mut self, Report(mut threats): Report, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, Report { mut threats, room }: Report, _: &mut Context<Self>) -> Self::Result {
         let state = &self.state;
-        let now_ms = state.clock.wall_ms();
+        let now_ms = state.clock.now_ms();
         for threat in &mut threats {
             threat.entry.id = ThreatId::after(state.last_id.get(), now_ms);
             state.last_id.set(Some(threat.entry.id));
@@ -289,9 +305,23 @@ impl Handler<Report> for Archive {
         // Queued here and now, in the order of the ids.
         let outcome = Box::pin(state.durability.committer.commit(Change::Report(threats)));
         let (reply, answer) = oneshot::channel();
-        state.under_way.borrow_mut().push_back(UnderWay { entries, outcome, reply });
+        state.under_way.borrow_mut().push_back(UnderWay { entries, _room: room, outcome, reply });
         state.more_under_way.notify_one();
         Box::pin(async { answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the archive has ended"))) })
+    }
+}
+
+impl Handler<DrainReports> for Archive {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, _: DrainReports, _: &mut Context<Self>) -> Self::Result {
+        let state = self.state.clone();
+        Box::pin(async move {
+            while state.is_settling.get() || !state.under_way.borrow().is_empty() || state.amending.get() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            state.amend().await
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the archive is asked.
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{
     fleet::AgentId,
     store::{LoadedThreats, StoreError, StoredThreat},
@@ -24,7 +26,17 @@ pub struct Restored(pub LoadedThreats);
 /// To the archive: an agent reports these; their ids are given by the archive. Answered when they are durable.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Result<Vec<ThreatId>, StoreError>")]
-pub struct Report(pub Vec<StoredThreat>);
+pub struct Report {
+    /// The threats.
+    pub threats: Vec<StoredThreat>,
+    /// What they take of the room for reports.
+    pub room: OwnedSemaphorePermit,
+}
+
+/// To the archive: answer when nothing is on its way to the store any more, and nothing left to be taken back from it.
+#[derive(Debug, actix::Message)]
+#[rtype(result = "Result<(), StoreError>")]
+pub struct DrainReports;
 
 /// To the archive: the next step of a search.
 #[derive(Clone, Debug, actix::Message)]

@@ -19,7 +19,10 @@ use super::{
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
     policy::{Scope, ScopePolicies},
-    store::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, MemoryStore, Store, StoreError, StoreReader, Sweep},
+    store::{
+        Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, MemoryStore, Store, StoreError, StoreReader,
+        Sweep,
+    },
     threats::{Event, Period, Severity, Threat, ThreatEntry, ThreatKey},
 };
 
@@ -60,6 +63,15 @@ impl Store for Silent {
             }
             self.store.commit(changes).await?;
             if self.silent.load(Relaxed) { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) }
+        }
+        .boxed()
+    }
+
+    fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let silent = self.silent.load(Relaxed);
+        async move {
+            self.store.discard(discards).await?;
+            if silent { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) }
         }
         .boxed()
     }
@@ -258,17 +270,32 @@ fn a_report_in_doubt_is_not_counted_and_leaves_the_store_again() {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
         let id = register(&engine).await;
-        engine.report(id, Proof::Admin, vec![event(), event()], 100).await.unwrap();
+        engine.report(id, Proof::Admin, vec![event(), event()]).await.unwrap();
         store.silent.store(true, Relaxed);
-        let refused = engine.report(id, Proof::Admin, vec![event()], 100).await;
+        let refused = engine.report(id, Proof::Admin, vec![event()]).await;
         assert!(matches!(refused, Err(EngineError::Store(StoreError::InDoubt(_)))));
         assert_eq!(stored_threats(&*store).await, 3, "it is there");
         store.silent.store(false, Relaxed);
         sleep(Duration::from_secs(5)).await;
         assert_eq!(stored_threats(&*store).await, 2, "and is taken back");
         assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 2);
-        engine.report(id, Proof::Admin, vec![event()], 100).await.unwrap();
+        engine.report(id, Proof::Admin, vec![event()]).await.unwrap();
         assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 3);
+    });
+}
+
+#[test]
+fn a_report_in_doubt_has_left_the_store_when_the_server_has_ended_in_order() {
+    on_a_worker(async {
+        let store = Arc::new(Silent::default());
+        let engine = start(store.clone()).await;
+        let id = register(&engine).await;
+        store.silent.store(true, Relaxed);
+        assert!(engine.report(id, Proof::Admin, vec![event()]).await.is_err());
+        assert!(engine.drain().await.is_err(), "the store does not answer: it is not known to be gone");
+        store.silent.store(false, Relaxed);
+        assert_eq!(stored_threats(&*store).await, 0);
+        engine.drain().await.unwrap();
     });
 }
 

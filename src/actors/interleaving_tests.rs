@@ -159,7 +159,7 @@ async fn live(
                 let id = agent_of(&engine, agent).await;
                 let report = vec![Event { severity, kind: kind.into(), ..event() }; events];
                 let at_ms = now_ms(&engine);
-                assert_eq!(engine.report(id, Proof::Admin, report, 100).await.unwrap().len(), events);
+                assert_eq!(engine.report(id, Proof::Admin, report).await.unwrap().len(), events);
                 let reported = |_| Reported { at_ms, by: id, org: AGENTS[agent], severity, kind };
                 model.threats.extend((0..events).map(reported));
             }

@@ -92,7 +92,7 @@ pub(super) struct Fleet {
     pub(super) archive: OnceLock<Addr<Archive>>,
     pub(super) kept: Arc<Kept>,
     /// Bytes of reports that may be on their way to the store.
-    pub(super) room_for_reports: Semaphore,
+    pub(super) room_for_reports: Arc<Semaphore>,
     changes: Arc<Gathering>,
     durability: Durability,
     pub(super) clock: Clock,
@@ -118,7 +118,7 @@ impl EngineHandle {
                 post: Arc::new(Post::new(shards)),
                 archive: OnceLock::new(),
                 kept: Arc::default(),
-                room_for_reports: Semaphore::new(REPORTS_UNDER_WAY_MAX_BYTES),
+                room_for_reports: Arc::new(Semaphore::new(REPORTS_UNDER_WAY_MAX_BYTES)),
                 changes: Arc::new(Gathering::new(shards)),
                 durability,
                 clock,
@@ -203,7 +203,7 @@ impl EngineHandle {
         for outcome in join_all(shards.map(|shard| self.ask_shard_at(shard, Drain))).await {
             outcome??;
         }
-        Ok(())
+        self.drain_reports().await
     }
 
     /// The metrics of this engine.

@@ -8,13 +8,15 @@ use tokio::sync::mpsc;
 use super::{
     archive::Archive,
     archive_messages::{
-        CountRecent, CountThreats, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise, ThreatFilter,
+        CountRecent, CountThreats, DrainReports, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
+        ThreatFilter,
     },
     messages::{Introduce, Proof, Reporter},
     supervisor::{EngineError, EngineHandle},
 };
 use crate::{
     fleet::AgentId,
+    limits::THREAT_OVERHEAD_BYTES,
     store::{LoadedThreats, StoreError, StoredThreat},
     threats::{BySeverity, Event, Period, Summary, Threat, ThreatId},
 };
@@ -33,18 +35,8 @@ pub struct ThreatPage {
 
 impl EngineHandle {
     /// Stores what an agent reports. Durable when it returns.
-    ///
-    /// `bytes` is what the report took on its way here: what is being stored at a time is bounded by it.
-    pub async fn report(
-        &self,
-        id: AgentId,
-        proof: Proof,
-        events: Vec<Event>,
-        bytes: usize,
-    ) -> Result<Vec<ThreatId>, EngineError> {
+    pub async fn report(&self, id: AgentId, proof: Proof, events: Vec<Event>) -> Result<Vec<ThreatId>, EngineError> {
         let Reporter { hostname, org } = self.ask(id, || Introduce { proof }).await??;
-        let room = &self.fleet.room_for_reports;
-        let _room = room.try_acquire_many(bytes.try_into().unwrap_or(u32::MAX)).map_err(|_| StoreError::Overloaded)?;
         let threat = |event: Event| {
             StoredThreat::new(&Threat {
                 // The archive gives it its name.
@@ -62,8 +54,12 @@ impl EngineHandle {
                 bytes: 0,
             })
         };
-        let threats = events.into_iter().map(threat).collect();
-        Ok(self.ask_archive(Report(threats)).await??)
+        let threats: Vec<_> = events.into_iter().map(threat).collect();
+        // What is on its way to the store is held as a body, and its row twice.
+        let held = threats.iter().map(|threat| 2 * threat.entry.bytes + THREAT_OVERHEAD_BYTES).sum();
+        let room = self.fleet.room_for_reports.clone().try_acquire_many_owned(held);
+        let room = room.map_err(|_| StoreError::Overloaded)?;
+        Ok(self.ask_archive(Report { threats, room }).await??)
     }
 
     /// The newest threats that match, of those before `before`, `most` at most.
@@ -143,6 +139,11 @@ impl EngineHandle {
     /// Whether all threats that are in the store are counted.
     pub fn threats_are_loaded(&self) -> bool {
         self.fleet.kept.are_loaded.load(Acquire)
+    }
+
+    /// Waits until no report is on its way to the store, and nothing is in it that was refused.
+    pub(super) async fn drain_reports(&self) -> Result<(), EngineError> {
+        Ok(self.tell_archive(DrainReports).await??)
     }
 
     async fn ask_archive<M>(&self, message: M) -> Result<M::Result, EngineError>

@@ -77,7 +77,7 @@ pub(super) async fn report(
     let body = body::read(request.headers(), &mut payload.into_inner(), REPORT_MAX_BYTES).await?;
     let events = events_of(body::parse(request.headers(), &body, REPORT_FIELDS)?)?;
     let id = id.ok_or(EngineError::NotFound)?;
-    let ids = state.engine.report(id, proof, events, body.len()).await.map_err(|error| caller.explain(error))?;
+    let ids = state.engine.report(id, proof, events).await.map_err(|error| caller.explain(error))?;
     let answer = Received { received: ids.len(), event_ids: ids };
     Ok(envelope::data_with(StatusCode::CREATED, &answer))
 }

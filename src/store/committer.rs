@@ -138,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         fleet::{AgentId, Heard},
-        store::{Chunk, HeartbeatBatch, Loaded, LoadedThreats, StoreReader},
+        store::{Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, StoreReader},
         threats::{Threat, ThreatEntry, ThreatKey},
     };
 
@@ -154,6 +154,10 @@ mod tests {
             self.tried.lock().unwrap().extend(changes);
             let silent = self.silent.load(Relaxed);
             Box::pin(async move { if silent { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) } })
+        }
+
+        fn discard(&self, _: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
+            unreachable!("nothing is discarded here")
         }
 
         fn save<'a>(&'a self, _: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {

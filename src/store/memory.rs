@@ -9,8 +9,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use super::{
-    Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, StoredThreat, ThreatRange,
-    loading::Ordered, threat_record::decode_body,
+    Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, StoredThreat,
+    ThreatRange, loading::Ordered, threat_record::decode_body,
 };
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Registration},
@@ -124,19 +124,28 @@ impl Store for MemoryStore {
                     let keyed = threats.into_iter().map(|one| ((one.entry.org.clone(), one.entry.id), one));
                     records.threats.extend(keyed);
                 }
-                Change::Retract(keys) => {
-                    for ThreatKey { org, id } in keys {
-                        records.threats.remove(&(org, id));
-                    }
-                }
-                Change::Trim(ThreatRange { org, up_to, .. }) => {
-                    records.threats.retain(|(of, id), _| *of != org || *id > up_to);
-                }
                 Change::SetPolicies(policies) => {
                     records.policies.insert(policies.scope().clone(), policies);
                 }
                 Change::ForgetPolicies(scope) => {
                     records.policies.remove(&scope);
+                }
+            }
+        }
+        async { Ok(()) }.boxed()
+    }
+
+    fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut records = self.records();
+        for discard in discards {
+            match discard {
+                Discard::Threats(keys) => {
+                    for ThreatKey { org, id } in keys {
+                        records.threats.remove(&(org, id));
+                    }
+                }
+                Discard::Oldest(ThreatRange { org, up_to, .. }) => {
+                    records.threats.retain(|(of, id), _| *of != org || *id > up_to);
                 }
             }
         }

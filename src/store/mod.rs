@@ -67,10 +67,15 @@ pub enum Change {
     ForgetPolicies(Scope),
     /// Threats were reported. Their ids grow, within this change and from one to the next.
     Report(Vec<StoredThreat>),
-    /// A report is taken back that may have been stored or not.
-    Retract(Vec<ThreatKey>),
-    /// A tenant's oldest threats are given up.
-    Trim(ThreatRange),
+}
+
+/// Threats that the store must not have, or not any more. To discard what is not there is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Discard {
+    /// Those of a report that was refused and may have been stored all the same.
+    Threats(Vec<ThreatKey>),
+    /// A tenant's oldest ones.
+    Oldest(ThreatRange),
 }
 
 impl Change {
@@ -79,7 +84,7 @@ impl Change {
         match self {
             Self::Register(registration) | Self::Reregister(registration) => Some(registration.id),
             Self::Deregister(id) => Some(*id),
-            Self::SetPolicies(_) | Self::ForgetPolicies(_) | Self::Report(_) | Self::Retract(_) | Self::Trim(_) => None,
+            Self::SetPolicies(_) | Self::ForgetPolicies(_) | Self::Report(_) => None,
         }
     }
 }
@@ -252,6 +257,10 @@ pub trait StoreReader: Send + Sync + Debug {
 pub trait Store: StoreReader {
     /// Makes the changes durable, all or none, in their order. Without any, it proves that changes could be made durable.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Discards threats. Not a change like others: it frees room, so it is tried where changes are refused for want of it,
+    /// and may be done in steps.
+    fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Keeps the heartbeats (and the clock) so that they survive the end of this process, however it ends.
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>>;

@@ -117,6 +117,7 @@ struct Transfer<'a> {
 impl Transfer<'_> {
     async fn run(&self, merge: bool) -> Result<Copied, ToolError> {
         let is_empty = self.look_into_target(merge).await?;
+        threats::must_fit((&self.order.from, self.source), (&self.order.to, self.target)).await?;
         let from = self.source.reader.clock().await.map_err(|error| self.order.from.failed(error))?;
         let known = self.target.reader.clock().await.map_err(|error| self.order.to.failed(error))?;
         // A clock that is there goes on: agents may be there whose silence counts by it.

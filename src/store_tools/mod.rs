@@ -66,6 +66,12 @@ pub enum ToolError {
         /// What is in it.
         content: String,
     },
+    /// Both stores have threats that cannot be put in one order.
+    #[error(
+        "{0} has threats of its own, and some of those to be copied would have to stand before them; copy into a store \
+         without threats of the same tenants. Nothing has been written"
+    )]
+    Histories(String),
     /// The target does not have what was written to it.
     #[error("{place} was read back and has {found}, and should have {expected}")]
     Differs {
@@ -105,6 +111,7 @@ impl ToolError {
             Self::Missing(_)
             | Self::Store { .. }
             | Self::NotEmpty { .. }
+            | Self::Histories(_)
             | Self::Differs { .. }
             | Self::Interrupted
             | Self::Incomplete { .. }

@@ -1,6 +1,9 @@
 //! Copying the threats of a fleet, and counting them.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
 use tokio::sync::mpsc;
 
@@ -39,20 +42,66 @@ pub(super) async fn read(
 /// A store to copy from or to.
 pub(super) type Side<'a> = (&'a Place, &'a Owned);
 
+/// The threats of a target: of each id a digest of its row, and of each tenant the latest id.
+#[derive(Default)]
+struct Present {
+    rows: HashMap<ThreatId, u64>,
+    latest: HashMap<Option<Box<str>>, ThreatId>,
+}
+
+impl Present {
+    async fn of((place, store): Side<'_>) -> Result<Self, ToolError> {
+        let mut present = Self::default();
+        read(&*store.reader, place, async |rows| {
+            for row in rows {
+                present.rows.insert(row.id, digest(&row));
+                present.latest.insert(row.org, row.id);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(present)
+    }
+
+    /// Whether the target has this threat, or has room for it: none of its tenant is later, nor has any its id.
+    fn takes(&self, row: &ThreatEntry) -> bool {
+        match self.rows.get(&row.id) {
+            Some(known) => *known == digest(row),
+            None => self.latest.get(&row.org).is_none_or(|latest| *latest < row.id),
+        }
+    }
+}
+
+fn digest(row: &ThreatEntry) -> u64 {
+    // Of the same key at every start.
+    let mut hasher = DefaultHasher::new();
+    (&row.org, row.agent, &row.hostname, &row.kind, row.severity, row.source_ip).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Makes sure that the threats of the source can be added to those of the target. Two histories of one tenant cannot be
+/// mixed: threats have the order of their ids.
+pub(super) async fn must_fit(from: Side<'_>, to: Side<'_>) -> Result<(), ToolError> {
+    let present = Present::of(to).await?;
+    if present.rows.is_empty() {
+        return Ok(());
+    }
+    read(&*from.1.reader, from.0, async |rows| {
+        if rows.iter().all(|row| present.takes(row)) { Ok(()) } else { Err(ToolError::Histories(to.0.to_string())) }
+    })
+    .await?;
+    Ok(())
+}
+
 /// Copies the threats that the target does not have, and reads each back. Answers how many there were to copy, and how many
 /// could not be read.
 pub(super) async fn copy(from: Side<'_>, to: Side<'_>, screen: &Screen) -> Result<(u64, u64), ToolError> {
     let ((from, source), (to, target)) = (from, to);
-    let mut known: HashSet<ThreatId> = HashSet::new();
-    read(&*target.reader, to, async |rows| {
-        known.extend(rows.iter().map(|row| row.id));
-        Ok(())
-    })
-    .await?;
+    let present = Present::of((to, target)).await?;
     let progress = Progress::counting(screen, "copying threats");
     let (mut copied, mut unreadable) = (0, 0);
     let loaded = read(&*source.reader, from, async |rows| {
-        let missing = rows.into_iter().filter(|row| !known.contains(&row.id));
+        let missing = rows.into_iter().filter(|row| !present.rows.contains_key(&row.id));
         let keys: Vec<_> = missing.map(|row| ThreatKey { org: row.org, id: row.id }).collect();
         let wanted = keys.len() as u64;
         let threats = source.reader.threats(keys).await.map_err(|error| from.failed(error))?;

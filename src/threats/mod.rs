@@ -13,6 +13,7 @@ mod history;
 mod names;
 mod period;
 mod query;
+mod readable;
 mod report;
 mod row;
 mod schema;

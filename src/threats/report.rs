@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use chrono::DateTime;
+use chrono::{DateTime, Datelike};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 use utoipa::ToSchema;
 
-use super::Severity;
+use super::{Severity, readable::is_readable};
 use crate::{
     fleet::{FieldError, Moment, Text, Timestamp},
     limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, RULE_ID_MAX_CHARS},
@@ -92,7 +92,7 @@ pub const EVENT_FIELDS: &[(&str, &str)] = &[
 
 const TYPE: &str = "a string of 1 to 128 characters";
 const SEVERITY: &str = "low, medium, high or critical";
-const DETAILS: &str = "an object of at most 65536 bytes";
+const DETAILS: &str = "an object of at most 65536 bytes that can be read as JSON";
 const TIMESTAMP: &str = "a time such as 2026-03-07T12:05:00Z";
 const CONFIDENCE: &str = "a number from 0 to 1";
 
@@ -162,7 +162,8 @@ impl Event {
         Ok(Self {
             kind: kind_of("event.category", kind)?,
             severity,
-            confidence: confidence.map(|percent| percent / 100.0),
+            // Not 0.9990000000000001 for 99.9.
+            confidence: confidence.map(|percent| (percent * 1e4).round() / 1e6),
             rule_id: None,
             source_ip: source_in(&details),
             occurred_at,
@@ -188,20 +189,23 @@ fn fraction(given: Option<f64>, most: f64) -> Option<Option<f64>> {
     }
 }
 
+/// A time that can be written as it was read: of a year with four digits.
 fn moment(text: &str) -> Option<Timestamp> {
-    DateTime::parse_from_rfc3339(text).ok().map(|moment| Timestamp::from_millis(moment.timestamp_millis()))
+    let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+    (0..=9_999).contains(&moment.year()).then(|| Timestamp::from_millis(moment.timestamp_millis()))
 }
 
 fn object_of(field: &'static str, details: Box<RawValue>) -> Result<Box<RawValue>, FieldError> {
     let text = details.get();
-    let fits = text.starts_with('{') && text.len() <= EVENT_DETAILS_MAX_BYTES;
+    let fits = text.starts_with('{') && text.len() <= EVENT_DETAILS_MAX_BYTES && is_readable(text);
     if fits { Ok(details) } else { Err(FieldError::new(field, DETAILS)) }
 }
 
 /// The address that an attack came from, under the names that Guards use: in the details, or in their `metadata`.
 fn source_in(details: &RawValue) -> Option<IpAddr> {
     const NAMES: [&str; 4] = ["sourceIP", "sourceIp", "source_ip", "remoteAddress"];
-    let named = |fields: &Fields| NAMES.iter().find_map(|name| read::<Box<str>>(fields.get(*name)?)?.parse().ok());
+    let address = |name: &&str, fields: &Fields| read::<Box<str>>(fields.get(*name)?)?.parse::<IpAddr>().ok();
+    let named = |fields: &Fields| NAMES.iter().find_map(|name| address(name, fields)).map(|ip| ip.to_canonical());
     let details: Fields = read(details)?;
     named(&details).or_else(|| named(&read(details.get("metadata")?)?))
 }
@@ -237,7 +241,10 @@ mod tests {
             (r#"{"type":"t","severity":"low","details":null}"#, "Missing required field: details"),
             (r#"{"type":"","severity":"low","details":{}}"#, "type must be a string of 1 to 128 characters"),
             (r#"{"type":"t","severity":"LOW","details":{}}"#, "severity must be low, medium, high or critical"),
-            (r#"{"type":"t","severity":"low","details":[]}"#, "details must be an object of at most 65536 bytes"),
+            (
+                r#"{"type":"t","severity":"low","details":[]}"#,
+                "details must be an object of at most 65536 bytes that can be read as JSON",
+            ),
             (
                 r#"{"type":"t","severity":"low","details":{},"confidence":1.01}"#,
                 "confidence must be a number from 0 to 1",
@@ -253,9 +260,19 @@ mod tests {
         ] {
             assert_eq!(event(json).unwrap_err().to_string(), error);
         }
+        for details in [r#"{"a":["\ud800"]}"#, r#"{"a":{"b":1e999}}"#] {
+            let error = event(&format!(r#"{{"type":"t","severity":"low","details":{details}}}"#)).unwrap_err();
+            assert_eq!(error.to_string(), format!("details must be {DETAILS}"));
+        }
+        for time in ["9999-12-31T23:59:59-23:00", "0000-01-01T00:00:00+23:00"] {
+            assert!(event(&format!(r#"{{"type":"t","severity":"low","details":{{}},"timestamp":"{time}"}}"#)).is_err());
+        }
         let long =
             format!(r#"{{"type":"t","severity":"low","details":{{"a":"{}"}}}}"#, "a".repeat(EVENT_DETAILS_MAX_BYTES));
-        assert_eq!(event(&long).unwrap_err().to_string(), "details must be an object of at most 65536 bytes");
+        assert_eq!(
+            event(&long).unwrap_err().to_string(),
+            "details must be an object of at most 65536 bytes that can be read as JSON"
+        );
     }
 
     #[test]
@@ -273,8 +290,8 @@ mod tests {
 
     #[test]
     fn the_published_client_s_event_is_kept_as_it_was_sent() {
-        // What serde_json itself passes raw JSON with, and numbers and texts that it cannot hold.
-        let metadata = r#"{"$serde_json::private::RawValue":"[[1]]","n":123456789012345678901234567890,"s":"\ud800"}"#;
+        // What serde_json itself passes raw JSON with, and a number that it cannot hold.
+        let metadata = r#"{"$serde_json::private::RawValue":"[[1]]","n":123456789012345678901234567890,"s":"\u00fc"}"#;
         let json = format!(r#"{{"event":{{"category":"c","severity":"low","metadata":{metadata}}}}}"#);
         assert_eq!(of_guard(&json).unwrap().details.get(), format!(r#"{{"metadata":{metadata}}}"#));
     }

@@ -346,3 +346,31 @@ fn the_configuration_holds_for_the_side_it_is_meant_for() {
     let refused = run(dir.path(), &["store", "copy", "--from", "embedded:back", "--to", "embedded:x"], &env);
     ends(&refused, 2, &["GUARDBEAT_STORE__KEY_PREFIX", "store.url"]);
 }
+
+#[test]
+fn threats_of_one_tenant_from_two_fleets_are_not_mixed() {
+    let dir = TempDir::new().unwrap();
+    let report = |store: &str| {
+        let mut server = daemon(&format!("embedded:{}", dir.path().join(store).display())).start();
+        let mut client = server.client();
+        let [agent] = enrol(&mut client, [store]);
+        let event = json!({"type": "scan", "severity": "low", "details": {}});
+        client.post(&format!("/api/agents/{}/events", agent.0), json!({"events": [event]})).data(201);
+        assert!(server.terminate().success());
+    };
+    report("older");
+    report("newer");
+    let refused = copy(dir.path(), "embedded:older", "embedded:newer", &["--merge"]);
+    ends(&refused, 1, &["has threats of its own", "Nothing has been written"]);
+    ends(
+        &store(dir.path(), &["check", "--store", "embedded:newer"]),
+        0,
+        &["agents           1\n", "threats          1\n"],
+    );
+    // Those that come later can be added; and once more, as after a copy that was stopped.
+    for threats in [1, 0] {
+        let merged = copy(dir.path(), "embedded:newer", "embedded:older", &["--merge"]);
+        ends(&merged, 0, &[&format!("{threats} threat")]);
+    }
+    ends(&store(dir.path(), &["check", "--store", "embedded:older"]), 0, &["threats          2\n"]);
+}

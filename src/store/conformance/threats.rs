@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    store::{LoadedThreats, StoredThreat, ThreatRange},
+    store::{Discard, LoadedThreats, StoredThreat, ThreatRange},
     threats::{Severity, Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
@@ -87,13 +87,14 @@ async fn threats_are_there_after_the_store_is_opened_again_and_so_is_the_latest_
 }
 
 #[tokio::test]
-async fn what_is_retracted_is_gone_and_nothing_else() {
+async fn what_is_discarded_is_gone_and_nothing_else() {
     on_every_backend(async |backend| {
         {
             let store = backend.open().await;
             store.commit(vec![report(1..=9)]).await.unwrap();
             let keys = [2, 9, 100].map(|number| threat(number).key());
-            store.commit(vec![Change::Retract(keys.into()), report([10])]).await.unwrap();
+            store.discard(vec![Discard::Threats(keys.into())]).await.unwrap();
+            store.commit(vec![report([10])]).await.unwrap();
         }
         let store = backend.open().await;
         assert_eq!(loaded(&*store).await.0, [1, 3, 4, 5, 6, 7, 8, 10]);
@@ -110,11 +111,11 @@ async fn the_oldest_of_a_tenant_are_dropped_and_the_latest_id_stays_known() {
             store.commit(vec![report(1..=9)]).await.unwrap();
             let trim = |number: u64, from, up_to| {
                 let org = threat(number).org;
-                Change::Trim(ThreatRange { org, from: ThreatId::new(from), up_to: ThreatId::new(up_to) })
+                Discard::Oldest(ThreatRange { org, from: ThreatId::new(from), up_to: ThreatId::new(up_to) })
             };
             // One tenant loses some, one all, one nothing.
-            store.commit(vec![trim(1, 0, 4), trim(2, 0, 8), trim(0, 0, 2)]).await.unwrap();
-            store.commit(vec![trim(1, 4, 4)]).await.unwrap();
+            store.discard(vec![trim(1, 0, 4), trim(2, 0, 8), trim(0, 0, 2)]).await.unwrap();
+            store.discard(vec![trim(1, 4, 4)]).await.unwrap();
         }
         let store = backend.open().await;
         assert_eq!(

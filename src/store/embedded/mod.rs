@@ -29,7 +29,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
 use self::{heartbeat_log::HeartbeatLog, registry::Registry};
-use super::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
+use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
     fleet::Heard,
     private_file,
@@ -100,6 +100,10 @@ impl StoreReader for EmbeddedStore {
 impl Store for EmbeddedStore {
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
         blocking(&self.registry, move |registry| registry.commit(&changes))
+    }
+
+    fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
+        blocking(&self.registry, move |registry| threats::discard(registry, &discards))
     }
 
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {

@@ -1,6 +1,6 @@
 //! The registrations, policies and threats of the embedded store: the transactions that change them.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use fjall::PersistMode;
 
@@ -54,8 +54,6 @@ impl Registry {
                 }
                 Change::Deregister(id) => batch.remove(&tables.data, id.get().to_be_bytes()),
                 Change::Report(reported) => threats.report(&mut batch, reported),
-                Change::Retract(keys) => threats.retract(&mut batch, keys),
-                Change::Trim(trim) => threats.trim(&mut batch, trim).map_err(unavailable)?,
                 Change::SetPolicies(policies) => {
                     batch.insert(&tables.meta, policies_key(policies.scope()), encode_policies(policies));
                 }
@@ -77,6 +75,11 @@ impl Registry {
             Ok((key, record)) => Ok((key[POLICIES.len()..].into(), record)),
             Err(error) => Err(StoreError::unavailable(error)),
         }))
+    }
+
+    /// See [`Reopening::failed`].
+    pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> Arc<str> {
+        self.database.failed(tables, error)
     }
 
     /// The agents of a partition in the order of their ids, with their records as they are stored.

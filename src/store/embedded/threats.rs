@@ -13,7 +13,7 @@ use super::{database::Tables, registry::Registry};
 use crate::{
     limits::LOAD_CHUNK_MAX,
     store::{
-        LoadedThreats, StoreError, StoredThreat, ThreatRange,
+        Discard, LoadedThreats, StoreError, StoredThreat, ThreatRange,
         threat_record::{decode_body, decode_row, encode_row},
     },
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
@@ -42,25 +42,44 @@ impl Threats {
             batch.insert(&self.meta, "threat", last.entry.id.get().to_string());
         }
     }
+}
 
-    pub(super) fn retract(&self, batch: &mut OwnedWriteBatch, keys: &[ThreatKey]) {
-        for key in keys {
-            self.remove(batch, &key_of(key.org.as_deref(), key.id));
+/// Threats that are discarded in one transaction: others have their turn in between.
+const STEP: usize = 4_096;
+
+/// Discards threats, a few thousand at a time and without an fsync: what a power cut brings back is discarded again.
+pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), StoreError> {
+    discards.iter().try_for_each(|discard| match discard {
+        Discard::Threats(keys) => keys.chunks(STEP).try_for_each(|keys| {
+            let keys = keys.iter().map(|key| key_of(key.org.as_deref(), key.id));
+            remove_all(registry, keys.collect())
+        }),
+        Discard::Oldest(ThreatRange { org, from, up_to }) => {
+            let (mut from, up_to) = (key_of(org.as_deref(), *from), key_of(org.as_deref(), *up_to));
+            loop {
+                let rows = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?.rows;
+                let keys = rows.range(&from[..]..=&up_to[..]).take(STEP).map(|entry| Ok(entry.key()?.to_vec()));
+                let keys: Vec<_> = keys.collect::<fjall::Result<_>>().map_err(StoreError::unavailable)?;
+                drop(rows);
+                let Some(last) = keys.last().cloned() else { return Ok(()) };
+                remove_all(registry, keys)?;
+                // What has been removed leaves marks, which are not to be gone through again.
+                from = last;
+            }
         }
-    }
+    })
+}
 
-    pub(super) fn trim(&self, batch: &mut OwnedWriteBatch, trim: &ThreatRange) -> fjall::Result<()> {
-        let org = trim.org.as_deref();
-        for entry in self.rows.range(key_of(org, trim.from)..=key_of(org, trim.up_to)) {
-            self.remove(batch, &entry.key()?);
-        }
-        Ok(())
+fn remove_all(registry: &Registry, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
+    let tables = registry.tables()?;
+    let threats = Threats::of(&tables).map_err(StoreError::unavailable)?;
+    let mut batch = tables.database.batch();
+    for key in keys {
+        batch.remove(&threats.rows, key.as_slice());
+        batch.remove(&threats.bodies, key.as_slice());
     }
-
-    fn remove(&self, batch: &mut OwnedWriteBatch, key: &[u8]) {
-        batch.remove(&self.rows, key);
-        batch.remove(&self.bodies, key);
-    }
+    drop(threats);
+    batch.commit().map_err(|error| StoreError::InDoubt(registry.failed(tables, &error)))
 }
 
 /// Hands the rows of all threats to `out`.

@@ -39,7 +39,7 @@ use self::{
     trouble::{explained, is_refusal, keeps_connection},
     writing::Receipt,
 };
-use super::{Change, Chunk, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
+use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
     fleet::Heard,
     threats::{Threat, ThreatEntry, ThreatKey},
@@ -208,11 +208,22 @@ impl Store for RedisStore {
                 | Change::Reregister(_)
                 | Change::SetPolicies(_)
                 | Change::ForgetPolicies(_)
-                | Change::Report(_)
-                | Change::Retract(_)
-                | Change::Trim(_) => None,
+                | Change::Report(_) => None,
             }));
             Ok(())
+        }
+        .boxed()
+    }
+
+    fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let session = self.link.session()?;
+            let transaction = writing::discard(&self.link.identity.keys, &discards);
+            let (run,): (Option<String>,) = transaction
+                .query_async(&mut session.connection.clone())
+                .await
+                .map_err(|error| self.failed(&session, &error))?;
+            self.link.must_be_ours(run.as_deref()).map_err(|trouble| StoreError::unavailable(trouble))
         }
         .boxed()
     }

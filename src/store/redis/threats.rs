@@ -47,8 +47,8 @@ pub(super) fn report(transaction: &mut Pipeline, keys: &Keys, threats: &[StoredT
     }
 }
 
-pub(super) fn retract(transaction: &mut Pipeline, keys: &Keys, retracted: &[ThreatKey]) {
-    for ThreatKey { org, id } in retracted {
+pub(super) fn remove(transaction: &mut Pipeline, keys: &Keys, threats: &[ThreatKey]) {
+    for ThreatKey { org, id } in threats {
         let (org, id) = (org.as_deref().unwrap_or_default(), printed(*id));
         transaction.cmd("XDEL").arg(keys.threats(org)).arg(&id).ignore();
         transaction.cmd("XDEL").arg(keys.threat_bodies(org)).arg(&id).ignore();
@@ -74,7 +74,8 @@ pub(super) async fn load(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(StoreError::unavailable)?.block_on(async {
             let connection = if is_ours { identity.assist(readers()).await } else { identity.look().await };
-            let reading = async { Ok(Reader { connection: connection?, keys: &identity.keys, out }.read().await?) };
+            let reading =
+                async { Ok(Reader { connection: connection?, keys: &identity.keys, out, is_ours }.read().await?) };
             reading.await.map_err(|trouble: Trouble| unreadable(&trouble.to_string()))
         })
     });
@@ -85,6 +86,8 @@ struct Reader<'a> {
     connection: MultiplexedConnection,
     keys: &'a Keys,
     out: mpsc::Sender<Vec<ThreatEntry>>,
+    /// Whether keys that are no streams may be set aside.
+    is_ours: bool,
 }
 
 impl Reader<'_> {
@@ -93,13 +96,37 @@ impl Reader<'_> {
         let last: Option<u64> = ask.arg(self.keys.meta()).arg("threat").query_async(&mut self.connection).await?;
         let mut loaded = LoadedThreats { last: last.map(ThreatId::new), ..LoadedThreats::default() };
         let mut ask = redis::cmd("SMEMBERS");
-        let orgs: Vec<String> = ask.arg(self.keys.threat_tenants()).query_async(&mut self.connection).await?;
+        let orgs: Vec<Vec<u8>> = ask.arg(self.keys.threat_tenants()).query_async(&mut self.connection).await?;
         for org in orgs {
-            if !self.read_tenant(&org, &mut loaded).await? {
+            // A name that is not text is not ours.
+            let Ok(org) = String::from_utf8(org) else { continue };
+            let are_streams =
+                self.is_stream(self.keys.threats(&org)).await? && self.is_stream(self.keys.threat_bodies(&org)).await?;
+            if !are_streams {
+                loaded.corrupt += 1;
+            } else if !self.read_tenant(&org, &mut loaded).await? {
                 break;
             }
         }
         Ok(loaded)
+    }
+
+    /// Whether the key can be used. One of another type is set aside, as it would stand in the way of every report.
+    async fn is_stream(&mut self, key: String) -> Result<bool, RedisError> {
+        let mut ask = redis::cmd("XRANGE");
+        ask.arg(&key).arg("-").arg("+").arg("COUNT").arg(1);
+        match ask.query_async::<redis::Value>(&mut self.connection).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some("WRONGTYPE") => {
+                tracing::error!(%key, "a key in Redis is no stream of threats; it is set aside under the name with :corrupt");
+                if self.is_ours {
+                    let aside = format!("{key}:corrupt");
+                    redis::cmd("RENAME").arg(&key).arg(aside).query_async::<()>(&mut self.connection).await?;
+                }
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Answers whether more is wanted.

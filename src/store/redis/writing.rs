@@ -14,7 +14,7 @@ use crate::{
     fleet::{AgentId, Heard, LastHeartbeat, Partition, Registration},
     policy::{Scope, ScopePolicies},
     store::{
-        Change,
+        Change, Discard,
         record::{encode_heartbeat, encode_registration},
     },
 };
@@ -44,8 +44,6 @@ pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
                 scopes.insert(scope, None);
             }
             Change::Report(reported) => threats::report(&mut transaction, keys, reported),
-            Change::Retract(retracted) => threats::retract(&mut transaction, keys, retracted),
-            Change::Trim(trim) => threats::trim(&mut transaction, keys, trim),
         }
     }
     let (mut set, mut removed) = (Hashes::default(), Hashes::default());
@@ -60,6 +58,20 @@ pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
     removed.hdel(&mut transaction, |partition| keys.agents(partition));
     removed.hdel(&mut transaction, |partition| keys.heartbeats(partition));
     finish(&mut transaction, keys, "commits");
+    transaction
+}
+
+/// The transaction that discards these threats. It has no command that a Redis without memory would refuse.
+pub(super) fn discard(keys: &Keys, discards: &[Discard]) -> Pipeline {
+    let mut transaction = redis::pipe();
+    transaction.atomic();
+    for discard in discards {
+        match discard {
+            Discard::Threats(discarded) => threats::remove(&mut transaction, keys, discarded),
+            Discard::Oldest(range) => threats::trim(&mut transaction, keys, range),
+        }
+    }
+    transaction.cmd("HGET").arg(keys.meta()).arg("run");
     transaction
 }
 

@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     fleet::{AgentId, Timestamp},
     policy::samples::policies,
-    store::LoadedThreats,
+    store::{Discard, LoadedThreats},
     store::{MemoryStore, StoreReader},
     store_tools::samples::{heartbeat, registration},
     threats::{Threat, ThreatEntry, ThreatKey},
@@ -172,6 +172,10 @@ impl Store for Bad {
         }
         changes.retain(|change| self.fails || change.agent() != Some(AgentId::new(7)));
         self.kept.commit(changes)
+    }
+
+    fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.kept.discard(discards)
     }
 
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {

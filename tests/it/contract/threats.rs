@@ -133,7 +133,7 @@ fn a_report_is_taken_whole_or_not_at_all_and_the_error_names_what_is_wrong() {
         ),
         (
             json!({"events": [{"type": "t", "severity": "low", "details": "d"}]}),
-            "events[0]: details must be an object of at most 65536 bytes",
+            "events[0]: details must be an object of at most 65536 bytes that can be read as JSON",
         ),
         (
             json!({"events": [{"type": "t", "severity": "low", "details": {}, "confidence": 2}]}),

@@ -177,3 +177,23 @@ fn what_a_redis_may_lose_is_told() {
     let log = on(safe.url()).start().log();
     assert!(!log.contains("WARN"), "{log}");
 }
+
+#[test]
+fn a_key_of_threats_that_is_no_stream_is_set_aside_and_stands_in_nobodys_way() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("host");
+    let path = format!("/api/agents/{id}/events");
+    let report = json!({"events": [{"type": "t", "severity": "low", "details": {}}]});
+    client.post(&path, report.clone()).data(201);
+    server.kill9();
+    redis.command(&["SADD", "guardbeat:threat-tenants", "acme"]);
+    redis.command(&["SET", "guardbeat:{t:acme}:threats", "nonsense"]);
+    let server = server.restart();
+    assert_eq!(server.metric("guardbeat_store_corrupt_records_total"), 1.0);
+    assert_eq!(redis.keys("*nonsense*").len() + redis.keys("guardbeat:{t:acme}:threats:corrupt").len(), 1);
+    let mut client = server.client();
+    client.post(&path, report).data(201);
+    assert_eq!(client.get("/api/threats").data(200).as_array().unwrap().len(), 2);
+}
