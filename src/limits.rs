@@ -101,6 +101,8 @@ pub const POLICY_RULES_MAX: usize = 1_000;
 pub const POLICY_TENANTS_MAX: usize = 100_000;
 /// What the newest policies of all scopes may take in memory together, in bytes. At a start Redis sends them in one answer.
 pub const POLICIES_MAX_BYTES: usize = 64 * 1024 * 1024;
+/// Rules handed to a connection at a time, in bytes: bounds what an agent that does not read its answer holds.
+pub const POLICY_CHUNK_BYTES: usize = 16 * 1024;
 /// Versions that are kept of a scope, to count those that an agent has not fetched.
 pub const POLICY_VERSIONS_MAX: usize = 10_000;
 /// The most that `pendingPolicies` counts to.

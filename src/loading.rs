@@ -21,6 +21,7 @@ pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loa
     let (loaded, restored) = tokio::join!(store.load(out), engine.restore(chunks));
     restored?;
     let loaded = loaded?;
+    engine.durability().policies.gave_out(loaded.policy_version);
     engine.begin(loaded.agents).await?;
     Ok(loaded)
 }

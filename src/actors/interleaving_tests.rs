@@ -172,8 +172,8 @@ async fn live(
             }
             Step::Restart { crash, hours } => {
                 if crash {
-                    // What was fetched is flushed at once; the runtime ends with all else that is on it.
-                    sleep(Duration::from_millis(1)).await;
+                    // The next flush has what was fetched; the runtime ends with all else that is on it.
+                    sleep(Duration::from_millis(150)).await;
                 } else {
                     engine.drain().await.unwrap();
                 }

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     fleet::{Agent, AgentFilter, AgentId, PolicyVersion, SharedTexts, Status},
     limits::LIST_PASS_MAX,
-    policy::{Policy, PolicyDraft, PolicyId, Scope},
-    store::{DirtySource, PublishError},
+    policy::{Policy, PolicyDraft, PolicyId, Scope, ScopePolicies},
+    store::PublishError,
 };
 
 /// A policy that is durable, and that every shard knows of.
@@ -42,9 +42,13 @@ impl EngineHandle {
 
     async fn publish_now(&self, draft: PolicyDraft) -> Result<Published, EngineError> {
         let id = PolicyId::new(token::random_u64());
-        let policies = self.durability().policies.publish(draft, id, self.clock().wall()).await?;
-        let shards = 0..self.fleet.shards.len();
-        try_join_all(shards.map(|shard| self.ask_shard_at(shard, Announce(policies.clone())))).await?;
+        // What is sent is in the mailboxes, so every shard takes publications in in the order of their versions.
+        let announce = |policies: &Arc<ScopePolicies>| {
+            let shards = 0..self.fleet.shards.len();
+            shards.map(|shard| self.send_to_shard(shard, Announce(policies.clone()))).collect::<Result<Vec<_>, _>>()
+        };
+        let (policies, sent) = self.durability().policies.publish(draft, id, self.clock().wall(), announce).await?;
+        try_join_all(sent?).await.map_err(|_| EngineError::Unresponsive)?;
         let policy = policies.newest().clone();
         let (id, version) = (policy.id.to_string(), policy.version.to_string());
         self.changes().policy_created(&id, &version, policy.rules.len());
@@ -135,7 +139,6 @@ impl Shard {
         if is_fetch && cell.policies_seen.get() < newest {
             cell.policies_seen.set(newest);
             self.mark_dirty(cell);
-            self.urgent().notify_one();
         }
         board.in_force(org_id).cloned()
     }

@@ -101,8 +101,8 @@ fn fetching_is_no_sign_of_life_and_survives_a_crash_although_the_agent_never_bea
         assert_eq!(fetch(&engine, id).await, Some(1));
         let before = shown(&engine, id).await;
         assert_eq!((&before["status"], &before["lastHeartbeat"]), (&"stale".into(), &before["registeredAt"]));
-        // The flush does not wait for its interval. The runtime ends with everything on it, and nothing is drained: a crash.
-        sleep(Duration::from_millis(1)).await;
+        // The next flush has it. The runtime ends with everything on it, and nothing is drained: a crash.
+        sleep(Duration::from_millis(150)).await;
         (id, before)
     });
     on_a_worker(async {
@@ -120,8 +120,13 @@ fn what_an_agent_saw_of_policies_that_were_lost_does_not_hide_new_ones() {
         let last = LastHeartbeat { id, policies_seen: PolicyVersion::new(9), ..LastHeartbeat::bare(1) };
         store.save(&HeartbeatBatch { heartbeats: vec![last], clock: None }).await.unwrap();
         let engine = start(store.clone()).await;
-        publish(&engine, None).await;
-        assert_eq!(pending(&engine, id).await, 1);
+        // Nobody hears of the agent in this run. The next has policies enough for the mark to look true.
+        engine.drain().await.unwrap();
+        for _ in 0..9 {
+            publish(&engine, None).await;
+        }
+        let engine = start(store.clone()).await;
+        assert_eq!(pending(&engine, id).await, 9);
     });
 }
 
@@ -150,5 +155,35 @@ fn policies_published_at_once_have_versions_without_gaps() {
         assert!(versions.into_iter().eq(1..=30));
         store.commit(vec![Change::ForgetPolicies(Scope::Global)]).await.unwrap();
         assert_eq!(start(store).await.active_policy(None).unwrap().scope.org_id(), Some("bolt"));
+    });
+}
+
+#[test]
+fn a_version_is_not_given_again_when_its_policy_is_lost() {
+    on_a_worker(async {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+        let engine = start(store.clone()).await;
+        publish(&engine, None).await;
+        publish(&engine, Some("acme")).await;
+        store.commit(vec![Change::ForgetPolicies(Scope::of(Some("acme")))]).await.unwrap();
+        assert_eq!(publish(&start(store).await, None).await.version.get(), 3);
+    });
+}
+
+#[test]
+fn agents_that_fetch_one_after_the_other_are_written_down_together() {
+    on_a_worker(async {
+        let engine = start(Arc::new(MemoryStore::default())).await;
+        let mut ids = Vec::new();
+        for machine in 0..20 {
+            ids.push(enrol(&engine, None, &machine.to_string()).await);
+        }
+        publish(&engine, None).await;
+        engine.drain().await.unwrap();
+        for id in ids {
+            fetch(&engine, id).await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(engine.counts().dirty, 20, "all of them wait for the next flush");
     });
 }

@@ -161,7 +161,12 @@ impl Shard {
     fn restore_heartbeat(&self, last: LastHeartbeat) {
         if let Some(cell) = self.agents.borrow().get(last.id) {
             // One that is newer than all there is comes from policies that were lost, and would hide those to come.
-            cell.policies_seen.set(last.policies_seen.min(self.policies.borrow().newest()));
+            let newest = self.policies.borrow().newest();
+            cell.policies_seen.set(last.policies_seen.min(newest));
+            if last.policies_seen > newest {
+                // Or the next start, which has more policies, would take it for true.
+                self.mark_dirty(cell);
+            }
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
         }
     }

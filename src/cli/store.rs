@@ -62,7 +62,7 @@ pub(super) struct CopySettings {
     #[arg(long, value_name = "PREFIX")]
     to_key_prefix: Option<String>,
     /// Add to a store that is not empty, and replace agents of the same id. A machine that has registered with both
-    /// fleets is two agents then.
+    /// fleets is two agents then. Where the store has had policies, those that are added are published anew.
     #[arg(long)]
     merge: bool,
 }

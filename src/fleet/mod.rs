@@ -8,6 +8,7 @@ mod agent_id;
 mod census;
 mod figures;
 mod filter;
+mod json;
 mod policy_version;
 mod registration;
 mod schema;
@@ -22,6 +23,7 @@ pub use agent::{Agent, LastHeartbeat};
 pub use agent_id::{AgentId, Partition};
 pub use census::{Census, Interned};
 pub use filter::{AgentFilter, Sieve};
+pub use json::compact_json;
 pub use policy_version::PolicyVersion;
 pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
@@ -29,7 +31,8 @@ pub use registration::{
 pub use schema::{IpAddress, Moment};
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
 pub use tag_lists::{Carriers, ListSet, TagLists};
-pub use text::{FieldError, Text, Timestamp};
+pub(crate) use text::either;
+pub use text::{FieldError, GivenTwice, Text, Timestamp};
 pub use texts::{Labels, SharedTexts};
 pub use view::{AgentDetail, AgentRow};
 pub use vitals::{GuardReport, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody, RelayedBody, RelayedId, Vitals};

@@ -11,7 +11,7 @@ use super::{
     agent_id::AgentId,
     schema::IpAddress,
     status::Heard,
-    text::{FieldError, Text, Timestamp},
+    text::{FieldError, GivenTwice, Text, Timestamp, either},
 };
 use crate::limits::{
     HOSTNAME_MAX_CHARS, MACHINE_ID_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, TAGS_MAX,
@@ -61,17 +61,21 @@ pub struct RegistrationBody {
     #[schema(value_type = Option<IpAddress>)]
     ip: Option<Box<str>>,
     /// Tenant. `organizationId` is another name for it.
-    #[serde(alias = "organizationId")]
     #[schema(value_type = Option<OrgId>)]
     org_id: Option<Box<str>>,
+    #[serde(rename = "organizationId")]
+    #[schema(ignore)]
+    organization_id: Option<Box<str>>,
     /// For grouping and filtering. Duplicates collapse, and the order is kept.
     #[schema(value_type = Option<Vec<Tag>>, max_items = 32)]
     tags: Option<Vec<Box<str>>>,
     /// Identity of the machine: who registers again with the same `org_id` and `machine_id` gets the same id back, and a
     /// new token. `machineId` is another name for it.
-    #[serde(alias = "machineId")]
     #[schema(value_type = Option<MachineId>)]
     machine_id: Option<Box<str>>,
+    #[serde(rename = "machineId")]
+    #[schema(ignore)]
+    machine_id_again: Option<Box<str>>,
 }
 
 /// What each field of a registration must be, for the error that names it.
@@ -96,6 +100,9 @@ pub enum InvalidRegistration {
     /// A field that breaks its rule.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// A field under both of its names.
+    #[error(transparent)]
+    Twice(#[from] GivenTwice),
 }
 
 impl TryFrom<RegistrationBody> for EnrolmentRequest {
@@ -107,15 +114,17 @@ impl TryFrom<RegistrationBody> for EnrolmentRequest {
             let missing = required.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
             return Err(InvalidRegistration::Missing(missing.collect()));
         };
+        let org_id = either("org_id", body.org_id, body.organization_id)?;
+        let machine_id = either("machine_id", body.machine_id, body.machine_id_again)?;
         let ip = body.ip.as_deref().map(|ip| ip.parse()).transpose();
         Ok(Self {
             hostname: Text::new("hostname", hostname.clone())?,
             os: Text::new("os", os.clone())?,
             version: Text::new("version", version.clone())?,
             ip: ip.map_err(|_| FieldError::new("ip", "an IPv4 or IPv6 address"))?,
-            org_id: body.org_id.map(|org| Text::new("org_id", org)).transpose()?,
+            org_id: org_id.map(|org| Text::new("org_id", org)).transpose()?,
             tags: unique_tags(body.tags.unwrap_or_default())?,
-            machine_id: body.machine_id.map(|id| Text::new("machine_id", id)).transpose()?,
+            machine_id: machine_id.map(|id| Text::new("machine_id", id)).transpose()?,
         })
     }
 }

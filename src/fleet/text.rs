@@ -19,6 +19,19 @@ impl FieldError {
     }
 }
 
+/// A field is there under both of its names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is given twice")]
+pub struct GivenTwice(&'static str);
+
+/// What is given under one of the two names of a field; `null` is the same as left out.
+pub(crate) fn either<T>(name: &'static str, one: Option<T>, other: Option<T>) -> Result<Option<T>, GivenTwice> {
+    match (one, other) {
+        (Some(_), Some(_)) => Err(GivenTwice(name)),
+        (one, other) => Ok(one.or(other)),
+    }
+}
+
 /// Text of 1 to `MAX` characters, none of them a control character.
 ///
 /// Control characters are refused because these texts end up in logs, metric labels and terminals.

@@ -25,6 +25,7 @@ mod peer;
 mod policy;
 mod query;
 mod relay;
+mod shared;
 mod summary;
 mod threats;
 

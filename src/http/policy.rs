@@ -8,6 +8,7 @@ use actix_web::{
     },
     web::{self, Payload},
 };
+use bytes::Bytes;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -17,7 +18,8 @@ use super::{
     auth::Caller,
     body,
     envelope::{self, ApiError, Failure, Success},
-    query::parameters,
+    query::{OrgId, org_id, parameters},
+    shared::Shared,
 };
 use crate::{
     actors::{EngineError, Published},
@@ -68,11 +70,18 @@ use crate::{
 pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
     let body = body::read(request.headers(), &mut payload.into_inner(), POLICY_BODY_MAX_BYTES).await?;
-    let draft: PolicyBody = body::parse(request.headers(), &body, POLICY_FIELDS)?;
+    if !body.is_empty() {
+        body::must_be(body::JSON, request.headers())?;
+    }
     // Taking a megabyte of rules apart is not for a thread that heartbeats wait for.
-    let draft = web::block(|| PolicyDraft::try_from(draft)).await.map_err(|_| EngineError::Unresponsive)??;
+    let draft = web::block(move || draft_of(&body)).await.map_err(|_| EngineError::Unresponsive)??;
     let Published { policy, broadcasted_to } = state.engine.publish(draft).await?;
     Ok(envelope::data_with(StatusCode::CREATED, &PolicyView::of(&policy, Some(broadcasted_to))))
+}
+
+fn draft_of(body: &[u8]) -> Result<PolicyDraft, ApiError> {
+    let draft: PolicyBody = body::parse_object("body", body, POLICY_FIELDS)?;
+    Ok(draft.try_into()?)
 }
 
 /// Show the newest policy
@@ -105,8 +114,7 @@ pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &Sta
 )]
 pub(super) async fn active(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    let org_id = parameters(request.query_string(), &["org_id"], &[])?.pop().map(|(_, value)| value);
-    let policy = state.engine.active_policy(org_id.as_deref());
+    let policy = state.engine.active_policy(tenant(request.query_string())?.as_deref());
     Ok(envelope::data_with(StatusCode::OK, &policy.as_deref().map(|policy| PolicyView::of(policy, None))))
 }
 
@@ -116,7 +124,7 @@ pub(super) async fn active(request: &HttpRequest, state: &State) -> Result<HttpR
 #[expect(dead_code, reason = "the query is read by hand")]
 struct ActiveParams {
     /// The tenant whose view is wanted.
-    org_id: Option<String>,
+    org_id: Option<OrgId>,
 }
 
 /// Fetch the policy of an agent
@@ -163,14 +171,12 @@ pub(super) async fn of_agent(request: &HttpRequest, state: &State, id: &str) -> 
     let mut response = if is_known(request.headers(), &etag) {
         HttpResponse::NotModified().finish()
     } else {
-        let policy = policy.as_deref();
-        let answer = AgentPolicy {
-            agent_id: id,
-            policy_version: policy.map(|policy| policy.version),
-            rules: policy.map_or(&[], |policy| &policy.rules),
-            applied_at: policy.map(|policy| policy.created_at),
-        };
-        envelope::data_with(StatusCode::OK, &answer)
+        let shown = (policy.as_deref().map(|policy| policy.version), policy.as_deref().map(|policy| policy.created_at));
+        let rules = policy.as_deref().map_or(Bytes::from_static(b"[]"), |policy| policy.rules.json());
+        let (agent, version, applied_at) = (json(&id), json(&shown.0), json(&shown.1));
+        let head = format!(r#"{{"ok":true,"data":{{"agentId":{agent},"policyVersion":{version},"rules":"#);
+        let tail = format!(r#","appliedAt":{applied_at}}}}}"#);
+        envelope::json_response(StatusCode::OK, Shared::new(head, rules, tail))
     };
     response.headers_mut().insert(ETAG, etag.try_into().expect("a version is printed in ASCII"));
     Ok(response)
@@ -218,19 +224,21 @@ pub(super) async fn latest_rules(request: &HttpRequest, state: &State) -> Result
         }
         Caller::Anonymous => return Err(ApiError::Unauthorized),
     };
-    let rules = policy.iter().flat_map(|policy| &policy.rules).filter(|rule| rule.enabled).map(Rule::to_json);
-    let rules = LatestRules {
-        ok: true,
-        rules: rules.collect(),
-        data: RulesOf { agent_id, policy_version: policy.as_ref().map(|policy| policy.version) },
-    };
-    let json = serde_json::to_vec(&rules).expect("an answer has only string keys");
-    Ok(envelope::json_response(StatusCode::OK, json))
+    let rules = policy.as_deref().map_or(Bytes::from_static(b"[]"), |policy| policy.rules.enabled_as_strings());
+    let (agent, version) = (json(&agent_id), json(&policy.as_deref().map(|policy| policy.version)));
+    let tail = format!(r#","data":{{"agentId":{agent},"policyVersion":{version}}}}}"#);
+    Ok(envelope::json_response(StatusCode::OK, Shared::new(r#"{"ok":true,"rules":"#, rules, tail)))
 }
 
 /// HEAD hands nothing over, so nothing has been fetched.
 fn is_fetch(request: &HttpRequest) -> bool {
     request.method() == Method::GET
+}
+
+/// The tenant whose view is wanted.
+fn tenant(query: &str) -> Result<Option<Box<str>>, ApiError> {
+    let wanted = parameters(query, &["org_id"], &[])?.pop();
+    wanted.map(|(_, value)| org_id(&value)).transpose()
 }
 
 fn etag(policy: Option<&Policy>) -> String {
@@ -244,6 +252,10 @@ fn is_known(headers: &HeaderMap, etag: &str) -> bool {
         .flat_map(|list| list.split(','))
         .map(str::trim)
         .any(|known| known == "*" || known.trim_start_matches("W/") == etag)
+}
+
+fn json(part: &impl Serialize) -> String {
+    serde_json::to_string(part).expect("part of an answer has only string keys")
 }
 
 /// A policy.
@@ -301,10 +313,10 @@ struct ActivePolicy {
     data: Option<PolicyView<'static>>,
 }
 
-/// The policy in force for an agent.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = AgentPolicy)]
+/// The policy in force for an agent, in the document's words; [`of_agent`] puts it together.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its rules are encoded once for all who fetch them")]
+#[schema(as = AgentPolicy, rename_all = "camelCase")]
 struct AgentPolicy<'a> {
     /// The agent.
     agent_id: AgentId,
@@ -318,8 +330,9 @@ struct AgentPolicy<'a> {
     applied_at: Option<Timestamp>,
 }
 
-/// The rules in force.
-#[derive(Serialize, ToSchema)]
+/// The rules in force, in the document's words; [`latest_rules`] puts them together.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "its rules are encoded once for all who fetch them")]
 struct LatestRules {
     #[schema(schema_with = envelope::always::<true>)]
     ok: bool,
@@ -329,8 +342,9 @@ struct LatestRules {
 }
 
 /// Whose rules they are, and of which policy.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "see `LatestRules`")]
 struct RulesOf {
     /// The agent; `null` if it was the administrator who asked.
     #[schema(required)]
@@ -358,6 +372,17 @@ mod tests {
         }
         for unknown in [&[][..], &[r#""v33""#], &["v3"], &[r#""none""#], &[""], &[r#""v1","v2""#]] {
             assert!(!is_known(unknown), "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_tenant_is_asked_for_once() {
+        assert_eq!(tenant("").unwrap(), None);
+        assert_eq!(tenant("x=1&org_id=a%20b").unwrap().as_deref(), Some("a b"));
+        assert_eq!(tenant("org_id=a&org_id=a").unwrap_err().to_string(), "org_id is given twice");
+        let (empty, long) = ("org_id=".to_owned(), format!("org_id={}", "a".repeat(65)));
+        for wrong in [&*empty, &*long, "org_id=a%0a"] {
+            assert!(tenant(wrong).unwrap_err().to_string().starts_with("org_id must be a string"), "{wrong}");
         }
     }
 }

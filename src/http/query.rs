@@ -20,6 +20,11 @@ pub(super) fn parameters(query: &str, known: &[&str], repeatable: &[&str]) -> Re
     Ok(wanted)
 }
 
+/// The name of a tenant.
+pub(super) fn org_id(value: &str) -> Result<Box<str>, ApiError> {
+    Ok(Text::<ORG_ID_MAX_CHARS>::new("org_id", value)?.into_inner())
+}
+
 /// A parameter has a value that it cannot have.
 pub(super) fn invalid(rule: &str) -> ApiError {
     ApiError::BadRequest(rule.into())
@@ -27,11 +32,6 @@ pub(super) fn invalid(rule: &str) -> ApiError {
 
 /// The name of a tenant.
 pub(super) type OrgId = Text<ORG_ID_MAX_CHARS>;
-
-/// The tenant whose threats are asked for.
-pub(super) fn org_id(value: &str) -> Result<Box<str>, ApiError> {
-    Ok(OrgId::new("org_id", value)?.into_inner())
-}
 
 #[cfg(test)]
 mod tests {

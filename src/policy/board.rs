@@ -15,6 +15,8 @@ pub struct Board {
     tenants: HashMap<Box<str>, Arc<ScopePolicies>>,
     /// The newest of all.
     newest: Option<Arc<Policy>>,
+    /// The newest version that was ever given out, as far as it is known beyond those of the policies here.
+    given_out: PolicyVersion,
     /// What the policies that are kept whole take in memory.
     bytes: usize,
 }
@@ -40,11 +42,11 @@ impl Board {
         }
         let policy = Policy {
             id,
-            version: self.newest().next(),
+            version: self.last().next(),
             scope: draft.scope,
             name: Text::into_inner(draft.name),
             description: draft.description,
-            rules: draft.rules,
+            rules: draft.rules.into(),
             created_at: at,
         };
         let next = ScopePolicies::after(earlier.map(|earlier| &**earlier), policy);
@@ -71,7 +73,17 @@ impl Board {
         }
     }
 
-    /// The newest version of all.
+    /// Notes that the versions up to this one have been given out, to policies that may be lost.
+    pub fn gave_out(&mut self, version: PolicyVersion) {
+        self.given_out = self.given_out.max(version);
+    }
+
+    /// The newest version that was ever given out.
+    pub fn last(&self) -> PolicyVersion {
+        self.given_out.max(self.newest())
+    }
+
+    /// The newest version of all that are here.
     pub fn newest(&self) -> PolicyVersion {
         self.newest.as_ref().map_or(PolicyVersion::NONE, |policy| policy.version)
     }

@@ -1,7 +1,7 @@
 //! A policy that somebody wants to publish.
 
 use serde::Deserialize;
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    fleet::{FieldError, Text},
+    fleet::{FieldError, GivenTwice, Text, compact_json, either},
     limits::{ORG_ID_MAX_CHARS, POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
 };
 
@@ -40,9 +40,11 @@ pub struct PolicyBody {
     #[schema(value_type = Option<String>, max_length = 1024)]
     description: Option<Box<str>>,
     /// The tenant for whose agents it is; left out, it is for the whole fleet. `organizationId` is another name for it.
-    #[serde(alias = "organizationId")]
     #[schema(value_type = Option<OrgId>)]
     org_id: Option<Box<str>>,
+    #[serde(rename = "organizationId")]
+    #[schema(ignore)]
+    organization_id: Option<Box<str>>,
     /// What is to be done.
     // Looked into one by one, so that an error can say which of them is wrong.
     #[schema(value_type = Vec<RuleBody>, max_items = 1000)]
@@ -70,6 +72,9 @@ pub enum InvalidPolicy {
     /// A field that breaks its rule.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// A field under both of its names.
+    #[error(transparent)]
+    Twice(#[from] GivenTwice),
     /// A rule of the policy that is none.
     #[error("rules[{index}]{field} must be {expected}")]
     Rule {
@@ -103,7 +108,8 @@ impl TryFrom<PolicyBody> for PolicyDraft {
         if rules.len() > POLICY_RULES_MAX {
             return Err(FieldError::new("rules", RULES).into());
         }
-        let org_id = body.org_id.map(|org| OrgId::new("org_id", org)).transpose()?;
+        let org_id = either("org_id", body.org_id, body.organization_id)?;
+        let org_id = org_id.map(|org| OrgId::new("org_id", org)).transpose()?;
         Ok(Self {
             scope: Scope::of(org_id.as_deref()),
             name: Name::new("name", name)?,
@@ -145,14 +151,17 @@ fn rule_of(index: usize, json: &str) -> Result<Rule, InvalidPolicy> {
     // serde would also take an object for an enum.
     let kind = body.kind.filter(|kind| kind.get().starts_with('"'));
     let kind = kind.and_then(|kind| serde_json::from_str(kind.get()).ok());
-    let config = body.config.and_then(|config| serde_json::from_str::<Map<String, Value>>(config.get()).ok());
+    let config = body.config.filter(|config| config.get().starts_with('{'));
     let enabled = body.enabled.map_or(Some(true), |enabled| serde_json::from_str(enabled.get()).ok());
     Ok(Rule {
         kind: kind.ok_or(wrong(".type", "block_ip, alert_threshold, auto_respond or custom"))?,
-        config: serde_json::value::to_raw_value(&config.ok_or(wrong(".config", "an object"))?)
-            .expect("an object has only string keys"),
+        config: compact(config.ok_or(wrong(".config", "an object"))?),
         enabled: enabled.ok_or(wrong(".enabled", "true or false"))?,
     })
+}
+
+fn compact(json: &RawValue) -> Box<RawValue> {
+    RawValue::from_string(compact_json(json.get()).into()).expect("JSON stays JSON without whitespace")
 }
 
 #[cfg(test)]
@@ -183,6 +192,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_config_says_is_kept_as_it_was_written() {
+        for config in [
+            r#"{"z":1,"a":2,"z":3}"#,
+            r#"{"n":[18446744073709551616,1e2,1e400,-0.10]}"#,
+            r#"{"s":"\ud800 \u0041 \/ "}"#,
+            r#"{"x":{"$serde_json::private::RawValue":"[[[1, 2]]]"}}"#,
+            r#"{"$serde_json::private::RawValue":"{}"}"#,
+            r#"{"x":{"$serde_json::private::Number":"1"}}"#,
+        ] {
+            let draft = with_rule(&format!(r#"{{"type":"custom","config":{config}}}"#)).unwrap();
+            assert_eq!(draft.rules[1].config.get(), config);
+        }
+    }
+
+    #[test]
     fn the_rule_that_is_wrong_is_named_with_what_is_wrong_about_it() {
         let kinds = "rules[1].type must be block_ip, alert_threshold, auto_respond or custom";
         let object = "rules[1] must be an object with type and config, each of them once";
@@ -197,7 +221,6 @@ mod tests {
             (r#"{"type":{"custom":null},"config":{}}"#, kinds),
             (r#"{"type":"custom"}"#, "rules[1].config must be an object"),
             (r#"{"type":"custom","config":[]}"#, "rules[1].config must be an object"),
-            (r#"{"type":"custom","config":{"x":"\ud800"}}"#, "rules[1].config must be an object"),
             (r#"{"type":"custom","config":{},"enabled":1}"#, "rules[1].enabled must be true or false"),
         ] {
             assert_eq!(with_rule(rule).unwrap_err(), error, "{rule}");
@@ -220,6 +243,13 @@ mod tests {
         assert_eq!(parse(r#"{"name":"p","rules":null}"#).unwrap_err(), "Missing required field: rules");
         let org = parse(r#"{"name":"p","rules":[],"organizationId":"acme"}"#).unwrap();
         assert_eq!(org.scope, Scope::of(Some("acme")));
+        for other in [r#""org_id":null,"organizationId":"acme""#, r#""org_id":"acme","organizationId":null"#] {
+            assert_eq!(parse(&format!(r#"{{"name":"p","rules":[],{other}}}"#)).unwrap().scope, org.scope);
+        }
+        assert_eq!(
+            parse(r#"{"name":"p","rules":[],"org_id":"a","organizationId":"a"}"#).unwrap_err(),
+            "org_id is given twice"
+        );
         assert_eq!(
             parse(r#"{"name":"p","rules":[],"org_id":""}"#).unwrap_err(),
             "org_id must be a string of 1 to 64 characters"

@@ -26,7 +26,7 @@ use utoipa::{
 pub use self::{
     board::{Board, BoardFull},
     draft::{InvalidPolicy, POLICY_FIELDS, PolicyBody, PolicyDraft},
-    rule::{Rule, RuleKind},
+    rule::{Rule, RuleKind, Rules},
     scope::{NotAScope, Scope, ScopePolicies},
 };
 use crate::fleet::{PolicyVersion, Timestamp};
@@ -87,7 +87,7 @@ pub struct Policy {
     /// What it is for.
     pub description: Option<Box<str>>,
     /// What is to be done.
-    pub rules: Vec<Rule>,
+    pub rules: Rules,
     /// When it was published.
     pub created_at: Timestamp,
 }
@@ -113,7 +113,7 @@ pub(crate) mod samples {
             scope: Scope::of(org),
             name: format!("policy {version}").into(),
             description: version.is_multiple_of(2).then(|| "for \"every\"\nday".into()),
-            rules: vec![rule.unwrap()],
+            rules: vec![rule.unwrap()].into(),
             created_at: Timestamp::from_millis(version.into()),
         }
     }

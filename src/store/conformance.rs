@@ -213,6 +213,24 @@ async fn the_policies_of_each_scope_are_there_as_they_were_set_last() {
 }
 
 #[tokio::test]
+async fn the_newest_version_ever_given_out_is_kept_when_its_policy_is_gone() {
+    on_every_backend(async |backend| {
+        let version = async |store: &dyn Store| {
+            let (out, _in) = mpsc::channel(64);
+            store.load(out).await.unwrap().policy_version
+        };
+        let store = backend.open().await;
+        assert_eq!(version(&*store).await, PolicyVersion::NONE);
+        let given_out = Change::PolicyVersion(PolicyVersion::new(7));
+        store.commit(vec![set(policies(None, &[7])), given_out]).await.unwrap();
+        store.commit(vec![Change::ForgetPolicies(Scope::Global)]).await.unwrap();
+        drop(store);
+        assert_eq!(version(&*backend.open().await).await, PolicyVersion::new(7));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn policies_of_many_tenants_are_loaded_in_bounded_chunks() {
     on_every_backend(async |backend| {
         let tenants = 3 * POLICY_STEP_MAX as u32 + 1;

@@ -13,7 +13,7 @@ use super::{
     ThreatRange, loading::Ordered, threat_record::decode_body,
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
     limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX},
     policy::{Scope, ScopePolicies},
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
@@ -30,6 +30,7 @@ struct Records {
     registrations: BTreeMap<AgentId, Registration>,
     heartbeats: BTreeMap<AgentId, LastHeartbeat>,
     policies: BTreeMap<Scope, Arc<ScopePolicies>>,
+    policy_version: PolicyVersion,
     clock: Option<Heard>,
     threats: BTreeMap<(Option<Box<str>>, ThreatId), StoredThreat>,
     last_threat: Option<ThreatId>,
@@ -64,9 +65,11 @@ impl StoreReader for MemoryStore {
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        let (chunks, orphans) = self.records().all();
+        let records = self.records();
+        let ((chunks, orphans), policy_version) = (records.all(), records.policy_version);
+        drop(records);
         async move {
-            let mut loaded = Loaded { orphans, ..Loaded::default() };
+            let mut loaded = Loaded { orphans, policy_version, ..Loaded::default() };
             for chunk in chunks {
                 loaded.count(&chunk);
                 if out.send(chunk).await.is_err() {
@@ -130,6 +133,7 @@ impl Store for MemoryStore {
                 Change::ForgetPolicies(scope) => {
                     records.policies.remove(&scope);
                 }
+                Change::PolicyVersion(version) => records.policy_version = version,
             }
         }
         async { Ok(()) }.boxed()

@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 #[cfg(doc)]
 use crate::limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX};
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, Registration},
+    fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
     policy::{Scope, ScopePolicies},
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
@@ -65,6 +65,8 @@ pub enum Change {
     SetPolicies(Arc<ScopePolicies>),
     /// There are no policies in this scope.
     ForgetPolicies(Scope),
+    /// The newest version of a policy that was ever given out, whether that policy is still there or not.
+    PolicyVersion(PolicyVersion),
     /// Threats were reported. Their ids grow, within this change and from one to the next.
     Report(Vec<StoredThreat>),
 }
@@ -84,7 +86,7 @@ impl Change {
         match self {
             Self::Register(registration) | Self::Reregister(registration) => Some(registration.id),
             Self::Deregister(id) => Some(*id),
-            Self::SetPolicies(_) | Self::ForgetPolicies(_) | Self::Report(_) => None,
+            Self::SetPolicies(_) | Self::ForgetPolicies(_) | Self::PolicyVersion(_) | Self::Report(_) => None,
         }
     }
 }
@@ -145,6 +147,8 @@ pub struct Loaded {
     pub orphans: u64,
     /// Records that could not be read; each was reported, and left out but kept.
     pub corrupt: u64,
+    /// The newest version of a policy that was ever given out, as far as the store was told; none in an older store.
+    pub policy_version: PolicyVersion,
 }
 
 impl Loaded {
@@ -166,6 +170,7 @@ impl Sum for Loaded {
             scopes: sum.scopes + part.scopes,
             orphans: sum.orphans + part.orphans,
             corrupt: sum.corrupt + part.corrupt,
+            policy_version: sum.policy_version.max(part.policy_version),
         })
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Change, Committer, StoreError};
 use crate::{
-    fleet::Timestamp,
+    fleet::{PolicyVersion, Timestamp},
     limits::POLICY_STEP_MAX,
     policy::{Board, BoardFull, PolicyDraft, PolicyId, Scope, ScopePolicies},
 };
@@ -54,30 +54,39 @@ impl Policies {
         policies.iter().for_each(|one| self.put(one.clone()));
     }
 
+    /// Notes which versions were given out already, to policies that may be lost. Only before the first publication.
+    pub fn gave_out(&self, version: PolicyVersion) {
+        self.board.write().unwrap_or_else(PoisonError::into_inner).gave_out(version);
+    }
+
     /// Answers a question from the board.
     pub fn ask<T>(&self, question: impl FnOnce(&Board) -> T) -> T {
         question(&self.board.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Publishes a policy; answers what there is in its scope now. One at a time, so that versions have no gaps.
-    pub async fn publish(
+    /// Publishes a policy; answers what there is in its scope now, and what `announce` does of it. One at a time, announcing
+    /// included: versions have no gaps, and nobody is told of a later one first.
+    pub async fn publish<T>(
         &self,
         draft: PolicyDraft,
         id: PolicyId,
         at: Timestamp,
-    ) -> Result<Arc<ScopePolicies>, PublishError> {
+        announce: impl FnOnce(&Arc<ScopePolicies>) -> T,
+    ) -> Result<(Arc<ScopePolicies>, T), PublishError> {
         let mut turn = self.turn.lock().await;
         // A version whose publication is in doubt must be gone before another policy gets it.
         self.settle(&mut turn).await?;
         let next = Arc::new(self.ask(|board| board.publish(draft, id, at))?);
-        if let Err(error) = self.committer.commit(Change::SetPolicies(next.clone())).await {
+        let version = Change::PolicyVersion(next.newest().version);
+        if let Err(error) = self.committer.commit_all(vec![Change::SetPolicies(next.clone()), version]).await {
             if let StoreError::InDoubt(_) = error {
                 self.doubt(&mut turn, [next.scope().clone()]);
             }
             return Err(error.into());
         }
         self.put(next.clone());
-        Ok(next)
+        let announced = announce(&next);
+        Ok((next, announced))
     }
 
     /// The store has lost what it had: it must be told of every scope once more.
@@ -99,7 +108,8 @@ impl Policies {
                 Some(policies) => Change::SetPolicies(policies),
                 None => Change::ForgetPolicies(scope.clone()),
             };
-            self.committer.commit_all(some.iter().map(truth).collect()).await?;
+            let last = Change::PolicyVersion(self.ask(Board::last));
+            self.committer.commit_all(some.iter().map(truth).chain([last]).collect()).await?;
             some.iter().for_each(|scope| {
                 turn.remove(scope);
             });
@@ -115,5 +125,30 @@ impl Policies {
 
     fn put(&self, policies: Arc<ScopePolicies>) {
         self.board.write().unwrap_or_else(PoisonError::into_inner).put(policies);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as Lock;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::{fleet::Text, store::MemoryStore};
+
+    #[tokio::test]
+    async fn policies_are_announced_in_the_order_of_their_versions() {
+        let policies = Policies::new(Committer::start(Arc::<MemoryStore>::default()));
+        let announced = Lock::new(Vec::new());
+        let publish = |number: u64| {
+            let org = ["acme", "bolt"].get(number as usize % 3).copied();
+            let name = Text::new("name", "p").unwrap();
+            let draft = PolicyDraft { scope: Scope::of(org), name, description: None, rules: vec![] };
+            let announce = |next: &Arc<ScopePolicies>| announced.lock().unwrap().push(next.newest().version.get());
+            policies.publish(draft, PolicyId::new(number), Timestamp::from_millis(1), announce)
+        };
+        join_all((0..30).map(publish)).await;
+        assert!(announced.into_inner().unwrap().into_iter().eq(1..=30));
     }
 }

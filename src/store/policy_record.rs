@@ -52,7 +52,7 @@ pub fn decode_policies(scope: &[u8], bytes: &[u8]) -> Result<ScopePolicies, Reco
         scope,
         name: name.into(),
         description: description.map(Into::into),
-        rules: rules.into_owned(),
+        rules: rules.into_owned().into(),
         created_at: Timestamp::from_millis(created_at),
     };
     let versions = versions.into_iter().map(PolicyVersion::new).collect();

@@ -19,9 +19,9 @@ use super::{
     threats,
 };
 use crate::{
-    fleet::{Heard, LastHeartbeat, Registration},
+    fleet::{Heard, LastHeartbeat, PolicyVersion, Registration},
     limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX},
-    policy::ScopePolicies,
+    policy::{Board, Policy, ScopePolicies},
     signals::Signals,
     store::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError},
 };
@@ -36,7 +36,7 @@ pub struct CopyOrder {
     pub from: Place,
     /// The target.
     pub to: Place,
-    /// Whether the target may have agents already.
+    /// Whether the target may have agents already. Policies are published anew then, if it has had any.
     pub merge: bool,
 }
 
@@ -116,13 +116,13 @@ struct Transfer<'a> {
 
 impl Transfer<'_> {
     async fn run(&self, merge: bool) -> Result<Copied, ToolError> {
-        let is_empty = self.look_into_target(merge).await?;
+        let (is_empty, known_policies) = self.look_into_target(merge).await?;
         threats::must_fit((&self.order.from, self.source), (&self.order.to, self.target)).await?;
         let from = self.source.reader.clock().await.map_err(|error| self.order.from.failed(error))?;
         let known = self.target.reader.clock().await.map_err(|error| self.order.to.failed(error))?;
         // A clock that is there goes on: agents may be there whose silence counts by it.
         let clock = known.or(from.filter(|_| is_empty)).unwrap_or_default();
-        let (tally, loaded) = self.write(Shift::between(from.unwrap_or_default(), clock)).await?;
+        let (tally, loaded) = self.write(Shift::between(from.unwrap_or_default(), clock), known_policies).await?;
         let Content { agents, heard, scopes, .. } = tally.content();
         self.verify(tally, is_empty).await?;
         let CopyOrder { from, to, .. } = self.order;
@@ -132,14 +132,17 @@ impl Transfer<'_> {
         Ok(Copied { agents, heard, scopes, threats, corrupt: loaded.corrupt + unreadable })
     }
 
-    /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty.
-    async fn look_into_target(&self, merge: bool) -> Result<bool, ToolError> {
+    /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty, and its policies.
+    async fn look_into_target(&self, merge: bool) -> Result<(bool, Board), ToolError> {
         let place = &self.order.to;
         let progress = Progress::counting(self.screen, "looking into the target");
-        let (mut agents, mut scopes) = (0, 0);
+        let (mut agents, mut scopes, mut board) = (0, 0, Board::default());
         let loaded = read(&*self.target.reader, async |chunk| {
             match chunk {
-                Chunk::Policies(policies) => scopes += policies.len() as u64,
+                Chunk::Policies(policies) => {
+                    scopes += policies.len() as u64;
+                    policies.into_iter().for_each(|one| board.put(one));
+                }
                 Chunk::Registrations(registrations) => agents += registrations.len() as u64,
                 Chunk::Heartbeats(_) => {}
             }
@@ -148,10 +151,11 @@ impl Transfer<'_> {
         })
         .await
         .map_err(|stopped| told(stopped, place))?;
+        board.gave_out(loaded.policy_version);
         let threats = threats::read(&*self.target.reader, place, async |_| Ok(())).await?;
         let (threats, corrupt) = (threats.threats, loaded.corrupt + threats.corrupt);
         if (agents, scopes, threats, corrupt) == (0, 0, 0, 0) {
-            return Ok(true);
+            return Ok((true, board));
         }
         let mut content = counted(agents, "agent");
         if threats > 0 {
@@ -163,20 +167,30 @@ impl Transfer<'_> {
         if corrupt > 0 {
             content = format!("{content} and {} that cannot be read", counted(corrupt, "record"));
         }
-        if merge { Ok(false) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
+        if merge { Ok((false, board)) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
     }
 
     /// Writes everything but the clock.
-    async fn write(&self, shift: Shift) -> Result<(Tally, Loaded), ToolError> {
+    ///
+    /// If the target has given out versions of policies, those of the source may be the same for others: its policies are
+    /// then published anew, under the versions that come next, and its agents have fetched none of them.
+    async fn write(&self, shift: Shift, mut board: Board) -> Result<(Tally, Loaded), ToolError> {
         let progress = Progress::counting(self.screen, "copying");
         let mut tally = Tally::default();
+        let is_anew = board.last() > PolicyVersion::NONE;
         let mut batches = Batches::new(&*self.target.store);
         self.has_begun.set(true);
         let loaded = read(&*self.source.reader, async |chunk| {
             match chunk {
                 Chunk::Policies(policies) => {
-                    policies.iter().for_each(|one| tally.publish(one));
-                    batches.publish(policies).await?;
+                    let mut written = Vec::with_capacity(policies.len());
+                    for one in policies {
+                        let one = if is_anew { anew(&board, &one) } else { one };
+                        tally.publish(&one);
+                        board.put(one.clone());
+                        written.push(one);
+                    }
+                    batches.publish(written, board.last()).await?;
                 }
                 Chunk::Registrations(registrations) => {
                     for registration in registrations {
@@ -187,7 +201,8 @@ impl Transfer<'_> {
                 }
                 Chunk::Heartbeats(heartbeats) => {
                     for last in heartbeats {
-                        let last = LastHeartbeat { heard: shift.of(last.heard), ..last };
+                        let policies_seen = if is_anew { PolicyVersion::NONE } else { last.policies_seen };
+                        let last = LastHeartbeat { heard: shift.of(last.heard), policies_seen, ..last };
                         if tally.hear(&last) {
                             batches.hear(last).await?;
                         }
@@ -202,6 +217,12 @@ impl Transfer<'_> {
             Stopped::Store(error) => self.order.from.failed(error),
             Stopped::Reader(error) => self.order.to.failed(error),
         })?;
+        if !is_anew {
+            board.gave_out(loaded.policy_version);
+        }
+        if board.last() > PolicyVersion::NONE {
+            batches.publish(Vec::new(), board.last()).await.map_err(|error| self.order.to.failed(error))?;
+        }
         batches.finish().await.map_err(|error| self.order.to.failed(error))?;
         Ok((tally, loaded))
     }
@@ -230,6 +251,12 @@ impl Transfer<'_> {
         };
         Err(ToolError::Differs { place: place.to_string(), expected: shown(expected), found: shown(found) })
     }
+}
+
+/// The newest policy of a scope, as the next that is published among those of `board`.
+fn anew(board: &Board, policies: &ScopePolicies) -> Arc<ScopePolicies> {
+    let policy = Policy { version: board.last().next(), ..Policy::clone(policies.newest()) };
+    Arc::new(ScopePolicies::after(board.of(policies.scope()).map(|known| &**known), policy))
 }
 
 fn told(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
@@ -266,9 +293,10 @@ impl<'a> Batches<'a> {
         Self { store, changes: Vec::new(), heartbeats: HeartbeatBatch::default() }
     }
 
-    /// At once: they may be large.
-    async fn publish(&mut self, policies: Vec<Arc<ScopePolicies>>) -> Result<(), StoreError> {
-        self.store.commit(policies.into_iter().map(Change::SetPolicies).collect()).await
+    /// At once: they may be large. `last` is the newest version that has been given out.
+    async fn publish(&mut self, policies: Vec<Arc<ScopePolicies>>, last: PolicyVersion) -> Result<(), StoreError> {
+        let changes = policies.into_iter().map(Change::SetPolicies).chain([Change::PolicyVersion(last)]);
+        self.store.commit(changes.collect()).await
     }
 
     async fn register(&mut self, registration: Registration) -> Result<(), StoreError> {

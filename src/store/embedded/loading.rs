@@ -58,7 +58,7 @@ pub(super) async fn load(
 
 /// Hands the policies of all scopes to `out`.
 fn load_policies(registry: &Registry, out: &mpsc::Sender<Chunk>) -> Result<Loaded, StoreError> {
-    let mut loaded = Loaded::default();
+    let mut loaded = Loaded { policy_version: registry.policy_version()?, ..Loaded::default() };
     let mut records = registry.policies()?.peekable();
     while records.peek().is_some() {
         let mut some = Vec::new();
@@ -158,7 +158,11 @@ mod tests {
         heartbeat_log::encode,
     };
     use super::*;
-    use crate::{fleet::LastHeartbeat, policy::samples::policies, store::Change};
+    use crate::{
+        fleet::{LastHeartbeat, PolicyVersion},
+        policy::samples::policies,
+        store::Change,
+    };
 
     const REGISTRATION: &str =
         r#"[1,"h","linux","1","203.0.113.10",null,[],null,1,1,"n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is0V1sFbDwCgg"]"#;
@@ -187,7 +191,10 @@ mod tests {
 
         let (out, mut chunks) = mpsc::channel(8);
         let loaded = load(&registry, &log, out).await.unwrap();
-        assert_eq!(loaded, Loaded { agents: 2, heartbeats: 1, scopes: 1, orphans: 2, corrupt: 3 });
+        assert_eq!(
+            loaded,
+            Loaded { agents: 2, heartbeats: 1, scopes: 1, orphans: 2, corrupt: 3, policy_version: PolicyVersion::NONE }
+        );
         let mut handed_over = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             handed_over.push(match chunk {

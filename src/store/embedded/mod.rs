@@ -7,6 +7,7 @@
 //! | `agents` | `threats`, `threat_bodies` | tenant and id, see [`threats`] | see [`super::threat_record`] |
 //! | `agents` | `meta` | `threat` | the latest id of a threat, decimal |
 //! | `agents` | `meta` | `policies:` and the scope: `*`, or `o:` and the tenant | its policies, see [`super::policy_record`] |
+//! | `agents` | `meta` | `policy` | the newest version of a policy that was ever given out, decimal |
 //! | `agents` | `meta` | `probe` | zeros, written to find out whether the disk takes them |
 //! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
 //! | `heartbeats` | `meta` | `clock` | hearing time in µs, decimal |

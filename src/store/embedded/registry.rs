@@ -9,7 +9,7 @@ use super::{
     threats::Threats,
 };
 use crate::{
-    fleet::{AgentId, Partition},
+    fleet::{AgentId, Partition, PolicyVersion},
     policy::Scope,
     store::{Change, StoreError, loading::ids_of, policy_record::encode_policies, record::encode_registration},
 };
@@ -22,6 +22,8 @@ pub(super) type ScopeRecord = (Box<[u8]>, fjall::Slice);
 
 /// What the keys of policies begin with.
 const POLICIES: &str = "policies:";
+/// The key of the newest version of a policy.
+const POLICY: &str = "policy";
 
 /// More than any registration takes.
 const PROBE_BYTES: usize = 64 * 1024;
@@ -58,6 +60,7 @@ impl Registry {
                     batch.insert(&tables.meta, policies_key(policies.scope()), encode_policies(policies));
                 }
                 Change::ForgetPolicies(scope) => batch.remove(&tables.meta, policies_key(scope)),
+                Change::PolicyVersion(version) => batch.insert(&tables.meta, POLICY, version.get().to_string()),
             }
         }
         drop(threats);
@@ -80,6 +83,14 @@ impl Registry {
     /// See [`Reopening::failed`].
     pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> Arc<str> {
         self.database.failed(tables, error)
+    }
+
+    /// The newest version of a policy that was ever given out.
+    pub(super) fn policy_version(&self) -> Result<PolicyVersion, StoreError> {
+        let digits = self.database.tables()?.meta.get(POLICY).map_err(StoreError::unavailable)?;
+        let number = digits.map(|digits| std::str::from_utf8(&digits).ok()?.parse().ok());
+        let unreadable = || StoreError::Format("the newest policy version in the store is not a number".into());
+        number.map_or(Ok(PolicyVersion::NONE), |number| number.map(PolicyVersion::new).ok_or_else(unreadable))
     }
 
     /// The agents of a partition in the order of their ids, with their records as they are stored.

@@ -68,6 +68,8 @@ async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Lo
         Load::Own(connection) => (*connection).clone(),
         Load::Look => identity.look().await.map_err(|trouble| unreadable(&trouble.to_string()))?,
     };
+    let version = policies::fetch_version(connection.clone(), &identity.keys).await;
+    let policy_version = version.map_err(|error| unreadable(&explained(&error)))?;
     let content = policies::fetch(connection.clone(), &identity.keys).await;
     let content = content.map_err(|error| unreadable(&explained(&error)))?;
     content.report(&identity.keys);
@@ -76,7 +78,7 @@ async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Lo
     {
         tracing::warn!(error = explained(&error), "corrupt policies could not be set aside; they stay where they are");
     }
-    let mut loaded = Loaded { corrupt: content.corrupt(), ..Loaded::default() };
+    let mut loaded = Loaded { corrupt: content.corrupt(), policy_version, ..Loaded::default() };
     for chunk in content.chunks {
         loaded.count(&chunk);
         if out.send(chunk).await.is_err() {

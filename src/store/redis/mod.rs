@@ -208,6 +208,7 @@ impl Store for RedisStore {
                 | Change::Reregister(_)
                 | Change::SetPolicies(_)
                 | Change::ForgetPolicies(_)
+                | Change::PolicyVersion(_)
                 | Change::Report(_) => None,
             }));
             Ok(())

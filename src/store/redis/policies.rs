@@ -6,6 +6,7 @@ use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 
 use super::keys::Keys;
 use crate::{
+    fleet::PolicyVersion,
     limits::POLICY_STEP_MAX,
     policy::{Scope, ScopePolicies},
     store::{
@@ -14,6 +15,9 @@ use crate::{
         record::RecordError,
     },
 };
+
+/// The field of the newest version, among the facts of the fleet.
+const VERSION: &str = "policy";
 
 /// Appends to a transaction what there is in these scopes now; none: no policies.
 pub(super) fn write<'a>(
@@ -32,6 +36,17 @@ pub(super) fn write<'a>(
             }
         }
     }
+}
+
+/// Appends to a transaction the newest version of a policy that was ever given out.
+pub(super) fn write_version(transaction: &mut Pipeline, keys: &Keys, version: PolicyVersion) {
+    transaction.cmd("HSET").arg(keys.meta()).arg(VERSION).arg(version.get()).ignore();
+}
+
+/// The newest version of a policy that was ever given out.
+pub(super) async fn fetch_version(mut connection: MultiplexedConnection, keys: &Keys) -> RedisResult<PolicyVersion> {
+    let number: Option<u32> = redis::cmd("HGET").arg(keys.meta()).arg(VERSION).query_async(&mut connection).await?;
+    Ok(number.map_or(PolicyVersion::NONE, PolicyVersion::new))
 }
 
 /// The policies of a fleet, understood.

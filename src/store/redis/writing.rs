@@ -43,6 +43,7 @@ pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
             Change::ForgetPolicies(scope) => {
                 scopes.insert(scope, None);
             }
+            Change::PolicyVersion(version) => policies::write_version(&mut transaction, keys, *version),
             Change::Report(reported) => threats::report(&mut transaction, keys, reported),
         }
     }

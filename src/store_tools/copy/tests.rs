@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     config::Config,
-    fleet::{AgentId, Timestamp},
+    fleet::{AgentId, PolicyVersion, Timestamp},
     policy::samples::policies,
     store::{Discard, LoadedThreats},
     store::{MemoryStore, StoreReader},
@@ -117,7 +117,7 @@ async fn a_store_without_a_clock_that_is_added_to_stays_at_the_beginning_of_time
 }
 
 #[tokio::test]
-async fn policies_are_copied_and_replace_those_of_the_same_scope() {
+async fn policies_that_are_added_to_others_are_published_anew() {
     let set = |org, versions| Change::SetPolicies(Arc::new(policies(org, versions)));
     let (from, to): (Arc<dyn Store>, _) = (Arc::<MemoryStore>::default(), Arc::<MemoryStore>::default());
     from.commit(vec![set(None, &[1, 3]), set(Some("acme"), &[2])]).await.unwrap();
@@ -125,8 +125,14 @@ async fn policies_are_copied_and_replace_those_of_the_same_scope() {
     assert_eq!((copied.agents, copied.scopes), (0, 2));
     let refused = transfer(&from, &to, false).await.unwrap_err().to_string();
     assert!(refused.contains("has 0 agents, 2 policies in force; copy into an empty store"), "{refused}");
-    to.commit(vec![set(None, &[7]), set(Some("bolt"), &[8])]).await.unwrap();
-    assert_eq!(transfer(&from, &to, true).await.unwrap(), copied);
+    to.commit(vec![set(None, &[7]), set(Some("bolt"), &[8]), Change::PolicyVersion(PolicyVersion::new(9))])
+        .await
+        .unwrap();
+    let seen = LastHeartbeat { policies_seen: PolicyVersion::new(3), ..heartbeat(1, 90) };
+    fill(&*from, &[registration(1)], &[seen], None).await;
+    let copied = transfer(&from, &to, true).await.unwrap();
+    assert_eq!((copied.agents, copied.scopes), (1, 2));
+    assert_eq!(contents(&*to).await.1[0].policies_seen, PolicyVersion::NONE);
     let mut found = Vec::new();
     let whole = read(&*to, async |chunk| {
         match chunk {
@@ -135,8 +141,12 @@ async fn policies_are_copied_and_replace_those_of_the_same_scope() {
         }
         Ok::<_, StoreError>(())
     });
-    whole.await.unwrap();
-    assert_eq!(found, [policies(None, &[1, 3]), policies(Some("acme"), &[2]), policies(Some("bolt"), &[8])]);
+    let last = whole.await.unwrap().policy_version;
+    let versions: Vec<_> =
+        found.iter().map(|one| one.versions().iter().map(|one| one.get()).collect::<Vec<_>>()).collect();
+    assert_eq!((versions, last.get()), (vec![vec![7, 10], vec![2, 11], vec![8]], 11));
+    let ids: Vec<_> = found.iter().map(|one| one.newest().id.get()).collect();
+    assert_eq!(ids, [3, 2, 8], "the newest of the source is in force");
 }
 
 /// Loses one agent, or fails at the second transaction.

@@ -170,6 +170,10 @@ fn the_active_policy_is_the_newest_of_all_or_of_what_concerns_a_tenant() {
     assert_eq!(active("?org_id=acme"), published[2], "the global one is newer");
     assert_eq!(active("?org_id=nobody"), published[2]);
     assert_eq!(client.get("/api/policy/active?org_id=a&org_id=b").error(400), "org_id is given twice");
+    for wrong in ["", &"a".repeat(65)] {
+        let error = client.get(&format!("/api/policy/active?org_id={wrong}")).error(400);
+        assert!(error.starts_with("org_id must be "), "{error}");
+    }
 }
 
 #[test]
