@@ -126,6 +126,16 @@ impl Shard {
         board.pending(cell.agent.borrow().org_id(&self.texts.borrow()), seen)
     }
 
+    /// Takes over what the agent has seen. A version that is newer than all there is comes from policies that were lost, and
+    /// would hide those to come; it is written back lowered, or the next start could take it for true.
+    pub(super) fn restore_mark(&self, cell: &Rc<AgentCell>, seen: PolicyVersion) {
+        let newest = self.policies.borrow().newest();
+        cell.policies_seen.set(seen.min(newest));
+        if seen > newest {
+            self.mark_dirty(cell);
+        }
+    }
+
     /// The version of the policy in force for the agent.
     pub(super) fn policy_version(&self, agent: &Agent, texts: &SharedTexts) -> Option<PolicyVersion> {
         self.policies.borrow().in_force(agent.org_id(texts)).map(|policy| policy.version)

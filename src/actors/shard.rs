@@ -160,13 +160,7 @@ impl Shard {
 
     fn restore_heartbeat(&self, last: LastHeartbeat) {
         if let Some(cell) = self.agents.borrow().get(last.id) {
-            // One that is newer than all there is comes from policies that were lost, and would hide those to come.
-            let newest = self.policies.borrow().newest();
-            cell.policies_seen.set(last.policies_seen.min(newest));
-            if last.policies_seen > newest {
-                // Or the next start, which has more policies, would take it for true.
-                self.mark_dirty(cell);
-            }
+            self.restore_mark(cell, last.policies_seen);
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
         }
     }

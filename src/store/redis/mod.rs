@@ -224,7 +224,7 @@ impl Store for RedisStore {
                 .query_async(&mut session.connection.clone())
                 .await
                 .map_err(|error| self.failed(&session, &error))?;
-            self.link.must_be_ours(run.as_deref()).map_err(|trouble| StoreError::unavailable(trouble))
+            self.link.must_be_ours(run.as_deref()).map_err(StoreError::unavailable)
         }
         .boxed()
     }
