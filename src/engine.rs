@@ -35,6 +35,7 @@ use crate::{
     private_file,
     serve_error::ServeError,
     signals::Signals,
+    stdout::say,
     store::{Durability, FlushRules, Loaded, StoreError, WriteBehind},
     threats::Retention,
     tls::Tls,
@@ -269,7 +270,7 @@ impl Running {
             tracing::error!(records = loaded.corrupt, "some records of the store could not be read and were left out");
         }
         self.lifecycle.enter(Phase::Serving);
-        print!("{}", self.banner(loaded));
+        say(self.banner(loaded));
         Ok(())
     }
 

@@ -20,7 +20,7 @@
 //! | [`limits`] | every bound, in one place |
 //!
 //! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`loading`],
-//! [`private_file`], [`serve_error`], [`signals`], [`tls`].
+//! [`private_file`], [`serve_error`], [`signals`], [`stdout`], [`tls`].
 
 pub mod actors;
 pub mod admin_token;
@@ -42,6 +42,7 @@ pub mod policy;
 pub mod private_file;
 pub mod serve_error;
 pub mod signals;
+pub mod stdout;
 pub mod store;
 pub mod store_tools;
 pub mod threats;

@@ -18,6 +18,7 @@ use crate::{
     config::{Config, ConfigErrors, LogConfig, LogFormat},
     engine,
     http::openapi,
+    stdout::say,
 };
 
 /// The heartbeat engine for very large fleets of guard agents.
@@ -94,7 +95,7 @@ impl Cli {
             Some(Command::CheckConfig(settings)) => check_config(&settings),
             Some(Command::Store(command)) => command.run(),
             Some(Command::Openapi { markdown }) => {
-                print!("{}", if markdown { openapi::page() } else { openapi::document().to_owned() });
+                say(if markdown { openapi::page() } else { openapi::document().to_owned() });
                 Exit::Good
             }
         }
@@ -139,7 +140,7 @@ fn refuse(errors: &dyn std::fmt::Display) -> Exit {
 fn check_config(settings: &Settings) -> Exit {
     match settings.load() {
         Ok(config) => {
-            print!("{}", config.describe());
+            say(config.describe());
             Exit::Good
         }
         Err(exit) => exit,

@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use super::{Exit, Flag, load_config, refuse, run_here, start_log};
 use crate::{
     config::{Config, ConfigErrors, LogConfig},
+    stdout::say,
     store::StoreUrl,
     store_tools::{CopyOrder, Place, Screen, ToolError, check, copy},
 };
@@ -83,7 +84,7 @@ impl CheckSettings {
         let config = self.common.load(url).map_err(|errors| refuse(&errors))?;
         let place = place(config.store.url.clone(), &config)?;
         let report = run(&config, "The store cannot be checked", async |screen| check(&place, screen).await)?;
-        print!("{report}");
+        say(&report);
         Ok(verdict(report.corrupt, "Servers pass them over"))
     }
 }
@@ -105,7 +106,7 @@ impl CopySettings {
         let ((from, config), (to, _)) = (from.find(&self.common, &to)?, to.find(&self.common, &from)?);
         let order = CopyOrder { from, to, merge: self.merge };
         let copied = run(&config, "Nothing was copied", async |screen| copy(&order, screen).await)?;
-        println!("{copied} from {} to {}", order.from, order.to);
+        say(format_args!("{copied} from {} to {}\n", order.from, order.to));
         Ok(verdict(copied.corrupt, "They were not copied"))
     }
 }

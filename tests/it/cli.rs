@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::TcpListener,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -298,4 +299,17 @@ fn a_grace_period_ends_and_a_second_signal_does_not_wait_for_it() {
             says(&server.log(), &["WARN", "grace period"]);
         }
     }
+}
+
+#[test]
+fn whoever_reads_only_the_beginning_of_what_is_printed_sees_no_panic() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_guardbeat"))
+        .arg("openapi")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
