@@ -28,8 +28,8 @@ use tokio::{
 
 use super::{
     archive_messages::{
-        CountRecent, CountThreats, DrainReports, FindThreats, Forget, FoundThreats, Report, RestoreThreats, Restored,
-        Summarise, ThreatFilter,
+        CountRecent, CountThreats, DrainReports, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
+        ThreatFilter,
     },
     archive_time::Time,
     supervisor::EngineHandle,
@@ -338,9 +338,7 @@ impl Handler<FindThreats> for Archive {
             kind: kind.as_deref(),
             agent: *agent,
         };
-        let page = self.state.history.borrow().query(&filter, find.before, find.most, THREAT_SCAN_MAX);
-        let keys = page.rows.into_iter().map(|(org, id)| ThreatKey { org, id }).collect();
-        MessageResult(FoundThreats { keys, resume_before: page.resume_before })
+        MessageResult(self.state.history.borrow().query(&filter, find.before, find.most, THREAT_SCAN_MAX))
     }
 }
 

@@ -5,7 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     fleet::AgentId,
     store::{LoadedThreats, StoreError, StoredThreat},
-    threats::{BySeverity, Period, Severity, Summary, ThreatEntry, ThreatId, ThreatKey},
+    threats::{BySeverity, Page, Period, Severity, Summary, ThreatEntry, ThreatId},
 };
 
 /// To the archive: forget all threats; they come again from the store.
@@ -40,7 +40,7 @@ pub struct DrainReports;
 
 /// To the archive: the next step of a search.
 #[derive(Clone, Debug, actix::Message)]
-#[rtype(result = "FoundThreats")]
+#[rtype(result = "Page")]
 pub struct FindThreats {
     /// What they must be.
     pub filter: ThreatFilter,
@@ -63,15 +63,6 @@ pub struct ThreatFilter {
     pub kind: Option<Box<str>>,
     /// Reported by whom.
     pub agent: Option<AgentId>,
-}
-
-/// Threats that were found, the newest first.
-#[derive(Debug, Default)]
-pub struct FoundThreats {
-    /// Their names.
-    pub keys: Vec<ThreatKey>,
-    /// Where to go on; none if there are no more.
-    pub resume_before: Option<ThreatId>,
 }
 
 /// To the archive: the figures of a period, of one tenant or of all.

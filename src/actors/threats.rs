@@ -74,7 +74,7 @@ impl EngineHandle {
         let mut keys = Vec::new();
         loop {
             let found = self.ask_archive(find.clone()).await?;
-            keys.extend(found.keys);
+            keys.extend(found.rows);
             find.most = (most + 1).saturating_sub(keys.len());
             find.before = found.resume_before;
             if find.most == 0 || find.before.is_none() {

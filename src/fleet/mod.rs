@@ -26,13 +26,14 @@ pub use filter::{AgentFilter, Sieve};
 pub use json::compact_json;
 pub use policy_version::PolicyVersion;
 pub use registration::{
-    EnrolmentRequest, InvalidRegistration, MachineKey, REGISTRATION_FIELDS, Registration, RegistrationBody, TokenHash,
+    EnrolmentRequest, InvalidRegistration, MachineKey, OrgId, REGISTRATION_FIELDS, Registration, RegistrationBody,
+    TokenHash,
 };
 pub use schema::{IpAddress, Moment};
 pub use status::{Heard, Liveness, Status, Thresholds, Transition};
 pub use tag_lists::{Carriers, ListSet, TagLists};
 pub(crate) use text::either;
-pub use text::{FieldError, GivenTwice, Text, Timestamp};
+pub use text::{FieldError, GivenTwice, MissingFields, Text, Timestamp};
 pub use texts::{Labels, SharedTexts};
 pub use view::{AgentDetail, AgentRow};
 pub use vitals::{GuardReport, HEARTBEAT_FIELDS, Heartbeat, HeartbeatBody, RelayedBody, RelayedId, Vitals};

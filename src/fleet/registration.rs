@@ -11,7 +11,7 @@ use super::{
     agent_id::AgentId,
     schema::IpAddress,
     status::Heard,
-    text::{FieldError, GivenTwice, Text, Timestamp, either},
+    text::{FieldError, GivenTwice, MissingFields, Text, Timestamp, either},
 };
 use crate::limits::{
     HOSTNAME_MAX_CHARS, MACHINE_ID_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, TAGS_MAX,
@@ -40,7 +40,8 @@ pub struct EnrolmentRequest {
 type Hostname = Text<HOSTNAME_MAX_CHARS>;
 type Os = Text<OS_MAX_CHARS>;
 type Version = Text<VERSION_MAX_CHARS>;
-type OrgId = Text<ORG_ID_MAX_CHARS>;
+/// The name of a tenant.
+pub type OrgId = Text<ORG_ID_MAX_CHARS>;
 type Tag = Text<TAG_MAX_CHARS>;
 type MachineId = Text<MACHINE_ID_MAX_CHARS>;
 
@@ -95,8 +96,8 @@ pub const REGISTRATION_FIELDS: &[(&str, &str)] = &[
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRegistration {
     /// Required fields that were left out.
-    #[error("Missing required field{}: {}", if .0.len() == 1 { "" } else { "s" }, .0.join(", "))]
-    Missing(Vec<&'static str>),
+    #[error(transparent)]
+    Missing(#[from] MissingFields),
     /// A field that breaks its rule.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -111,8 +112,7 @@ impl TryFrom<RegistrationBody> for EnrolmentRequest {
     fn try_from(body: RegistrationBody) -> Result<Self, InvalidRegistration> {
         let (Some(hostname), Some(os), Some(version)) = (&body.hostname, &body.os, &body.version) else {
             let required = [("hostname", &body.hostname), ("os", &body.os), ("version", &body.version)];
-            let missing = required.into_iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name);
-            return Err(InvalidRegistration::Missing(missing.collect()));
+            return Err(MissingFields::of(required.map(|(name, value)| (name, value.is_some()))).into());
         };
         let org_id = either("org_id", body.org_id, body.organization_id)?;
         let machine_id = either("machine_id", body.machine_id, body.machine_id_again)?;

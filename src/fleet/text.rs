@@ -19,6 +19,18 @@ impl FieldError {
     }
 }
 
+/// Required fields of a request were left out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Missing required field{}: {}", if .0.len() == 1 { "" } else { "s" }, .0.join(", "))]
+pub struct MissingFields(Vec<&'static str>);
+
+impl MissingFields {
+    /// Of these fields, those that are not given.
+    pub fn of<const N: usize>(fields: [(&'static str, bool); N]) -> Self {
+        Self(fields.into_iter().filter(|(_, is_given)| !is_given).map(|(name, _)| name).collect())
+    }
+}
+
 /// A field is there under both of its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is given twice")]

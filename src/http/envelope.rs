@@ -19,7 +19,7 @@ use utoipa::{
 use crate::{
     actors::EngineError,
     events::TooManyStreams,
-    fleet::{FieldError, InvalidRegistration},
+    fleet::{FieldError, InvalidRegistration, MissingFields},
     limits::RETRY_AFTER_SECONDS,
     policy::InvalidPolicy,
     store::StoreError,
@@ -172,29 +172,18 @@ impl From<TooManyStreams> for ApiError {
     }
 }
 
-impl From<FieldError> for ApiError {
-    fn from(error: FieldError) -> Self {
-        Self::BadRequest(error.to_string())
-    }
+/// What is wrong with a request, in a sentence that the client may see.
+macro_rules! bad_request {
+    ($($error:ty),*) => {$(
+        impl From<$error> for ApiError {
+            fn from(error: $error) -> Self {
+                Self::BadRequest(error.to_string())
+            }
+        }
+    )*};
 }
 
-impl From<InvalidRegistration> for ApiError {
-    fn from(error: InvalidRegistration) -> Self {
-        Self::BadRequest(error.to_string())
-    }
-}
-
-impl From<InvalidEvent> for ApiError {
-    fn from(error: InvalidEvent) -> Self {
-        Self::BadRequest(error.to_string())
-    }
-}
-
-impl From<InvalidPolicy> for ApiError {
-    fn from(error: InvalidPolicy) -> Self {
-        Self::BadRequest(error.to_string())
-    }
-}
+bad_request!(FieldError, MissingFields, InvalidRegistration, InvalidEvent, InvalidPolicy);
 
 /// With a capital letter.
 fn sentence(error: &EngineError) -> String {

@@ -18,12 +18,12 @@ use super::{
     auth::Caller,
     body,
     envelope::{self, ApiError, Failure, Success},
-    query::{OrgId, org_id, parameters},
+    query::{org_id, parameters},
     shared::Shared,
 };
 use crate::{
     actors::{EngineError, Published},
-    fleet::{AgentId, PolicyVersion, Timestamp},
+    fleet::{AgentId, OrgId, PolicyVersion, Timestamp},
     limits::POLICY_BODY_MAX_BYTES,
     policy::{POLICY_FIELDS, Policy, PolicyBody, PolicyDraft, PolicyId, Rule},
 };

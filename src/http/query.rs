@@ -3,7 +3,7 @@
 use actix_web::web;
 
 use super::envelope::ApiError;
-use crate::{fleet::Text, limits::ORG_ID_MAX_CHARS};
+use crate::fleet::OrgId;
 
 /// The parameters of a query string, in their order. Those that are not `known` are passed over, like unknown fields; of
 /// those that are, only the `repeatable` may be given more than once.
@@ -22,16 +22,13 @@ pub(super) fn parameters(query: &str, known: &[&str], repeatable: &[&str]) -> Re
 
 /// The name of a tenant.
 pub(super) fn org_id(value: &str) -> Result<Box<str>, ApiError> {
-    Ok(Text::<ORG_ID_MAX_CHARS>::new("org_id", value)?.into_inner())
+    Ok(OrgId::new("org_id", value)?.into_inner())
 }
 
 /// A parameter has a value that it cannot have.
 pub(super) fn invalid(rule: &str) -> ApiError {
     ApiError::BadRequest(rule.into())
 }
-
-/// The name of a tenant.
-pub(super) type OrgId = Text<ORG_ID_MAX_CHARS>;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     actors::{EngineError, Relayed},
-    fleet::{FieldError, HEARTBEAT_FIELDS, RelayedBody, RelayedId},
+    fleet::{FieldError, HEARTBEAT_FIELDS, MissingFields, RelayedBody, RelayedId},
     limits::{BATCH_MAX_BYTES, BATCH_MAX_LINES, BATCH_STEP_LINES},
     metrics::HeartbeatResult,
 };
@@ -127,7 +127,7 @@ fn read(number: u32, line: &[u8]) -> Result<Relayed, ApiError> {
     let id = match body.id() {
         RelayedId::Agent(id) => id,
         RelayedId::Nobody => return Err(EngineError::NotFound.into()),
-        RelayedId::Missing => return Err(ApiError::BadRequest("Missing required field: id".into())),
+        RelayedId::Missing => return Err(MissingFields::of([("id", false)]).into()),
     };
     let heartbeat = body.try_into().map_err(|error: FieldError| ApiError::from(error))?;
     Ok(Relayed { place: number, id, heartbeat })

@@ -8,10 +8,11 @@ use super::{
     State,
     auth::Caller,
     envelope::{self, ApiError, Failure, Success},
-    query::{OrgId, invalid, org_id, parameters},
+    query::{invalid, org_id, parameters},
 };
 use crate::{
-    fleet::{AgentId, IpAddress},
+    actors::OTHER,
+    fleet::{AgentId, IpAddress, OrgId},
     threats::{Period, Summary},
 };
 
@@ -125,9 +126,6 @@ struct TopIp {
     /// How many.
     count: u64,
 }
-
-/// What types beyond the most frequent ones are counted as.
-const OTHER: &str = "other";
 
 fn shown(summary: &Summary, period: Period) -> ShownSummary<'_> {
     let mut by_type: Vec<_> = summary.by_kind.iter().map(|(kind, count)| (&**kind, *count)).collect();

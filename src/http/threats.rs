@@ -12,11 +12,11 @@ use super::{
     auth::Caller,
     body,
     envelope::{self, ApiError, Failure, Success},
-    query::{OrgId, invalid, org_id, parameters},
+    query::{invalid, org_id, parameters},
 };
 use crate::{
     actors::{EngineError, ThreatFilter},
-    fleet::{AgentId, Moment, Timestamp},
+    fleet::{AgentId, MissingFields, Moment, OrgId, Timestamp},
     limits::{REPORT_MAX_BYTES, REPORT_MAX_EVENTS, THREATS_PAGE, THREATS_PAGE_MAX},
     threats::{EVENT_FIELDS, Event, EventBody, REPORT_FIELDS, ReportBody, Severity, Threat, ThreatId},
 };
@@ -107,7 +107,7 @@ fn events_of(report: ReportBody) -> Result<Vec<Event>, ApiError> {
             numbered.map(|(number, event)| read_event(event).map_err(|error| in_event(number, &error))).collect()
         }
         ReportBody { event: Some(event), verdict, .. } => Ok(vec![Event::of_guard(event, verdict)?]),
-        ReportBody { .. } => Err(ApiError::BadRequest("Missing required field: events".into())),
+        ReportBody { .. } => Err(MissingFields::of([("events", false)]).into()),
     }
 }
 

@@ -9,12 +9,11 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    fleet::{FieldError, GivenTwice, Text, compact_json, either},
-    limits::{ORG_ID_MAX_CHARS, POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
+    fleet::{FieldError, GivenTwice, MissingFields, OrgId, Text, compact_json, either},
+    limits::{POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
 };
 
 type Name = Text<POLICY_NAME_MAX_CHARS>;
-type OrgId = Text<ORG_ID_MAX_CHARS>;
 
 /// A policy to be published, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,8 +66,8 @@ const RULES: &str = "an array of at most 1000 rules";
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// Required fields that were left out.
-    #[error("Missing required field{}: {}", if .0.len() == 1 { "" } else { "s" }, .0.join(", "))]
-    Missing(Vec<&'static str>),
+    #[error(transparent)]
+    Missing(#[from] MissingFields),
     /// A field that breaks its rule.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -94,9 +93,7 @@ impl TryFrom<PolicyBody> for PolicyDraft {
         let (name, rules) = match (body.name, body.rules) {
             (Some(name), Some(rules)) => (name, rules),
             (name, rules) => {
-                let missing = [("name", name.is_none()), ("rules", rules.is_none())];
-                let missing = missing.into_iter().filter(|(_, missing)| *missing).map(|(field, _)| field);
-                return Err(InvalidPolicy::Missing(missing.collect()));
+                return Err(MissingFields::of([("name", name.is_some()), ("rules", rules.is_some())]).into());
             }
         };
         let is_long = |text: &str| {

@@ -49,6 +49,7 @@ pub use memory::MemoryStore;
 pub use policies::{Policies, PublishError};
 use record::RecordError;
 pub use threat_record::StoredThreat;
+use threat_record::is_left_out;
 pub use url::StoreUrl;
 pub use write_behind::{DirtySource, FlushRules, WriteBehind};
 
@@ -189,7 +190,7 @@ pub struct LoadedThreats {
 impl LoadedThreats {
     /// Notes a row that cannot be read.
     fn is_corrupt(&mut self, id: ThreatId, error: &RecordError) {
-        tracing::error!(threat = %id, %error, "a threat in the store cannot be read; it is left out");
+        is_left_out(id, error);
         self.corrupt += 1;
     }
 }

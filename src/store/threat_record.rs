@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use super::record::{RecordError, from_json};
 use crate::{
     fleet::Timestamp,
-    threats::{Severity, Threat, ThreatEntry, ThreatKey},
+    threats::{Severity, Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
 /// Version of both formats.
@@ -145,6 +145,17 @@ pub fn decode_body(key: ThreatKey, bytes: &[u8]) -> Result<Threat, RecordError> 
     })
 }
 
+/// The threat `key`, if its body can be read; if not, that is told.
+pub(super) fn read_body(key: ThreatKey, bytes: &[u8]) -> Option<Threat> {
+    let id = key.id;
+    decode_body(key, bytes).inspect_err(|error| is_left_out(id, error)).ok()
+}
+
+/// Tells that a threat is passed over.
+pub(super) fn is_left_out(id: ThreatId, error: &RecordError) {
+    tracing::error!(threat = %id, %error, "a threat in the store cannot be read; it is left out");
+}
+
 fn check(format: u8) -> Result<(), RecordError> {
     if format == FORMAT { Ok(()) } else { Err(RecordError::Version(format)) }
 }
@@ -156,7 +167,7 @@ fn severity_of(index: u8) -> Result<Severity, RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fleet::AgentId, threats::ThreatId};
+    use crate::fleet::AgentId;
 
     fn threat() -> Threat {
         Threat {

@@ -2,7 +2,7 @@
 
 use std::collections::{BinaryHeap, binary_heap::PeekMut};
 
-use super::{History, Scope, Severity, ThreatId, history::org_of, row::Row};
+use super::{History, Scope, Severity, ThreatId, ThreatKey, history::org_of, row::Row};
 use crate::fleet::AgentId;
 
 /// What threats must be, to be found. What is not given matches all.
@@ -24,7 +24,7 @@ pub struct Filter<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Their tenants and ids, the newest first.
-    pub rows: Vec<(Option<Box<str>>, ThreatId)>,
+    pub rows: Vec<ThreatKey>,
     /// Where to go on; `None` if there are no more. There may be no more even if it is given.
     pub resume_before: Option<ThreatId>,
 }
@@ -60,7 +60,7 @@ impl History {
             }
             page.resume_before = Some(id);
             if wanted.matches(&tenant.rows()[place]) {
-                page.rows.push((org_of(tenant), id));
+                page.rows.push(ThreatKey { org: org_of(tenant), id });
                 if page.rows.len() >= limit {
                     break;
                 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{Severity, readable::is_readable};
 use crate::{
-    fleet::{FieldError, Moment, Text, Timestamp},
+    fleet::{FieldError, MissingFields, Moment, Text, Timestamp},
     limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, RULE_ID_MAX_CHARS},
 };
 
@@ -100,8 +100,8 @@ const CONFIDENCE: &str = "a number from 0 to 1";
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
     /// Required fields that were left out.
-    #[error("Missing required field{}: {}", if .0.len() == 1 { "" } else { "s" }, .0.join(", "))]
-    Missing(Vec<&'static str>),
+    #[error(transparent)]
+    Missing(#[from] MissingFields),
     /// A field that breaks its rule.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -112,9 +112,10 @@ impl TryFrom<EventBody> for Event {
 
     fn try_from(body: EventBody) -> Result<Self, InvalidEvent> {
         let EventBody { r#type: Some(kind), severity: Some(severity), details: Some(details), .. } = body else {
-            let given = [body.r#type.is_some(), body.severity.is_some(), body.details.is_some()];
-            let missing = ["type", "severity", "details"].into_iter().zip(given).filter(|(_, given)| !given);
-            return Err(InvalidEvent::Missing(missing.map(|(name, _)| name).collect()));
+            let EventBody { r#type, severity, details, .. } = body;
+            let required =
+                [("type", r#type.is_some()), ("severity", severity.is_some()), ("details", details.is_some())];
+            return Err(MissingFields::of(required).into());
         };
         let rule_id = body.rule_id.map(|rule| RuleId::new("ruleId", rule)).transpose()?;
         let occurred_at = body.timestamp.map(|time| moment(&time).ok_or(FieldError::new("timestamp", TIMESTAMP)));
@@ -137,9 +138,8 @@ impl Event {
         let mut take = |field: &str| event.remove(field).filter(|value| value.get() != "null");
         let (kind, severity) = (take("category"), take("severity"));
         let (Some(kind), Some(severity)) = (&kind, &severity) else {
-            let given = [("event.category", kind.is_some()), ("event.severity", severity.is_some())];
-            let missing = given.into_iter().filter(|(_, given)| !given).map(|(name, _)| name);
-            return Err(InvalidEvent::Missing(missing.collect()));
+            let required = [("event.category", kind.is_some()), ("event.severity", severity.is_some())];
+            return Err(MissingFields::of(required).into());
         };
         let kind = read::<Box<str>>(kind).ok_or(FieldError::new("event.category", TYPE))?;
         let severity = match read::<Box<str>>(severity).as_deref() {

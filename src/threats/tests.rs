@@ -193,7 +193,7 @@ fn check_query(
             && filter.kind.is_none_or(|kind| &*entry.kind == kind)
             && filter.agent.is_none_or(|agent| entry.agent == agent)
     });
-    let mut expected: Vec<_> = matching.map(|entry| (entry.org.clone(), entry.id)).collect();
+    let mut expected: Vec<_> = matching.map(|entry| ThreatKey { org: entry.org.clone(), id: entry.id }).collect();
     expected.reverse();
 
     let (mut found, mut before) = (Vec::new(), None);

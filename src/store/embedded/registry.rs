@@ -47,15 +47,15 @@ impl Registry {
             // fjall would skip an empty transaction, and a small one may fit where the next registration does not.
             batch.insert(&tables.meta, "probe", [0; PROBE_BYTES]);
         }
-        let unavailable = StoreError::unavailable;
-        let threats = Threats::of(&tables).map_err(unavailable)?;
         for change in changes {
             match change {
                 Change::Register(registration) | Change::Reregister(registration) => {
                     batch.insert(&tables.data, registration.id.get().to_be_bytes(), encode_registration(registration));
                 }
                 Change::Deregister(id) => batch.remove(&tables.data, id.get().to_be_bytes()),
-                Change::Report(reported) => threats.report(&mut batch, reported),
+                Change::Report(reported) => {
+                    Threats::of(&tables).map_err(StoreError::unavailable)?.report(&mut batch, reported);
+                }
                 Change::SetPolicies(policies) => {
                     batch.insert(&tables.meta, policies_key(policies.scope()), encode_policies(policies));
                 }
@@ -63,7 +63,6 @@ impl Registry {
                 Change::PolicyVersion(version) => batch.insert(&tables.meta, POLICY, version.get().to_string()),
             }
         }
-        drop(threats);
         // It may stand in the journal and come back when the database is opened again.
         batch.commit().map_err(|error| StoreError::InDoubt(self.database.failed(tables, &error)))
     }

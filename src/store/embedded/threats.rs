@@ -14,7 +14,7 @@ use crate::{
     limits::LOAD_CHUNK_MAX,
     store::{
         Discard, LoadedThreats, StoreError, StoredThreat, ThreatRange,
-        threat_record::{decode_body, decode_row, encode_row},
+        threat_record::{decode_row, encode_row, read_body},
     },
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
@@ -118,15 +118,8 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
 pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Option<Threat>>, StoreError> {
     let threats = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?;
     let read = keys.into_iter().map(|key| {
-        let id = key.id;
-        let body = threats.bodies.get(key_of(key.org.as_deref(), id)).map_err(StoreError::unavailable)?;
-        Ok(body.and_then(|body| match decode_body(key, &body) {
-            Ok(threat) => Some(threat),
-            Err(error) => {
-                tracing::error!(threat = %id, %error, "a threat in the store cannot be read; it is left out");
-                None
-            }
-        }))
+        let body = threats.bodies.get(key_of(key.org.as_deref(), key.id)).map_err(StoreError::unavailable)?;
+        Ok(body.and_then(|body| read_body(key, &body)))
     });
     read.collect()
 }

@@ -19,7 +19,7 @@ use crate::{
     store::{
         LoadedThreats, StoreError, StoredThreat, ThreatRange,
         loading::readers,
-        threat_record::{decode_body, decode_row, encode_row},
+        threat_record::{decode_row, encode_row, read_body},
     },
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
@@ -176,11 +176,7 @@ pub(super) async fn read(
         ask.query_async(&mut connection).await.map_err(|error| unreadable(&explained(&error)))?;
     let read = found.iter().zip(wanted).map(|(found, key)| {
         let (_, fields) = found.first()?;
-        let id = key.id;
-        let decoded = decode_body(key, fields.get(1).map_or(&[], Vec::as_slice));
-        let reported =
-            |error: &_| tracing::error!(threat = %id, %error, "a threat in Redis cannot be read; it is left out");
-        decoded.inspect_err(reported).ok()
+        read_body(key, fields.get(1).map_or(&[], Vec::as_slice))
     });
     Ok(read.collect())
 }
