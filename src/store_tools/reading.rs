@@ -1,5 +1,6 @@
 //! A whole fleet, chunk by chunk.
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::store::{Chunk, Loaded, StoreError, StoreReader};
@@ -19,8 +20,16 @@ pub(super) enum Stopped<E> {
 /// Reads the fleet and hands each chunk to `work`, which may end the reading with an error.
 pub(super) async fn read<E>(
     store: &dyn StoreReader,
-    mut work: impl AsyncFnMut(Chunk) -> Result<(), E>,
+    work: impl AsyncFnMut(Chunk) -> Result<(), E>,
 ) -> Result<Loaded, Stopped<E>> {
+    feed(|out| store.load(out), work).await
+}
+
+/// Hands what `load` sends to `work`, which may end the loading with an error.
+pub(super) async fn feed<'a, T, L, E>(
+    load: impl FnOnce(mpsc::Sender<T>) -> BoxFuture<'a, Result<L, StoreError>>,
+    mut work: impl AsyncFnMut(T) -> Result<(), E>,
+) -> Result<L, Stopped<E>> {
     let (out, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
     // It owns the receiver: when it ends early, so does the store.
     let work = async move {
@@ -29,7 +38,7 @@ pub(super) async fn read<E>(
         }
         Ok(())
     };
-    let (loaded, worked) = tokio::join!(store.load(out), work);
+    let (loaded, worked) = tokio::join!(load(out), work);
     worked.map_err(Stopped::Reader)?;
     loaded.map_err(Stopped::Store)
 }

@@ -5,38 +5,27 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use tokio::sync::mpsc;
-
 use super::{
     Place, ToolError, counted,
     place::Owned,
     progress::{Progress, Screen},
+    reading::{Stopped, feed},
 };
 use crate::{
     store::{Change, LoadedThreats, StoreError, StoreReader, StoredThreat},
     threats::{ThreatEntry, ThreatId, ThreatKey},
 };
 
-/// Chunks that may wait while one is being worked on.
-const CHUNKS_AHEAD: usize = 2;
-
 /// Reads the rows of all threats and hands them, chunk by chunk, to `work`.
 pub(super) async fn read(
     store: &dyn StoreReader,
     place: &Place,
-    mut work: impl AsyncFnMut(Vec<ThreatEntry>) -> Result<(), ToolError>,
+    work: impl AsyncFnMut(Vec<ThreatEntry>) -> Result<(), ToolError>,
 ) -> Result<LoadedThreats, ToolError> {
-    let (out, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-    // It owns the receiver: when it ends early, so does the store.
-    let work = async move {
-        while let Some(chunk) = chunks.recv().await {
-            work(chunk).await?;
-        }
-        Ok::<_, ToolError>(())
-    };
-    let (loaded, worked) = tokio::join!(store.load_threats(out), work);
-    worked?;
-    loaded.map_err(|error| place.failed(error))
+    feed(|out| store.load_threats(out), work).await.map_err(|stopped| match stopped {
+        Stopped::Store(error) => place.failed(error),
+        Stopped::Reader(error) => error,
+    })
 }
 
 /// A store to copy from or to.
