@@ -10,13 +10,9 @@ use std::{
 };
 
 use actix_http::Response;
+use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt};
-use actix_web::{
-    App, HttpServer,
-    dev::{Server, ServerHandle},
-    middleware::Condition,
-    web,
-};
+use actix_web::{App, middleware::Condition, web};
 
 use crate::{
     actors::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
@@ -26,9 +22,10 @@ use crate::{
     config::{Config, LivenessConfig, ThreatsConfig},
     events::{Bus, EventRules},
     fleet::{Heard, Thresholds},
-    http::{ApiState, AuthRules, Gate, Lane, route, route_operations},
+    front::{self, FrontMetrics, FrontParts, FrontRules},
+    http::{ApiState, AuthRules, Gate, Lane, refuse_unparsed, route, route_operations},
     lifecycle::{Lifecycle, Phase},
-    limits::{RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
+    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
     listener::listen,
     loading::{await_threats, keep_threats_loaded, load},
     metrics::Metrics,
@@ -130,13 +127,15 @@ impl Parts {
             started: self.engine.clock().monotonic(),
         });
         let addresses = (self.api.local_addr()?, self.operations.local_addr()?);
-        let operations = self.operations_server(state.clone(), lifecycle.clone())?;
-        let api = self.api_server(state, lifecycle.clone())?;
+        let front = self.engine.metrics().connections();
+        let operations = self.operations_server(state.clone(), lifecycle.clone(), &front)?;
+        let api = self.api_server(state, lifecycle.clone(), &front)?;
         let running = Running {
             api: api.handle(),
             operations: operations.handle(),
             addresses,
             lifecycle,
+            front,
             events: events.clone(),
             engine: self.engine,
             config: self.config,
@@ -151,7 +150,12 @@ impl Parts {
     }
 
     /// The main listener. Its worker threads are the homes of the shards.
-    fn api_server(&self, state: web::Data<ApiState>, lifecycle: Arc<Lifecycle>) -> Result<Server, ServeError> {
+    fn api_server(
+        &self,
+        state: web::Data<ApiState>,
+        lifecycle: Arc<Lifecycle>,
+        front: &FrontMetrics,
+    ) -> Result<Server, ServeError> {
         let server = &self.config.server;
         let gate = Gate {
             lifecycle,
@@ -162,7 +166,7 @@ impl Parts {
         let origins = server.cors_allowed_origins.clone();
         let shards =
             ShardStarter { next: Arc::default(), engine: self.engine.clone(), rules: self.rules, flush: self.flush };
-        let http = HttpServer::new(move || {
+        let make = move || {
             // Called once on each worker thread.
             shards.start_next();
             let app = App::new()
@@ -170,35 +174,48 @@ impl Parts {
                 .default_service(web::to(route))
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)));
             gate.clone().around(Lane::before(app.into_factory(), state.clone()))
-        });
-        let http = http
-            .workers(server.workers)
-            .max_connections(server.max_connections)
-            .keep_alive(Duration::from_millis(server.keep_alive_ms))
-            .tcp_nodelay(true)
-            .shutdown_timeout(1)
-            .disable_signals();
-        let listener = self.api.try_clone()?;
-        let http = match &self.tls {
-            Some(tls) => http.listen_rustls_0_23(listener, tls.server.clone())?,
-            None => http.listen(listener)?,
         };
-        Ok(http.run())
+        let rules = FrontRules {
+            max_connections: server.max_connections,
+            keep_alive: Duration::from_millis(server.keep_alive_ms),
+            tls: self.tls.as_ref().map(|tls| tls.server.clone().into()),
+        };
+        let builder = Server::build().workers(server.workers).shutdown_timeout(1).disable_signals();
+        Ok(front::serve(builder, self.api.try_clone()?, rules, self.front_parts(front), make)?)
     }
 
     /// The listener for those who run the server: a worker of its own, so that it answers whatever the others do.
-    fn operations_server(&self, state: web::Data<ApiState>, lifecycle: Arc<Lifecycle>) -> Result<Server, ServeError> {
+    fn operations_server(
+        &self,
+        state: web::Data<ApiState>,
+        lifecycle: Arc<Lifecycle>,
+        front: &FrontMetrics,
+    ) -> Result<Server, ServeError> {
         let gate = Gate {
             lifecycle,
             max_in_flight: self.config.limits.max_in_flight,
             tls: false,
             always_open: &["/metrics", "/livez", "/readyz"],
         };
-        let http = HttpServer::new(move || {
+        let make = move || {
             let app = App::new().app_data(state.clone()).default_service(web::to(route_operations));
             gate.clone().around(app.into_factory().map(Response::from))
-        });
-        Ok(http.workers(1).shutdown_timeout(0).disable_signals().listen(self.operations.try_clone()?)?.run())
+        };
+        let rules = FrontRules {
+            max_connections: OPERATIONS_CONNECTIONS_MAX,
+            keep_alive: Duration::from_millis(self.config.server.keep_alive_ms),
+            tls: None,
+        };
+        let builder = Server::build().workers(1).shutdown_timeout(0).disable_signals();
+        Ok(front::serve(builder, self.operations.try_clone()?, rules, self.front_parts(front), make)?)
+    }
+
+    fn front_parts(&self, metrics: &FrontMetrics) -> FrontParts {
+        FrontParts {
+            clock: self.engine.clock().clone(),
+            metrics: metrics.clone(),
+            refuse: refuse_unparsed(self.tls.is_some()),
+        }
     }
 }
 
@@ -236,6 +253,7 @@ struct Running {
     operations: ServerHandle,
     addresses: (SocketAddr, SocketAddr),
     lifecycle: Arc<Lifecycle>,
+    front: FrontMetrics,
     events: Bus,
     engine: EngineHandle,
     config: Config,
@@ -329,6 +347,7 @@ impl Running {
         };
         // What it gives back runs out by itself.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.engine.durability().store.close()).await;
+        self.front.stop();
         // Gracefully: an answer may still be on its way into its socket.
         self.api.stop(true).await;
         self.operations.stop(false).await;

@@ -7,6 +7,7 @@
 //! | [`cli`] | flags, exit codes |
 //! | [`engine`] | the composition root: build, start, drain |
 //! | [`store_tools`] | what an operator does with a store: look into it, copy it to another |
+//! | [`front`] | from a TCP stream to requests: TLS, HTTP/1, HTTP/2, and what a connection may hold |
 //! | [`http`] | requests into questions to the engine, answers into the contract's JSON |
 //! | [`actors`] | one actor per agent, its shard, its timer; [`actors::EngineHandle`] is the seam to HTTP |
 //! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
@@ -32,6 +33,7 @@ pub mod config;
 pub mod engine;
 pub mod events;
 pub mod fleet;
+pub mod front;
 pub mod http;
 pub mod lifecycle;
 pub mod limits;

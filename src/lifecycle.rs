@@ -30,7 +30,12 @@ pub struct Lifecycle {
 /// Requests under way on one worker. Written by its thread, read by any.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub struct InFlight(AtomicUsize);
+pub struct InFlight {
+    /// Until their answers have been sent.
+    under_way: AtomicUsize,
+    /// Until there is an answer.
+    being_handled: AtomicUsize,
+}
 
 impl Lifecycle {
     /// The phase now.
@@ -62,26 +67,51 @@ impl Lifecycle {
 }
 
 impl InFlight {
-    /// Requests under way.
+    /// Requests whose answers have not been sent.
     pub fn count(&self) -> usize {
-        self.0.load(SeqCst)
+        self.under_way.load(SeqCst)
+    }
+
+    /// Requests that have no answer yet.
+    pub fn being_handled(&self) -> usize {
+        self.being_handled.load(Relaxed)
     }
 
     /// Counts a request until the guard is dropped, on the same thread.
-    pub fn begin(self: &Arc<Self>) -> InFlightGuard {
+    pub fn begin(self: &Arc<Self>) -> RequestGuard {
         // One writer: no read-modify-write is needed. In one order with the phase: who begins a request and then finds the
         // process serving is seen by who stops serving and then counts.
-        self.0.store(self.0.load(Relaxed) + 1, SeqCst);
-        InFlightGuard(self.clone())
+        self.under_way.store(self.under_way.load(Relaxed) + 1, SeqCst);
+        self.being_handled.store(self.being_handled.load(Relaxed) + 1, Relaxed);
+        RequestGuard { in_flight: self.clone(), is_handled: false }
+    }
+
+    fn end_handling(&self) {
+        self.being_handled.store(self.being_handled.load(Relaxed) - 1, Relaxed);
     }
 }
 
 /// A request under way.
 #[derive(Debug)]
-pub struct InFlightGuard(Arc<InFlight>);
+pub struct RequestGuard {
+    in_flight: Arc<InFlight>,
+    is_handled: bool,
+}
 
-impl Drop for InFlightGuard {
+impl RequestGuard {
+    /// There is an answer, which has yet to be sent.
+    pub fn handled(mut self) -> Self {
+        self.in_flight.end_handling();
+        self.is_handled = true;
+        self
+    }
+}
+
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        self.0.0.store(self.0.0.load(Relaxed) - 1, SeqCst);
+        if !self.is_handled {
+            self.in_flight.end_handling();
+        }
+        self.in_flight.under_way.store(self.in_flight.under_way.load(Relaxed) - 1, SeqCst);
     }
 }

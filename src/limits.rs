@@ -179,10 +179,49 @@ pub const EVENTS_PACE_MAX_MS: u64 = 100;
 /// … but so many of them within each.
 pub const EVENTS_PACE_READERS: u64 = 8;
 /// A connection whose peer takes nothing of what waits for it is cut after so many milliseconds.
-pub const SEND_TIMEOUT_MS: u64 = 30_000;
+pub const ANSWER_TIMEOUT_MS: u64 = 30_000;
 
 /// Bytes that the system takes for a connection beyond what it can send now: bounds what a peer that stands still holds.
 pub const UNSENT_MAX_BYTES: u32 = 128 * 1024;
+
+/// How often the connections of a worker are looked at for those that have had their time, in milliseconds.
+pub const CONNECTION_TICK_MS: u64 = 250;
+/// Longest time from the first byte of a head to its last (and from a connection to its first byte), in milliseconds.
+pub const HEAD_TIMEOUT_MS: u64 = 10_000;
+/// Longest TLS handshake, with the wait for its turn, in milliseconds.
+pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// A peer has so many milliseconds to take the last answer of a connection and to close it.
+pub const LINGER_MS: u64 = 1_000;
+/// Largest head of a request, in bytes; on HTTP/2 of its headers as they are after decoding, 32 bytes more for each.
+pub const HEAD_MAX_BYTES: usize = 32 * 1024;
+/// Bytes read from a connection before others have their turn.
+pub const READ_TURN_BYTES: usize = 16 * 1024;
+/// TLS handshakes of a worker that may wait for their peers at a time, of known addresses and of others each.
+pub const HANDSHAKES_MAX: usize = 256;
+/// A handshake that waits for its peer keeps others waiting for so many milliseconds at most.
+pub const HANDSHAKE_PLACE_MS: u64 = 250;
+/// Addresses that a worker remembers as having completed a handshake.
+pub const KNOWN_ADDRESSES_MAX: usize = 65_536;
+/// Connections beyond `server.max_connections` that are accepted, to be given the place of idle ones or closed.
+pub const CONNECTIONS_MARGIN: usize = 64;
+/// Open connections of the operations listener.
+pub const OPERATIONS_CONNECTIONS_MAX: usize = 256;
+/// When connections are used up, one in so many makes room at once.
+pub const CROWDED_SHARE: usize = 64;
+/// Open streams of an HTTP/2 connection.
+pub const HTTP2_STREAMS_MAX: u32 = 128;
+/// Open streams of all HTTP/2 connections of a worker; one more is refused, and may be tried again.
+pub const HTTP2_STREAMS_OF_WORKER_MAX: usize = 16_384;
+/// Streams of an HTTP/2 connection that were reset and are still remembered; more end the connection.
+pub const HTTP2_RESETS_MAX: usize = 128;
+/// Bytes of an answer that wait in an HTTP/2 stream.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 32 * 1024;
+/// Bytes of an answer that are handed to an HTTP/2 stream at a time.
+pub const HTTP2_CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of a body that an HTTP/2 peer may send ahead of its reader.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Bytes of all bodies that an HTTP/2 peer may send ahead of their readers.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;
@@ -200,6 +239,8 @@ const _: () = {
     // Nine kinds of change, and threats.
     assert!(10 * EVENTS_DETAIL_MAX as u64 <= EVENTS_BACKLOG_MIN);
     assert!(EVENTS_PACE_MAX_MS < EVENTS_TICK_MS && EVENTS_TICK_MS < EVENTS_MASS_MAX_MS);
+    assert!(HTTP2_CHUNK_BYTES <= HTTP2_SEND_BUFFER_BYTES);
+    assert!(CONNECTION_TICK_MS < LINGER_MS && LINGER_MS < HEAD_TIMEOUT_MS);
     // One registration must fit its body many times over, or a valid one could be refused as too large:
     // four bytes a character, six when escaped.
     let longest = HOSTNAME_MAX_CHARS + OS_MAX_CHARS + VERSION_MAX_CHARS + ORG_ID_MAX_CHARS + MACHINE_ID_MAX_CHARS;

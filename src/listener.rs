@@ -8,11 +8,11 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{SEND_TIMEOUT_MS, UNSENT_MAX_BYTES};
+use crate::limits::{ANSWER_TIMEOUT_MS, UNSENT_MAX_BYTES};
 
-/// Listens on the address. A connection whose peer takes nothing of what waits for it is cut after [`SEND_TIMEOUT_MS`].
+/// Listens on the address. A connection whose peer takes nothing of what waits for it is cut after [`ANSWER_TIMEOUT_MS`].
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    listen_with(address, Duration::from_millis(SEND_TIMEOUT_MS))
+    listen_with(address, Duration::from_millis(ANSWER_TIMEOUT_MS))
 }
 
 /// As [`listen`], with another time.

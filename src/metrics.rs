@@ -24,6 +24,7 @@ use crate::{
     actors::{EngineHandle, LabelCounts, OTHER, ShardCensus, most_frequent},
     events::EventKind,
     fleet::{Status, Transition},
+    front::{Cut, FrontMetrics},
     threats::Severity,
 };
 
@@ -92,6 +93,7 @@ pub struct Metrics {
     /// Threats dropped for newer ones of their tenant.
     pub threats_displaced: Counter,
     threats: [Counter; Severity::ALL.len()],
+    connections: FrontMetrics,
     /// Event streams that are open.
     pub event_streams: AtomicUsize,
     /// Readers that stood still until what they had not read was gone.
@@ -143,6 +145,9 @@ impl Metrics {
                 threats_displaced: counter!("guardbeat_threats_dropped_total", "reason" => "size"),
                 threats: Severity::ALL
                     .map(|severity| counter!("guardbeat_threats_total", "severity" => severity.name())),
+                connections: FrontMetrics::new(
+                    Cut::ALL.map(|why| counter!("guardbeat_connections_cut_total", "reason" => why.name())),
+                ),
                 event_streams: AtomicUsize::default(),
                 event_readers_cut_off: counter!("guardbeat_event_readers_cut_off_total"),
                 events: EventKind::ALL.map(|kind| counter!("guardbeat_events_total", "type" => kind.name())),
@@ -162,6 +167,11 @@ impl Metrics {
                 recorder,
             }
         })
+    }
+
+    /// What is counted of connections.
+    pub fn connections(&self) -> FrontMetrics {
+        self.connections.clone()
     }
 
     /// Counts heartbeats that ended alike.
@@ -249,6 +259,7 @@ fn describe() {
     );
     describe_counter!("guardbeat_registrations_total", "Registrations answered 201.");
     describe_counter!("guardbeat_deregistrations_total", "Deregistrations answered 200.");
+    describe_counter!("guardbeat_connections_cut_total", "Connections that the server ended, by reason.");
     describe_counter!("guardbeat_heartbeats_total", "Heartbeats, alone or in a batch, by how they ended.");
     describe_counter!("guardbeat_transitions_total", "Changes of status of an agent.");
     describe_gauge!("guardbeat_policy_version", "Version of the newest policy; 0 while there is none.");

@@ -3,11 +3,12 @@
 
 use std::{
     pin::Pin,
+    rc::Rc,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
-use actix_http::{Request, Response};
+use actix_http::{HttpMessage, Payload, Request, Response};
 use actix_web::{
     Error, ResponseError,
     body::{BodySize, BoxBody, EitherBody, MessageBody},
@@ -26,7 +27,10 @@ use pin_project_lite::pin_project;
 use uuid::Uuid;
 
 use super::envelope::ApiError;
-use crate::lifecycle::{InFlight, InFlightGuard, Lifecycle, Phase};
+use crate::{
+    front::{Connection, UnderWay},
+    lifecycle::{InFlight, Lifecycle, Phase, RequestGuard},
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -92,7 +96,7 @@ impl<S> Guarded<S> {
         let refusal = match self.gate.lifecycle.phase() {
             Phase::Starting => "The fleet is being loaded; try again later",
             Phase::Draining => "The server is shutting down; try again later",
-            Phase::Serving if self.in_flight.count() > self.gate.max_in_flight => {
+            Phase::Serving if self.in_flight.being_handled() > self.gate.max_in_flight => {
                 "Too many requests at once; try again later"
             }
             Phase::Serving => return None,
@@ -104,7 +108,7 @@ impl<S> Guarded<S> {
 impl<S, B> Service<Request> for Guarded<S>
 where
     S: Service<Request, Response = Response<B>, Error = Error>,
-    B: MessageBody,
+    B: MessageBody + 'static,
 {
     type Response = Response<Answer<B>>;
     type Error = Error;
@@ -114,47 +118,57 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&self, request: Request) -> Self::Future {
-        let request_id = request_id(&request.head().headers);
-        let tls = self.gate.tls;
-        // Counted first: who drains must not find nobody under way and one let in a moment later.
-        let in_flight = Some(self.in_flight.begin());
-        if let Some(refusal) = self.refusal(request.path()) {
-            let mut response: Response<BoxBody> = refusal.error_response().into();
-            if self.gate.lifecycle.phase() == Phase::Draining && request.version() < Version::HTTP_2 {
-                response.head_mut().set_connection_type(ConnectionType::Close);
-            }
-            let response = response.map_body(|_, body| EitherBody::right(body));
-            return Answering {
-                inner: Inner::Refused { response: Some(response) },
-                request_id: Some(request_id),
-                tls,
-                in_flight: None,
-            };
+    fn call(&self, mut request: Request) -> Self::Future {
+        let wants_body = !matches!(request.payload(), Payload::None);
+        let connection = request.conn_data::<Rc<Connection>>();
+        if connection.is_some_and(|connection| connection.is_closing()) {
+            return Answering { inner: Inner::Never, passage: None };
         }
-        Answering {
-            inner: Inner::Called { answer: self.service.call(request) },
-            request_id: Some(request_id),
-            tls,
-            in_flight,
+        let passage = Passage {
+            request_id: request_id(&request.head().headers),
+            tls: self.gate.tls,
+            closing: Closing::of(&request),
+            held: Held {
+                connection: connection.map(|connection| connection.begin(wants_body)),
+                // Counted before the phase is looked at: who drains must not find nobody under way and one let in a moment
+                // later.
+                in_flight: Some(self.in_flight.begin()),
+            },
+        };
+        match self.refusal(request.path()) {
+            Some(refusal) => {
+                let response: Response<BoxBody> = refusal.error_response().into();
+                let is_draining = self.gate.lifecycle.phase() == Phase::Draining;
+                let closing = if is_draining { passage.closing.now() } else { passage.closing };
+                let response = Some(response.map_body(|_, body| EitherBody::right(body)));
+                Answering { inner: Inner::Refused { response }, passage: Some(Passage { closing, ..passage }) }
+            }
+            None => Answering { inner: Inner::Called { answer: self.service.call(request) }, passage: Some(passage) },
         }
     }
 }
 
-/// The body of an answer: the service's, counted until it has been sent, or that of a refusal.
-pub type Answer<B> = EitherBody<Counted<B>, BoxBody>;
+/// The body of an answer: the service's or that of a refusal, counted until it has been sent.
+pub type Answer<B> = Counted<EitherBody<B, BoxBody>>;
 
-/// In the extensions of a response: its body has no end of its own. It does not count as a request under way, or it
-/// would take a place for ever and hold up the end of the process.
+/// In the extensions of a response: its body has no end of its own. It does not count as a request under way, or it would
+/// hold up the end of the process.
 #[derive(Clone, Copy, Debug)]
 pub struct Endless;
+
+/// What a request holds until its answer has been sent.
+#[derive(Debug)]
+struct Held {
+    connection: Option<UnderWay>,
+    in_flight: Option<RequestGuard>,
+}
 
 pin_project! {
     /// A body that counts as a request under way until it has been sent.
     pub struct Counted<B> {
         #[pin]
         body: B,
-        in_flight: Option<InFlightGuard>,
+        held: Held,
     }
 }
 
@@ -168,10 +182,77 @@ impl<B: MessageBody> MessageBody for Counted<B> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
         self.project().body.poll_next(cx)
     }
+}
 
-    fn try_into_bytes(self) -> Result<Bytes, Self> {
-        let Self { body, in_flight } = self;
-        body.try_into_bytes().map_err(|body| Self { body, in_flight })
+/// When a connection ends with an answer.
+#[derive(Clone, Copy, Debug)]
+enum Closing {
+    /// HTTP/2: connections end otherwise.
+    Never,
+    /// With any answer.
+    Always,
+    /// If it is an error: what is left of the body has an end that nobody knows.
+    OnError,
+    /// The client may go on.
+    Open,
+}
+
+impl Closing {
+    fn of(request: &Request) -> Self {
+        match request.version() {
+            Version::HTTP_2 => Self::Never,
+            Version::HTTP_11 if request.head().connection_type() == ConnectionType::Close => Self::Always,
+            Version::HTTP_11 if request.chunked().unwrap_or(false) => Self::OnError,
+            Version::HTTP_11 => Self::Open,
+            _ => Self::Always,
+        }
+    }
+
+    /// With this answer, where connections end with answers.
+    fn now(self) -> Self {
+        match self {
+            Self::Never => Self::Never,
+            Self::Always | Self::OnError | Self::Open => Self::Always,
+        }
+    }
+}
+
+/// What is known of a request on its way through.
+#[derive(Debug)]
+struct Passage {
+    request_id: HeaderValue,
+    tls: bool,
+    closing: Closing,
+    held: Held,
+}
+
+impl Passage {
+    /// Adds to the answer what every answer carries.
+    fn complete<B: MessageBody>(self, mut response: Response<B>) -> Response<Counted<B>> {
+        let Self { request_id, tls, closing, mut held } = self;
+        let closes = match closing {
+            Closing::Never | Closing::Open => false,
+            Closing::Always => true,
+            Closing::OnError => response.status().as_u16() >= 400,
+        };
+        if closes {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            if let Some(under_way) = &held.connection {
+                under_way.connection().close_after_answer();
+            }
+        }
+        // The handler has its place until here; an answer that nobody reads must not keep it.
+        held.in_flight =
+            held.in_flight.filter(|_| !response.extensions().contains::<Endless>()).map(RequestGuard::handled);
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, request_id);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if tls {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+        response.map_body(|_, body| Counted { body, held })
     }
 }
 
@@ -180,9 +261,7 @@ pin_project! {
     pub struct Answering<F, B> {
         #[pin]
         inner: Inner<F, B>,
-        request_id: Option<HeaderValue>,
-        tls: bool,
-        in_flight: Option<InFlightGuard>,
+        passage: Option<Passage>,
     }
 }
 
@@ -190,47 +269,28 @@ pin_project! {
     #[project = InnerProjection]
     enum Inner<F, B> {
         Called { #[pin] answer: F },
-        Refused { response: Option<Response<Answer<B>>> },
+        Refused { response: Option<Response<EitherBody<B, BoxBody>>> },
+        // The last answer of its connection has been given: this request ends with the connection.
+        Never,
     }
 }
 
 impl<F, B> Future for Answering<F, B>
 where
     F: Future<Output = Result<Response<B>, Error>>,
-    B: MessageBody,
+    B: MessageBody + 'static,
 {
     type Output = Result<Response<Answer<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = match this.inner.project() {
-            InnerProjection::Called { answer } => {
-                let in_flight = this.in_flight.take();
-                match answer.poll(cx) {
-                    Poll::Ready(response) => {
-                        let response = response?;
-                        let in_flight = in_flight.filter(|_| !response.extensions().contains::<Endless>());
-                        response.map_body(|_, body| EitherBody::left(Counted { body, in_flight }))
-                    }
-                    Poll::Pending => {
-                        *this.in_flight = in_flight;
-                        return Poll::Pending;
-                    }
-                }
-            }
+        let response = match this.inner.project() {
+            InnerProjection::Called { answer } => ready!(answer.poll(cx))?.map_body(|_, body| EitherBody::left(body)),
             InnerProjection::Refused { response } => response.take().expect("a future is not polled after its end"),
+            InnerProjection::Never => return Poll::Pending,
         };
-        let headers = response.headers_mut();
-        if let Some(request_id) = this.request_id.take() {
-            headers.insert(X_REQUEST_ID, request_id);
-        }
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        if *this.tls {
-            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
-        }
-        Poll::Ready(Ok(response))
+        let passage = this.passage.take().expect("a future is not polled after its end");
+        Poll::Ready(Ok(passage.complete(response)))
     }
 }
 

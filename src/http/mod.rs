@@ -28,6 +28,7 @@ mod relay;
 mod shared;
 mod summary;
 mod threats;
+mod unparsed;
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +40,10 @@ use actix_web::{
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-pub use self::{auth::AuthRules, envelope::ApiError, guard::Gate, lane::Lane, operations::route_operations};
+pub use self::{
+    auth::AuthRules, envelope::ApiError, guard::Gate, lane::Lane, operations::route_operations,
+    unparsed::refuse_unparsed,
+};
 use crate::{
     actors::EngineHandle,
     events::Bus,

@@ -1,0 +1,139 @@
+//! The first bytes of a connection: which protocol the peer speaks.
+//!
+//! They are read once, before it is decided, and then put back in front of the stream.
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncReadExt;
+
+use super::{connection::Connection, transport::Transport};
+use crate::limits::HEAD_MAX_BYTES;
+
+/// What HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Read at a time.
+const STEP: usize = 4_096;
+
+/// What a connection begins with.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// HTTP/1, or what is no HTTP at all.
+    Http1 { bytes: Bytes },
+    /// HTTP/2.
+    Http2 { bytes: Bytes },
+}
+
+/// Reads until it is clear what is spoken.
+pub(super) async fn read(
+    mut transport: Transport,
+    connection: &Rc<Connection>,
+    is_http2: bool,
+) -> Option<(Transport, Opening)> {
+    if is_http2 {
+        return Some((transport, Opening::Http2 { bytes: Bytes::new() }));
+    }
+    let mut bytes = BytesMut::with_capacity(STEP);
+    loop {
+        if transport.read_buf(&mut bytes).await.ok()? == 0 {
+            // Whoever ends here is answered as far as it can be: the parser says what is missing.
+            return (!bytes.is_empty()).then(|| (transport, Opening::Http1 { bytes: bytes.freeze() }));
+        }
+        connection.heard();
+        if let Some(opening) = decide(&mut bytes) {
+            return Some((transport, opening));
+        }
+        bytes.reserve(STEP);
+    }
+}
+
+/// Takes the bytes, once they say enough.
+fn decide(bytes: &mut BytesMut) -> Option<Opening> {
+    let common = bytes.len().min(PREFACE.len());
+    if bytes[..common] == PREFACE[..common] {
+        return (common == PREFACE.len()).then(|| Opening::Http2 { bytes: bytes.split().freeze() });
+    }
+    match has_http_1_0_head(bytes) {
+        Head::Partial => return None,
+        Head::Other => {}
+        Head::Whole { end } => announce_no_body(bytes, end),
+    }
+    Some(Opening::Http1 { bytes: bytes.split().freeze() })
+}
+
+enum Head {
+    /// Of HTTP/1.0, and not all of it is there.
+    Partial,
+    /// Of HTTP/1.0; its empty line begins at `end`.
+    Whole { end: usize },
+    /// Of another version, or too large.
+    Other,
+}
+
+fn has_http_1_0_head(bytes: &[u8]) -> Head {
+    let Some(line) = bytes.split_inclusive(|byte| *byte == b'\n').next() else { return Head::Partial };
+    if !line.ends_with(b" HTTP/1.0\r\n") || bytes.len() > HEAD_MAX_BYTES {
+        return Head::Other;
+    }
+    match bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+        Some(position) => Head::Whole { end: position + 2 },
+        None => Head::Partial,
+    }
+}
+
+/// A request of HTTP/1.0 that announces no body has none, whatever its method (RFC 9112, 6.3), but actix-http 3.20 refuses
+/// a POST without a length. Proxies send such: nginx speaks HTTP/1.0 unless told otherwise.
+fn announce_no_body(bytes: &mut BytesMut, end: usize) {
+    let head = bytes[..end].to_ascii_lowercase();
+    let says = |name: &[u8]| head.windows(name.len()).any(|window| window == name);
+    if says(b"content-length") || says(b"transfer-encoding") {
+        return;
+    }
+    let rest = bytes.split_off(end);
+    bytes.extend_from_slice(b"Content-Length: 0\r\n");
+    bytes.extend_from_slice(&rest);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decided(bytes: &[u8]) -> Option<Opening> {
+        decide(&mut BytesMut::from(bytes))
+    }
+
+    fn http1(bytes: &'static [u8]) -> Option<Opening> {
+        Some(Opening::Http1 { bytes: Bytes::from_static(bytes) })
+    }
+
+    #[test]
+    fn http_2_is_known_by_its_whole_preface() {
+        for length in 1..PREFACE.len() {
+            assert_eq!(decided(&PREFACE[..length]), None);
+        }
+        assert_eq!(decided(PREFACE), Some(Opening::Http2 { bytes: Bytes::from_static(PREFACE) }));
+        assert_eq!(decided(b"PRI * HTTP/1.1\r\n"), http1(b"PRI * HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn a_head_of_http_1_0_without_a_length_announces_that_there_is_no_body() {
+        let whole: &[u8] = b"POST /x HTTP/1.0\r\nHost: a\r\n\r\nGET";
+        assert_eq!(decided(&whole[..whole.len() - 5]), None, "not before it is whole");
+        assert_eq!(decided(whole), http1(b"POST /x HTTP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET"));
+        assert_eq!(decided(b"POST / HTTP/1.0\r\n\r\n"), http1(b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n"));
+    }
+
+    #[test]
+    fn whatever_else_there_is_stays_as_it_came() {
+        for bytes in [
+            &b"POST /x HTTP/1.1\r\nHost: a\r\n\r\n"[..],
+            b"POST /x HTTP/1.0\r\nconTent-length: 3\r\n\r\nabc",
+            b"POST /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"\x16\x03\x01",
+            b"G",
+            b"\r\n",
+        ] {
+            assert_eq!(decided(bytes), http1(bytes));
+        }
+    }
+}

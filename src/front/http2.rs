@@ -1,0 +1,310 @@
+//! HTTP/2, over the `h2` crate: the same service as for HTTP/1, and bounds on all that a peer may make a connection hold.
+//!
+//! actix-http's own HTTP/2 sets none of them: neither on streams, nor on headers after decoding, nor on how long an answer
+//! may wait for its reader. Here all streams of a connection are served by the connection's own task, so they end with it.
+
+use std::{
+    cmp,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use actix_http::{Payload, Request, Response, ResponseHead, error::PayloadError};
+use actix_service::Service;
+use actix_web::{
+    Error,
+    body::{BodySize, MessageBody},
+    http::{
+        Method, Uri, Version,
+        header::{HeaderMap, HeaderName, HeaderValue},
+    },
+};
+use bytes::Bytes;
+use chrono::DateTime;
+use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
+use h2::{
+    RecvStream, SendStream,
+    server::{Builder, SendResponse},
+};
+
+use super::{
+    connection::{Connection, Cut, Phase, Tick, ticks},
+    stream::Observed,
+    worker::Worker,
+};
+use crate::{
+    clock::Clock,
+    limits::{
+        ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX,
+        HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_OF_WORKER_MAX,
+    },
+};
+
+/// Serves the connection until it ends.
+pub(super) async fn serve<S, B>(
+    io: Observed,
+    connection: &Rc<Connection>,
+    worker: &Worker,
+    service: &Rc<S>,
+    clock: &Clock,
+    peer: Option<SocketAddr>,
+) -> Option<()>
+where
+    S: Service<Request, Response = Response<B>, Error = Error>,
+    B: MessageBody,
+{
+    connection.enter(Phase::Head);
+    let mut http2 = builder().handshake::<_, Bytes>(io).await.ok()?;
+    connection.enter(Phase::Idle);
+    let progress = Progress::new(connection);
+    let mut streams = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = http2.accept() => {
+                let (request, mut respond) = accepted?.ok()?;
+                if worker.streams.get() >= HTTP2_STREAMS_OF_WORKER_MAX {
+                    // Nothing was done: the client may try again.
+                    respond.send_reset(h2::Reason::REFUSED_STREAM);
+                    continue;
+                }
+                let open = OpenStream::new(worker);
+                let wants_body = !request.body().is_end_stream();
+                let under_way = connection.begin(wants_body);
+                let progress = &progress;
+                streams.push(async move {
+                    let _held = (open, under_way);
+                    // What goes wrong on one stream is the peer's affair, and does not end the others.
+                    let _ = answer(request, respond, service, clock, progress, peer).await;
+                });
+            }
+            Some(()) = streams.next() => {}
+        }
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HEAD_MAX_BYTES as u32)
+        .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
+        .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
+        .max_local_error_reset_streams(Some(HTTP2_RESETS_MAX));
+    builder
+}
+
+/// A stream, counted among those of its worker until it is dropped.
+struct OpenStream<'a>(&'a Worker);
+
+impl<'a> OpenStream<'a> {
+    fn new(worker: &'a Worker) -> Self {
+        worker.streams.set(worker.streams.get() + 1);
+        Self(worker)
+    }
+}
+
+impl Drop for OpenStream<'_> {
+    fn drop(&mut self) {
+        self.0.streams.set(self.0.streams.get() - 1);
+    }
+}
+
+/// When the peer last took something of what waits for it, on any stream.
+struct Progress<'a> {
+    connection: &'a Connection,
+    last: std::cell::Cell<Tick>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(connection: &'a Connection) -> Self {
+        Self { connection, last: connection.now().into() }
+    }
+
+    fn made(&self) {
+        self.last.set(self.connection.now());
+    }
+
+    /// A stream has waited in vain. If all have, the connection ends: whatever else the peer sends is no progress.
+    fn missed(&self) {
+        if self.connection.now().wrapping_sub(self.last.get()) + 1 >= ticks(ANSWER_TIMEOUT_MS) - 1 {
+            self.connection.cut(Cut::Unread);
+        }
+    }
+}
+
+async fn answer<S, B>(
+    request: http1::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    service: &S,
+    clock: &Clock,
+    progress: &Progress<'_>,
+    peer: Option<SocketAddr>,
+) -> Result<(), h2::Error>
+where
+    S: Service<Request, Response = Response<B>, Error = Error>,
+    B: MessageBody,
+{
+    let is_head = request.method() == http1::Method::HEAD;
+    let Some(request) = read_head(request, peer) else {
+        respond.send_reset(h2::Reason::PROTOCOL_ERROR);
+        return Ok(());
+    };
+    let called = {
+        let mut called = pin!(service.call(request));
+        // A peer that has given up need not be answered.
+        poll_fn(|cx| match called.as_mut().poll(cx) {
+            Poll::Ready(called) => Poll::Ready(Some(called)),
+            Poll::Pending => respond.poll_reset(cx).map(|_| None),
+        })
+        .await
+    };
+    match called {
+        None => Ok(()),
+        Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
+        Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
+    }
+}
+
+/// The request, in actix-http's types.
+fn read_head(request: http1::Request<RecvStream>, peer: Option<SocketAddr>) -> Option<Request> {
+    let (parts, body) = request.into_parts();
+    let payload = match body.is_end_stream() {
+        true => Payload::None,
+        false => Payload::Stream { payload: Box::pin(Incoming(body)) as Pin<Box<dyn Stream<Item = _>>> },
+    };
+    let mut request = Request::with_payload(payload);
+    let head = request.head_mut();
+    let target = parts.uri.path_and_query().map_or("/", http1::uri::PathAndQuery::as_str);
+    head.uri = Uri::try_from(target).ok()?;
+    head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
+    head.version = Version::HTTP_2;
+    head.peer_addr = peer;
+    head.headers = HeaderMap::with_capacity(parts.headers.len());
+    for (name, value) in &parts.headers {
+        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
+        head.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).ok()?);
+    }
+    Some(request)
+}
+
+/// The body of a request. Its window opens again as it is read.
+struct Incoming(RecvStream);
+
+impl Stream for Incoming {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let cut_short = |_| PayloadError::Incomplete(None);
+        Poll::Ready(match ready!(self.0.poll_data(cx)) {
+            Some(Ok(bytes)) => {
+                Some(self.0.flow_control().release_capacity(bytes.len()).map(|()| bytes).map_err(cut_short))
+            }
+            Some(Err(error)) => Some(Err(cut_short(error))),
+            None => None,
+        })
+    }
+}
+
+async fn send<B: MessageBody>(
+    response: Response<B>,
+    mut respond: SendResponse<Bytes>,
+    clock: &Clock,
+    progress: &Progress<'_>,
+    is_head: bool,
+) -> Result<(), h2::Error> {
+    let size = response.body().size();
+    let head = write_head(response.head(), size, clock);
+    let ends = is_head || matches!(size, BodySize::None | BodySize::Sized(0));
+    let mut stream = respond.send_response(head, ends)?;
+    if ends {
+        return Ok(());
+    }
+    let mut body = pin!(response.into_body());
+    while let Some(chunk) = next_chunk(body.as_mut(), &mut stream).await {
+        let Ok(mut chunk) = chunk else {
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            return Ok(());
+        };
+        while !chunk.is_empty() {
+            stream.reserve_capacity(cmp::min(chunk.len(), HTTP2_CHUNK_BYTES));
+            let patience = Duration::from_millis(ANSWER_TIMEOUT_MS);
+            match tokio::time::timeout(patience, poll_fn(|cx| stream.poll_capacity(cx))).await {
+                Ok(Some(capacity)) => {
+                    let bytes = chunk.split_to(cmp::min(chunk.len(), capacity?));
+                    stream.send_data(bytes, false)?;
+                    progress.made();
+                }
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    stream.send_reset(h2::Reason::CANCEL);
+                    progress.missed();
+                    return Ok(());
+                }
+            }
+        }
+    }
+    stream.send_data(Bytes::new(), true)
+}
+
+/// The next of the body; none at its end, or when the peer does not want it any more.
+async fn next_chunk<B: MessageBody>(
+    mut body: Pin<&mut B>,
+    stream: &mut SendStream<Bytes>,
+) -> Option<Result<Bytes, B::Error>> {
+    poll_fn(|cx| match body.as_mut().poll_next(cx) {
+        Poll::Ready(chunk) => Poll::Ready(chunk),
+        Poll::Pending => stream.poll_reset(cx).map(|_| None),
+    })
+    .await
+}
+
+fn write_head(head: &ResponseHead, size: BodySize, clock: &Clock) -> http1::Response<()> {
+    use http1::header;
+    let mut response = http1::Response::new(());
+    *response.version_mut() = http1::Version::HTTP_2;
+    *response.status_mut() = http1::StatusCode::from_u16(head.status.as_u16()).expect("a status is a status");
+    let headers = response.headers_mut();
+    for (name, value) in &head.headers {
+        let (Ok(name), Ok(value)) = (
+            header::HeaderName::from_bytes(name.as_str().as_bytes()),
+            header::HeaderValue::from_bytes(value.as_bytes()),
+        ) else {
+            continue;
+        };
+        // HTTP/2 has no headers of connections (RFC 9113, 8.2.2), and the length is that of the body.
+        let is_of_connection = [
+            header::CONNECTION,
+            header::TRANSFER_ENCODING,
+            header::UPGRADE,
+            header::CONTENT_LENGTH,
+            header::HeaderName::from_static("keep-alive"),
+            header::HeaderName::from_static("proxy-connection"),
+        ]
+        .contains(&name);
+        if !is_of_connection {
+            headers.append(name, value);
+        }
+    }
+    if let BodySize::Sized(length) = size {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if !headers.contains_key(header::DATE)
+        && let Some(date) = date(clock)
+    {
+        headers.insert(header::DATE, date);
+    }
+    response
+}
+
+/// The time now, as HTTP writes it (RFC 9110, 5.6.7).
+fn date(clock: &Clock) -> Option<http1::HeaderValue> {
+    let now = DateTime::from_timestamp_millis(clock.wall().as_millis())?;
+    http1::HeaderValue::from_str(&now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
+}

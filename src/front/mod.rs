@@ -1,0 +1,177 @@
+//! The front door: from a TCP stream to requests, with bounds on all that a connection may hold.
+//!
+//! What serves HTTP/1 is actix-http's dispatcher, what serves HTTP/2 is the `h2` crate under a server of our own
+//! (`http2.rs`). Below both lies a stream that notes what happens on the connection (`stream.rs`): bytes of a head, a
+//! request under way, an answer that nobody takes. From these notes a pure rule (`connection.rs`) says when a connection
+//! has had its time, and a sweep over all connections of the worker (`worker.rs`) cuts those that have: one coarse clock
+//! for all, no timer each. When connections are used up, the longest idle ones make room.
+//!
+//! The room knows neither routes nor the engine: what answers requests is handed in, and so is what is said to a peer
+//! that speaks no HTTP ([`Refuse`]).
+
+mod connection;
+mod first_bytes;
+mod framing;
+mod http2;
+mod refusal;
+mod stream;
+mod tls;
+mod transport;
+mod worker;
+
+use std::{io, net::TcpListener, rc::Rc, sync::Arc, time::Duration};
+
+use actix_http::{HttpService, KeepAlive, Request, Response};
+use actix_server::{Server, ServerBuilder};
+use actix_service::{Service, ServiceFactory, fn_factory, fn_service};
+use actix_web::{Error, body::MessageBody, dev::AppConfig};
+use tokio::net::TcpStream;
+
+pub use self::{
+    connection::{Connection, Cut, UnderWay},
+    refusal::Refuse,
+    worker::FrontMetrics,
+};
+use self::{first_bytes::Opening, stream::Observed, tls::Acceptor, transport::Transport, worker::Worker};
+use crate::{
+    clock::Clock,
+    limits::{CONNECTIONS_MARGIN, HEAD_TIMEOUT_MS, LINGER_MS},
+};
+
+/// How a listener treats its connections.
+#[derive(Clone, Debug)]
+pub struct FrontRules {
+    /// Open connections on one worker; for one more the longest idle one is closed.
+    pub max_connections: usize,
+    /// An idle connection is closed after this.
+    pub keep_alive: Duration,
+    /// TLS, if the listener speaks it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// What the front door takes from the rest of the program.
+#[derive(Clone)]
+pub struct FrontParts {
+    /// For the `Date` of HTTP/2 answers.
+    pub clock: Clock,
+    /// Counts what is cut.
+    pub metrics: FrontMetrics,
+    /// Answers those who speak no HTTP.
+    pub refuse: Refuse,
+}
+
+/// Listens on `listener` with `workers` threads. `make` is called once on each and gives what answers requests.
+pub fn serve<M, F, B>(
+    builder: ServerBuilder,
+    listener: TcpListener,
+    rules: FrontRules,
+    parts: FrontParts,
+    make: M,
+) -> io::Result<Server>
+where
+    M: Fn() -> F + Clone + Send + 'static,
+    F: ServiceFactory<Request, Config = AppConfig, Response = Response<B>, Error = Error, InitError = ()> + 'static,
+    F::Service: 'static,
+    <F::Service as Service<Request>>::Future: 'static,
+    B: MessageBody + 'static,
+{
+    // A few more than there may be, so that a new one is seen and can take the place of an idle one.
+    let builder = builder.max_concurrent_connections(rules.max_connections.saturating_add(CONNECTIONS_MARGIN));
+    let builder = builder.listen("http", listener, move || {
+        let (make, rules, parts) = (make.clone(), rules.clone(), parts.clone());
+        fn_factory(move || {
+            let service = make().new_service(AppConfig::default());
+            let (rules, parts) = (rules.clone(), parts.clone());
+            async move {
+                let door = Rc::new(Door::open(service.await?, rules, parts).await?);
+                Ok::<_, ()>(fn_service(move |stream: TcpStream| {
+                    let door = door.clone();
+                    async move {
+                        door.admit(stream).await;
+                        Ok::<_, ()>(())
+                    }
+                }))
+            }
+        })
+    })?;
+    Ok(builder.run())
+}
+
+/// The front door of one worker.
+struct Door<S, H> {
+    worker: Rc<Worker>,
+    acceptor: Option<Acceptor>,
+    http1: H,
+    service: Rc<S>,
+    clock: Clock,
+    refuse: Refuse,
+}
+
+impl<S, B> Door<S, ()>
+where
+    S: Service<Request, Response = Response<B>, Error = Error> + 'static,
+    S::Future: 'static,
+    B: MessageBody + 'static,
+{
+    /// Opens it, on the thread of the worker.
+    async fn open(
+        service: S,
+        rules: FrontRules,
+        parts: FrontParts,
+    ) -> Result<Door<S, impl Service<(Observed, Option<std::net::SocketAddr>)>>, ()> {
+        let service = Rc::new(service);
+        let shared = service.clone();
+        let http1 = HttpService::build()
+            // Idle connections and later heads have their time from the sweep. The first head has actix-http's own timer,
+            // which answers 408.
+            .keep_alive(KeepAlive::Os)
+            .client_request_timeout(Duration::from_millis(HEAD_TIMEOUT_MS))
+            .client_disconnect_timeout(Duration::from_millis(LINGER_MS))
+            .on_connect_ext(|stream: &Observed, data| {
+                data.insert(stream.connection().clone());
+            })
+            .h1(fn_factory(move || std::future::ready(Ok::<_, ()>(shared.clone()))))
+            .new_service(())
+            .await?;
+        let worker = Worker::start(&rules, parts.metrics);
+        let acceptor = rules.tls.map(Acceptor::new);
+        Ok(Door { worker, acceptor, http1, service, clock: parts.clock, refuse: parts.refuse })
+    }
+}
+
+impl<S, H, B> Door<S, H>
+where
+    S: Service<Request, Response = Response<B>, Error = Error>,
+    H: Service<(Observed, Option<std::net::SocketAddr>)>,
+    B: MessageBody,
+{
+    /// Serves a connection until it ends or is cut.
+    async fn admit(&self, stream: TcpStream) {
+        let Some(place) = self.worker.admit() else {
+            return;
+        };
+        let connection = place.connection().clone();
+        connection.until_cut(self.serve(stream, &connection)).await;
+    }
+
+    async fn serve(&self, stream: TcpStream, connection: &Rc<Connection>) -> Option<()> {
+        let peer = stream.peer_addr().ok();
+        stream.set_nodelay(true).ok()?;
+        let (transport, is_http2) = match &self.acceptor {
+            None => (Transport::Plain { stream }, false),
+            Some(acceptor) => acceptor.accept(stream, peer, connection).await?,
+        };
+        let (transport, opening) = first_bytes::read(transport, connection, is_http2).await?;
+        match opening {
+            Opening::Http2 { bytes } => {
+                let stream = Observed::http2(transport, bytes, connection.clone());
+                http2::serve(stream, connection, &self.worker, &self.service, &self.clock, peer).await
+            }
+            Opening::Http1 { bytes } => {
+                let stream = Observed::http1(transport, bytes, connection.clone(), self.refuse.clone(), peer);
+                self.http1.call((stream, peer)).await.ok()?;
+                Some(())
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The stream that serves HTTP: it notes what happens on its connection, and reads no more than may be read.
+
+use std::{
+    io, mem,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    connection::Connection,
+    framing::{Framing, Pass},
+    refusal::{self, Refuse},
+    transport::Transport,
+};
+
+/// A connection's bytes, observed.
+pub(super) struct Observed {
+    transport: Transport,
+    /// What was read and has not been passed on.
+    waiting: Bytes,
+    connection: Rc<Connection>,
+    http1: Option<Http1>,
+}
+
+/// What only HTTP/1 needs.
+struct Http1 {
+    framing: Framing,
+    /// Requests that were answered before the one that is passed on now.
+    answered: u64,
+    refuse: Refuse,
+    peer: Option<SocketAddr>,
+    instead: Instead,
+}
+
+/// An answer in place of the parser's.
+enum Instead {
+    /// There is none.
+    No,
+    /// So much of it is not sent.
+    Sending(Bytes),
+    /// It is sent, and its reader has a moment before the connection is closed.
+    Sent,
+}
+
+impl Observed {
+    pub(super) fn http1(
+        transport: Transport,
+        waiting: Bytes,
+        connection: Rc<Connection>,
+        refuse: Refuse,
+        peer: Option<SocketAddr>,
+    ) -> Self {
+        let http1 = Http1 { framing: Framing::Head, answered: 0, refuse, peer, instead: Instead::No };
+        Self { transport, waiting, connection, http1: Some(http1) }
+    }
+
+    pub(super) fn http2(transport: Transport, waiting: Bytes, connection: Rc<Connection>) -> Self {
+        Self { transport, waiting, connection, http1: None }
+    }
+
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// Whether the dispatcher may have more now; if not, it is woken when it may.
+    fn may_read(&mut self) -> bool {
+        let Some(http1) = &mut self.http1 else { return true };
+        let answered = self.connection.answered();
+        if answered != http1.answered {
+            http1.answered = answered;
+            http1.framing.answered();
+        }
+        let must_wait = match http1.framing {
+            // What has come already is of a later request.
+            Framing::Whole => !self.waiting.is_empty(),
+            Framing::Free => self.connection.needs_no_body(),
+            Framing::Head | Framing::Body { .. } => false,
+        } || self.connection.is_blocked();
+        if must_wait {
+            self.connection.hold();
+        }
+        !must_wait
+    }
+
+    /// How many of the bytes that wait, of which so many fit, are passed on.
+    fn pass(&mut self, fits: usize) -> Pass {
+        match &mut self.http1 {
+            // A head is looked at whole; it is passed on in as many parts as it takes.
+            Some(Http1 { framing: framing @ Framing::Head, .. }) => match framing.pass(&self.waiting) {
+                Pass::On(passed) if passed > fits => {
+                    let mut rest = Framing::Body { left: (passed - fits) as u64 };
+                    if *framing == Framing::Free {
+                        rest = Framing::Free;
+                    } else if let Framing::Body { left } = *framing {
+                        rest = Framing::Body { left: left + (passed - fits) as u64 };
+                    }
+                    *framing = rest;
+                    Pass::On(fits)
+                }
+                pass => pass,
+            },
+            Some(Http1 { framing, .. }) => framing.pass(&self.waiting[..fits]),
+            None => Pass::On(fits),
+        }
+    }
+
+    /// Reads more of a head that is not whole.
+    fn read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 4_096];
+        let mut bytes = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut self.transport).poll_read(cx, &mut bytes))?;
+        if bytes.filled().is_empty() {
+            // Whoever ends here is answered as far as it can be: the parser says what is missing.
+            if let Some(http1) = &mut self.http1 {
+                http1.framing = Framing::Free;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        self.connection.took(bytes.filled().len());
+        let mut waiting = BytesMut::from(mem::take(&mut self.waiting));
+        waiting.extend_from_slice(bytes.filled());
+        self.waiting = waiting.freeze();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads to the end, and throws away: a connection that is closed with bytes unread is reset, and its last answer may
+    /// be lost.
+    fn discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.waiting.clear();
+        let mut bytes = [0; 1_024];
+        let mut bytes = ReadBuf::new(&mut bytes);
+        while self.connection.has_turn(cx) {
+            bytes.clear();
+            if ready!(Pin::new(&mut self.transport).poll_read(cx, &mut bytes)).is_err() || bytes.filled().is_empty() {
+                return Poll::Ready(());
+            }
+            self.connection.took(bytes.filled().len());
+        }
+        Poll::Pending
+    }
+
+    fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.transport).poll_write(cx, bytes) {
+            Poll::Ready(written) => {
+                self.connection.unblocked();
+                Poll::Ready(written)
+            }
+            Poll::Pending => {
+                self.connection.blocked();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sends what stands in place of the parser's answer, and waits until it has been taken or its time is over.
+    fn write_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(Http1 { instead: Instead::Sending(rest), .. }) = &self.http1 {
+            let mut rest = rest.clone();
+            let written = ready!(self.write(cx, &rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            rest.advance(written);
+            if let Some(http1) = &mut self.http1 {
+                http1.instead = if rest.is_empty() { Instead::Sent } else { Instead::Sending(rest) };
+            }
+        }
+        self.close(cx)
+    }
+
+    /// Says that nothing more follows, and gives the peer a moment to take what it was sent.
+    fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.connection.is_closed() {
+            self.connection.close();
+        }
+        ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+        self.discard(cx).map(Ok)
+    }
+}
+
+impl AsyncRead for Observed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if !this.may_read() || !this.connection.has_turn(cx) {
+                return Poll::Pending;
+            }
+            if !this.waiting.is_empty() {
+                let fits = this.waiting.len().min(buf.remaining());
+                match this.pass(fits) {
+                    Pass::On(passed) => {
+                        this.connection.took(passed);
+                        buf.put_slice(&this.waiting.split_to(passed));
+                        return Poll::Ready(Ok(()));
+                    }
+                    Pass::Not => ready!(this.read_more(cx))?,
+                }
+                continue;
+            }
+            let start = buf.filled().len();
+            ready!(Pin::new(&mut this.transport).poll_read(cx, buf))?;
+            let read = buf.filled().len() - start;
+            if read == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            this.connection.heard();
+            this.connection.took(read);
+            let Some(http1) = &mut this.http1 else { return Poll::Ready(Ok(())) };
+            let passed = match http1.framing.pass(&buf.filled()[start..]) {
+                Pass::On(passed) => passed,
+                Pass::Not => 0,
+            };
+            if passed < read {
+                this.waiting = Bytes::copy_from_slice(&buf.filled()[start + passed..]);
+                buf.set_filled(start + passed);
+            }
+            if passed > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Observed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let is_answering = this.connection.is_answering();
+        let Some(http1) = this.http1.as_mut().filter(|_| !is_answering) else {
+            return this.write(cx, bytes);
+        };
+        if matches!(http1.instead, Instead::No) {
+            match refusal::find(bytes) {
+                None => return this.write(cx, bytes),
+                // What stands before it goes first.
+                Some((start, _)) if start > 0 => return this.write(cx, &bytes[..start]),
+                Some((_, status)) => http1.instead = Instead::Sending((http1.refuse)(status, http1.peer)),
+            }
+        }
+        // The parser's answer is taken when ours is sent: it is asked again with the same bytes until then.
+        ready!(this.write_instead(cx))?;
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.transport).poll_flush(cx);
+        match flushed {
+            // Of TLS, what waits for its socket.
+            Poll::Pending => self.connection.blocked(),
+            Poll::Ready(_) => self.connection.unblocked(),
+        }
+        flushed
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.close(cx)
+    }
+}

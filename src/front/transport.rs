@@ -1,0 +1,55 @@
+//! What bytes travel over: TCP, or TLS over it.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+pin_project! {
+    /// A connection's byte stream.
+    #[project = Projection]
+    pub(super) enum Transport {
+        Plain { #[pin] stream: TcpStream },
+        Tls { #[pin] stream: Box<TlsStream<TcpStream>> },
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.project() {
+            Projection::Plain { stream } => stream.poll_read(cx, buf),
+            Projection::Tls { stream } => stream.poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.project() {
+            Projection::Plain { stream } => stream.poll_write(cx, bytes),
+            Projection::Tls { stream } => stream.poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.project() {
+            Projection::Plain { stream } => stream.poll_flush(cx),
+            Projection::Tls { stream } => stream.poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.project() {
+            Projection::Plain { stream } => stream.poll_shutdown(cx),
+            Projection::Tls { stream } => stream.poll_shutdown(cx),
+        }
+    }
+}

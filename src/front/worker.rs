@@ -1,0 +1,220 @@
+//! The connections of one worker: how many there may be, and the sweep that ends those that have had their time.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use metrics::Counter;
+use slab::Slab;
+
+use super::{
+    FrontRules,
+    connection::{Connection, Cut, Deadlines, Phase, Tick, ticks},
+};
+use crate::limits::{CONNECTION_TICK_MS, CROWDED_SHARE};
+
+/// What is counted of connections, on all workers of a listener, and the word that they are to end.
+#[derive(Clone)]
+pub struct FrontMetrics {
+    cut: Arc<[Counter; Cut::ALL.len()]>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl FrontMetrics {
+    /// Counts with these counters, one for each of [`Cut::ALL`].
+    pub fn new(cut: [Counter; Cut::ALL.len()]) -> Self {
+        Self { cut: Arc::new(cut), stopping: Arc::default() }
+    }
+
+    /// From now on idle connections are closed, and others as soon as they are idle.
+    pub fn stop(&self) {
+        self.stopping.store(true, Relaxed);
+    }
+}
+
+/// The connections of one worker.
+pub(super) struct Worker {
+    clock: Rc<Cell<Tick>>,
+    connections: RefCell<Slab<Rc<Connection>>>,
+    most: usize,
+    deadlines: Deadlines,
+    metrics: FrontMetrics,
+    /// Open HTTP/2 streams, of all connections.
+    pub(super) streams: Cell<usize>,
+}
+
+impl Worker {
+    /// Begins to sweep, on this thread.
+    pub(super) fn start(rules: &FrontRules, metrics: FrontMetrics) -> Rc<Self> {
+        let worker = Rc::new(Self::new(rules, metrics));
+        let swept = Rc::downgrade(&worker);
+        actix_rt::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(CONNECTION_TICK_MS));
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                let Some(worker) = swept.upgrade() else { break };
+                worker.sweep();
+            }
+        });
+        worker
+    }
+
+    fn new(rules: &FrontRules, metrics: FrontMetrics) -> Self {
+        Self {
+            clock: Rc::default(),
+            connections: RefCell::default(),
+            most: rules.max_connections,
+            deadlines: Deadlines { idle: ticks(rules.keep_alive.as_millis() as u64) },
+            metrics,
+            streams: Cell::new(0),
+        }
+    }
+
+    /// A place for one more connection. Where there is none, the longest idle ones make room; if all are being answered,
+    /// there is no place.
+    pub(super) fn admit(self: &Rc<Self>) -> Option<Place> {
+        if self.connections.borrow().len() >= self.most && !self.make_room() {
+            self.metrics.cut[Cut::Crowded as usize].increment(1);
+            return None;
+        }
+        let connection = Rc::new(Connection::new(self.clock.clone()));
+        let key = self.connections.borrow_mut().insert(connection.clone());
+        Some(Place { worker: self.clone(), connection, key })
+    }
+
+    /// Cuts a share of those that wait for their peers, the longest waiting first; tells whether there were any. A share,
+    /// so that looking through all is worth its while.
+    fn make_room(&self) -> bool {
+        let (now, connections) = (self.clock.get(), self.connections.borrow());
+        let is_open = |connection: &&Rc<Connection>| connection.was_cut().is_none();
+        let already_cut = connections.len() - connections.iter().filter(|(_, one)| is_open(one)).count();
+        if already_cut > 0 {
+            // They leave as soon as their tasks run.
+            return connections.len() - already_cut < self.most;
+        }
+        let mut waiting: Vec<_> = connections
+            .iter()
+            .filter_map(|(_, connection)| Some((connection.times().precedence(now)?, connection)))
+            .collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let share = (self.most / CROWDED_SHARE).clamp(1, waiting.len());
+        if share < waiting.len() {
+            waiting.select_nth_unstable_by_key(share, |(order, _)| *order);
+        }
+        for (_, connection) in &waiting[..share] {
+            connection.cut(Cut::Crowded);
+        }
+        true
+    }
+
+    /// Moves the clock on by a tick, and ends what has had its time.
+    fn sweep(&self) {
+        let now = self.clock.get().wrapping_add(1);
+        self.clock.set(now);
+        let stopping = self.metrics.stopping.load(Relaxed);
+        for (_, connection) in self.connections.borrow().iter() {
+            if connection.was_cut().is_some() {
+                continue;
+            }
+            let times = connection.times();
+            if let Some(why) = times.overdue(now, self.deadlines) {
+                connection.cut(why);
+            } else if stopping && matches!(times.phase, Phase::Silent | Phase::Idle) {
+                connection.cut(Cut::Stopping);
+            }
+        }
+    }
+}
+
+/// A connection among those of its worker, until it is dropped.
+pub(super) struct Place {
+    worker: Rc<Worker>,
+    connection: Rc<Connection>,
+    key: usize,
+}
+
+impl Place {
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.connections.borrow_mut().remove(self.key);
+        if let Some(why) = self.connection.was_cut() {
+            self.worker.metrics.cut[why as usize].increment(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(most: usize) -> Rc<Worker> {
+        let rules = FrontRules { max_connections: most, keep_alive: Duration::from_secs(75), tls: None };
+        Rc::new(Worker::new(&rules, FrontMetrics::new(Cut::ALL.map(|_| Counter::noop()))))
+    }
+
+    #[test]
+    fn the_longest_idle_connection_makes_room() {
+        let worker = worker(3);
+        let places: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
+        for place in &places {
+            worker.sweep();
+            place.connection().enter(Phase::Idle);
+        }
+        let busy = places[0].connection().begin(false);
+        let fourth = worker.admit().unwrap();
+        assert_eq!(fourth.connection().was_cut(), None);
+        let cut: Vec<_> = places.iter().map(|place| place.connection().was_cut()).collect();
+        assert_eq!(cut, [None, Some(Cut::Crowded), None]);
+        drop(busy);
+    }
+
+    #[test]
+    fn where_all_are_being_answered_there_is_no_room() {
+        let worker = worker(2);
+        let places: Vec<_> = (0..2).map(|_| worker.admit().unwrap()).collect();
+        let under_way: Vec<_> = places.iter().map(|place| place.connection().begin(false)).collect();
+        assert!(worker.admit().is_none());
+        drop(under_way);
+        assert!(worker.admit().is_some());
+    }
+
+    #[test]
+    fn a_connection_that_has_had_its_time_is_cut_by_the_sweep() {
+        let worker = worker(10);
+        let (silent, busy) = (worker.admit().unwrap(), worker.admit().unwrap());
+        let _request = busy.connection().begin(true);
+        for _ in 0..1_000 {
+            worker.sweep();
+        }
+        assert_eq!(silent.connection().was_cut(), Some(Cut::SlowHead));
+        assert_eq!(busy.connection().was_cut(), None);
+    }
+
+    #[test]
+    fn a_server_that_ends_closes_idle_connections_at_once() {
+        let worker = worker(10);
+        let (idle, busy) = (worker.admit().unwrap(), worker.admit().unwrap());
+        idle.connection().enter(Phase::Idle);
+        let request = busy.connection().begin(true);
+        worker.metrics.stop();
+        worker.sweep();
+        assert_eq!((idle.connection().was_cut(), busy.connection().was_cut()), (Some(Cut::Stopping), None));
+        drop(request);
+        worker.sweep();
+        assert_eq!(busy.connection().was_cut(), Some(Cut::Stopping));
+    }
+}
