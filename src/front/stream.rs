@@ -74,6 +74,10 @@ impl Observed {
         if answered != http1.answered {
             http1.answered = answered;
             http1.framing.answered();
+            // A head that came with an earlier request begins when it is its turn.
+            if !self.waiting.is_empty() {
+                self.connection.heard();
+            }
         }
         let must_wait = match http1.framing {
             // What has come already is of a later request.
@@ -121,6 +125,7 @@ impl Observed {
             }
             return Poll::Ready(Ok(()));
         }
+        self.connection.heard();
         self.connection.took(bytes.filled().len());
         let mut waiting = BytesMut::from(mem::take(&mut self.waiting));
         waiting.extend_from_slice(bytes.filled());
