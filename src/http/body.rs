@@ -113,7 +113,9 @@ fn explain<T: DeserializeOwned>(
     error: &serde_json::Error,
     rules: &FieldRules,
 ) -> ApiError {
-    if !error.is_data() {
+    // serde_json calls a number that no float holds a syntax error, and an escape that stands for no text too.
+    let is_json = error.is_data() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    if !is_json {
         return not_json(what, error);
     }
     let mut tracked = serde_json::Deserializer::from_str(text);

@@ -179,3 +179,39 @@ fn a_body_in_pieces_is_one_body() {
     client.read_reply(false).unwrap().data(201);
     client.read_reply(false).unwrap().data(201);
 }
+
+#[test]
+fn a_value_that_is_json_and_out_of_range_is_blamed_on_its_field() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    let beat = format!("/api/agents/{id}/heartbeat");
+    let events = format!("/api/agents/{id}/events");
+    for (path, body, field) in [
+        (&*beat, r#"{"cpu":1e400}"#, "cpu must be a number from 0 to 100"),
+        (&*beat, r#"{"memory":1e400}"#, "memory must be a number from 0 to 100"),
+        (&*beat, r#"{"uptime":-1e999}"#, "uptime must be a number"),
+        (&*beat, r#"{"cpu":1,"memoryUsageMB":1e309}"#, "memoryUsageMB must be a number"),
+        (&*beat, r#"{"version":1e400}"#, "version must be a string"),
+        (&*beat, r#"{"mode":"\ud800"}"#, "mode must be a string"),
+        (REGISTER, r#"{"hostname":1e400,"os":"linux","version":"1"}"#, "hostname must be a string"),
+        (REGISTER, r#"{"hostname":"\ud800","os":"linux","version":"1"}"#, "hostname must be a string"),
+        (REGISTER, r#"{"hostname":"h","os":"linux","version":"1","tags":[1e400]}"#, "tags must be"),
+        ("/api/policy", r#"{"name":1e400,"rules":[]}"#, "name must be"),
+        (
+            &*events,
+            r#"{"events":[{"type":"t","severity":"low","details":{},"confidence":1e400}]}"#,
+            "events[0]: confidence must be",
+        ),
+    ] {
+        let error = client.post(path, body).error(400);
+        assert!(error.starts_with(field), "{body}: {error}");
+    }
+    let lines = format!("{{\"id\":\"{id}\",\"cpu\":1e400}}\n{{\"id\":\"{id}\",\"x\":1e400}}\n");
+    let batch = Request::new("POST", "/api/heartbeats").header("Content-Type", "application/x-ndjson").body(lines);
+    let answer = client.send(&batch).data(200);
+    assert_eq!(answer["accepted"], 1, "what is not looked at may be anything: {answer}");
+    assert_eq!(answer["rejected"][0]["error"], "cpu must be a number from 0 to 100");
+    // What is no JSON is still said to be none.
+    assert!(client.post(&beat, r#"{"cpu":1e400"#).error(400).contains("not valid JSON"));
+}
