@@ -9,6 +9,7 @@ mod census;
 mod figures;
 mod filter;
 mod json;
+mod machine_id;
 mod policy_version;
 mod registration;
 mod schema;

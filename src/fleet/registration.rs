@@ -9,14 +9,12 @@ use utoipa::ToSchema;
 
 use super::{
     agent_id::AgentId,
-    schema::IpAddress,
+    machine_id::{MachineId, machine_id},
+    schema::{IpAddress, MachineIdText},
     status::Heard,
     text::{FieldError, GivenTwice, MissingFields, Text, Timestamp, either},
 };
-use crate::limits::{
-    HOSTNAME_MAX_CHARS, MACHINE_ID_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, TAGS_MAX,
-    VERSION_MAX_CHARS,
-};
+use crate::limits::{HOSTNAME_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, TAGS_MAX, VERSION_MAX_CHARS};
 
 /// What an agent that wants to join says of itself, validated.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,7 +41,6 @@ type Version = Text<VERSION_MAX_CHARS>;
 /// The name of a tenant.
 pub type OrgId = Text<ORG_ID_MAX_CHARS>;
 type Tag = Text<TAG_MAX_CHARS>;
-type MachineId = Text<MACHINE_ID_MAX_CHARS>;
 
 /// What an agent says of itself to join the fleet. Unknown fields are ignored; `null` is the same as left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -71,8 +68,9 @@ pub struct RegistrationBody {
     #[schema(value_type = Option<Vec<Tag>>, max_items = 32)]
     tags: Option<Vec<Box<str>>>,
     /// Identity of the machine: who registers again with the same `org_id` and `machine_id` gets the same id back, and a
-    /// new token. `machineId` is another name for it.
-    #[schema(value_type = Option<MachineId>)]
+    /// new token. It is trimmed, and a UUID is put into lower case; a blank one and what factories leave (`Not Settable`,
+    /// all zeros) is the same as none. `machineId` is another name for it.
+    #[schema(value_type = Option<MachineIdText>)]
     machine_id: Option<Box<str>>,
     #[serde(rename = "machineId")]
     #[schema(ignore)]
@@ -88,8 +86,8 @@ pub const REGISTRATION_FIELDS: &[(&str, &str)] = &[
     ("org_id", "a string of 1 to 64 characters"),
     ("organizationId", "a string of 1 to 64 characters"),
     ("tags", "an array of at most 32 strings of 1 to 64 characters"),
-    ("machine_id", "a string of 1 to 128 characters"),
-    ("machineId", "a string of 1 to 128 characters"),
+    ("machine_id", "a string of at most 128 characters"),
+    ("machineId", "a string of at most 128 characters"),
 ];
 
 /// Why a registration is refused.
@@ -115,7 +113,7 @@ impl TryFrom<RegistrationBody> for EnrolmentRequest {
             return Err(MissingFields::of(required.map(|(name, value)| (name, value.is_some()))).into());
         };
         let org_id = either("org_id", body.org_id, body.organization_id)?;
-        let machine_id = either("machine_id", body.machine_id, body.machine_id_again)?;
+        let told = either("machine_id", body.machine_id, body.machine_id_again)?;
         let ip = body.ip.as_deref().map(|ip| ip.parse()).transpose();
         Ok(Self {
             hostname: Text::new("hostname", hostname.clone())?,
@@ -124,7 +122,7 @@ impl TryFrom<RegistrationBody> for EnrolmentRequest {
             ip: ip.map_err(|_| FieldError::new("ip", "an IPv4 or IPv6 address"))?,
             org_id: org_id.map(|org| Text::new("org_id", org)).transpose()?,
             tags: unique_tags(body.tags.unwrap_or_default())?,
-            machine_id: machine_id.map(|id| Text::new("machine_id", id)).transpose()?,
+            machine_id: told.as_deref().map(machine_id).transpose()?.flatten(),
         })
     }
 }

@@ -15,7 +15,7 @@ use super::{
     policy_version::PolicyVersion,
     text::{Text, Timestamp},
 };
-use crate::limits::{NUMBER_MAX, PERCENT_MAX};
+use crate::limits::{MACHINE_ID_MAX_CHARS, NUMBER_MAX, PERCENT_MAX};
 
 /// Everything but control characters: what `char::is_control` lets pass.
 const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
@@ -79,6 +79,26 @@ impl PartialSchema for PolicyVersion {
 }
 
 impl ToSchema for PolicyVersion {}
+
+/// The identity of a machine, in the document.
+pub(super) struct MachineIdText;
+
+impl PartialSchema for MachineIdText {
+    fn schema() -> RefOr<Schema> {
+        let control = r"[\u0000-\u001f\u007f-\u009f]*";
+        text()
+            .max_length(Some(MACHINE_ID_MAX_CHARS))
+            .pattern(Some(format!("^{control}{}{control}$", NO_CONTROL_CHARACTERS.trim_matches(['^', '$']))))
+            .description(Some("The identity of a machine, as its firmware or its system tells it"))
+            .into()
+    }
+}
+
+impl ToSchema for MachineIdText {
+    fn name() -> Cow<'static, str> {
+        "MachineId".into()
+    }
+}
 
 /// A count or a duration, in the document.
 pub(super) struct Count;

@@ -123,3 +123,36 @@ fn an_enrolment_without_a_token_never_takes_over_a_machine() {
     assert_eq!(beats(&client, id, token), 200, "its token still works");
     assert_eq!(client.register(&body)["agentId"], id, "with a token it may");
 }
+
+#[test]
+fn what_factories_leave_is_no_identity() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    for placeholder in [
+        "",
+        "  ",
+        "00000000-0000-0000-0000-000000000000",
+        "03000200-0400-0500-0006-000700080009",
+        "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+        "Not Settable",
+        "To be filled by O.E.M.",
+        "Default string",
+    ] {
+        let ids = [(); 2].map(|()| client.register(&machine(Some("acme"), placeholder))["agentId"].clone());
+        assert_ne!(ids[0], ids[1], "{placeholder:?}");
+    }
+}
+
+#[test]
+fn an_identity_is_the_same_however_it_is_spaced_and_a_uuid_in_either_case() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    let mut id = |text: &str| client.register(&machine(None, text))["agentId"].clone();
+    let uuid = "4c4c4544-0044-4a10-8057-b7c04f4e3532";
+    let first = id(uuid);
+    for same in [uuid.to_uppercase(), format!(" {uuid}\n"), format!("\t{}", uuid.to_uppercase())] {
+        assert_eq!(id(&same), first, "{same:?}");
+    }
+    assert_eq!(id("serial A1"), id("serial A1\r\n"));
+    assert_ne!(id("serial A1"), id("serial a1"), "what is no UUID keeps its case");
+}
