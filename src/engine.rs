@@ -11,8 +11,9 @@ use std::{
 
 use actix_http::Response;
 use actix_server::{Server, ServerHandle};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt};
+use actix_service::{IntoServiceFactory, Service as _, ServiceFactoryExt};
 use actix_web::{App, middleware::Condition, web};
+use futures_util::TryFutureExt as _;
 
 use crate::{
     actors::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
@@ -23,7 +24,7 @@ use crate::{
     events::{Bus, EventRules},
     fleet::{Heard, Thresholds},
     front::{self, FrontMetrics, FrontParts, FrontRules},
-    http::{ApiState, AuthRules, Gate, Lane, refuse_unparsed, route, route_operations},
+    http::{ApiState, AuthRules, Gate, Lane, Listener, RequestLog, complete, refuse_unparsed, route, route_operations},
     lifecycle::{Lifecycle, Phase},
     limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
     listener::listen,
@@ -115,6 +116,8 @@ impl Parts {
         let lifecycle = Arc::new(Lifecycle::default());
         let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
         let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
+        let proxies = self.config.server.trusted_proxies.clone();
+        let request_log = RequestLog::new(self.engine.metrics().clone(), self.engine.clock().clone(), proxies);
         let state = web::Data::new(ApiState {
             engine: self.engine.clone(),
             events: events.clone(),
@@ -123,6 +126,7 @@ impl Parts {
                 open_enrollment: self.config.auth.open_enrollment.clone(),
             },
             trusted_proxies: self.config.server.trusted_proxies.clone(),
+            request_log: request_log.clone(),
             lifecycle: lifecycle.clone(),
             started: self.engine.clock().monotonic(),
         });
@@ -144,7 +148,7 @@ impl Parts {
         };
         actix_rt::spawn(api);
         actix_rt::spawn(operations);
-        actix_rt::spawn(upkeep(running.engine.metrics().clone()));
+        actix_rt::spawn(upkeep(running.engine.metrics().clone(), request_log));
         actix_rt::spawn(events.collect(running.engine.clock().clone()));
         Ok(running)
     }
@@ -159,6 +163,8 @@ impl Parts {
         let server = &self.config.server;
         let gate = Gate {
             lifecycle,
+            request_log: state.request_log.clone(),
+            listener: Listener::Api,
             max_in_flight: self.config.limits.max_in_flight,
             tls: self.tls.is_some(),
             always_open: &["/health", "/metrics"],
@@ -166,13 +172,15 @@ impl Parts {
         let origins = server.cors_allowed_origins.clone();
         let shards =
             ShardStarter { next: Arc::default(), engine: self.engine.clone(), rules: self.rules, flush: self.flush };
+        let parts = self.front_parts(&state.request_log, front, self.tls.is_some());
         let make = move || {
             // Called once on each worker thread.
             shards.start_next();
             let app = App::new()
                 .app_data(state.clone())
                 .default_service(web::to(route))
-                .wrap(Condition::new(!origins.is_empty(), cors(&origins)));
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+                .wrap_fn(|request, app| app.call(request).map_ok(complete));
             gate.clone().around(Lane::before(app.into_factory(), state.clone()))
         };
         let rules = FrontRules {
@@ -181,7 +189,7 @@ impl Parts {
             tls: self.tls.as_ref().map(|tls| tls.server.clone().into()),
         };
         let builder = Server::build().workers(server.workers).shutdown_timeout(1).disable_signals();
-        Ok(front::serve(builder, self.api.try_clone()?, rules, self.front_parts(front), make)?)
+        Ok(front::serve(builder, self.api.try_clone()?, rules, parts, make)?)
     }
 
     /// The listener for those who run the server: a worker of its own, so that it answers whatever the others do.
@@ -193,10 +201,13 @@ impl Parts {
     ) -> Result<Server, ServeError> {
         let gate = Gate {
             lifecycle,
+            request_log: state.request_log.clone(),
+            listener: Listener::Operations,
             max_in_flight: self.config.limits.max_in_flight,
             tls: false,
             always_open: &["/metrics", "/livez", "/readyz"],
         };
+        let parts = self.front_parts(&state.request_log, front, false);
         let make = move || {
             let app = App::new().app_data(state.clone()).default_service(web::to(route_operations));
             gate.clone().around(app.into_factory().map(Response::from))
@@ -207,15 +218,12 @@ impl Parts {
             tls: None,
         };
         let builder = Server::build().workers(1).shutdown_timeout(0).disable_signals();
-        Ok(front::serve(builder, self.operations.try_clone()?, rules, self.front_parts(front), make)?)
+        Ok(front::serve(builder, self.operations.try_clone()?, rules, parts, make)?)
     }
 
-    fn front_parts(&self, metrics: &FrontMetrics) -> FrontParts {
-        FrontParts {
-            clock: self.engine.clock().clone(),
-            metrics: metrics.clone(),
-            refuse: refuse_unparsed(self.tls.is_some()),
-        }
+    fn front_parts(&self, log: &RequestLog, metrics: &FrontMetrics, tls: bool) -> FrontParts {
+        let refuse = refuse_unparsed(log.clone(), tls);
+        FrontParts { clock: self.engine.clock().clone(), metrics: metrics.clone(), refuse }
     }
 }
 
@@ -362,10 +370,11 @@ fn retention(config: &ThreatsConfig) -> Retention {
     Retention { max_age_ms: config.retention_days * 86_400_000, max_bytes: config.max_bytes_per_tenant }
 }
 
-async fn upkeep(metrics: Arc<Metrics>) {
+async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         metrics.upkeep();
+        request_log.upkeep();
     }
 }
 

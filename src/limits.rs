@@ -142,8 +142,16 @@ pub const LOAD_CHUNK_MAX: usize = 1_024;
 pub const AMEND_BATCH_MAX: usize = 2_048;
 /// The hearing clock is saved at least this often while no heartbeat makes a flush carry it.
 pub const CLOCK_SAVE_MS: u64 = 5_000;
-/// Seconds a client is told to wait before it repeats a request refused with 429 or 503.
-pub const RETRY_AFTER_SECONDS: u32 = 1;
+/// Seconds a client is told to wait before it repeats a request refused with 429 or 503: one of these, at random, so that
+/// those who were refused together do not come back together.
+pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=3;
+
+/// Refusals of one kind that are logged in a row …
+pub const REFUSALS_LOGGED_AT_ONCE: u32 = 10;
+/// … and then one in so many milliseconds, which says how many there were in between.
+pub const REFUSAL_LOG_INTERVAL_MS: u64 = 1_000;
+/// Longest part of a path that is logged, or told back, in bytes.
+pub const PATH_SHOWN_MAX_BYTES: usize = 200;
 
 /// Distinct values of `os`, `version` and `org_id` shown as metric labels; the rest is `other`.
 pub const LABEL_VALUES_MAX: usize = 20;

@@ -4,6 +4,8 @@
 //! when somebody asks ([`Metrics::render`]): no scan, whatever the size of the fleet. Label values that clients
 //! choose (`os`, `version`, `org`) are bounded to the most frequent; no agent id is ever a label.
 
+mod requests;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{
@@ -20,6 +22,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use metrics_process::Collector;
 use metrics_util::MetricKindMask;
 
+use self::requests::Heartbeats;
+pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
 use crate::{
     actors::{EngineHandle, LabelCounts, OTHER, ShardCensus, most_frequent},
     events::EventKind,
@@ -33,6 +37,8 @@ const LATENCY_BUCKETS: &[f64] =
     &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 /// Buckets of the detection lag, in seconds. The promise is 0.1.
 const LAG_BUCKETS: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5];
+
+const HEARTBEAT_LATENCY: &str = "guardbeat_heartbeat_latency_seconds";
 
 /// A gauge that has not been set for so long is not shown any more.
 const GAUGE_IDLE: Duration = Duration::from_secs(10);
@@ -72,6 +78,8 @@ pub struct Metrics {
     pub registrations: Counter,
     /// Deregistrations answered 200.
     pub deregistrations: Counter,
+    /// Registrations of a machine under another hostname than before.
+    pub machine_id_conflicts: Counter,
     /// Policies fetched by agents.
     pub policy_fetches: Counter,
     /// Actors started in place of one that fell.
@@ -99,7 +107,7 @@ pub struct Metrics {
     /// Readers that stood still until what they had not read was gone.
     pub event_readers_cut_off: Counter,
     events: [Counter; EventKind::ALL.len()],
-    heartbeats: [Counter; HeartbeatResult::ALL.len()],
+    heartbeats: Heartbeats,
     transitions: [[Counter; Status::ALL.len()]; Status::ALL.len()],
     collector: Collector,
     /// The values that each label showed last.
@@ -133,9 +141,10 @@ impl Metrics {
             Self {
                 registrations: counter!("guardbeat_registrations_total"),
                 deregistrations: counter!("guardbeat_deregistrations_total"),
+                machine_id_conflicts: counter!("guardbeat_machine_id_conflicts_total"),
                 policy_fetches: counter!("guardbeat_policy_fetches_total"),
                 actor_respawns: counter!("guardbeat_actor_respawns_total"),
-                heartbeat_latency: histogram!("guardbeat_heartbeat_latency_seconds"),
+                heartbeat_latency: histogram!(HEARTBEAT_LATENCY),
                 detection_lag: histogram!("guardbeat_detection_lag_seconds"),
                 flush_seconds: histogram!("guardbeat_store_flush_seconds"),
                 flushed_heartbeats: counter!("guardbeat_store_flushed_heartbeats_total"),
@@ -151,8 +160,7 @@ impl Metrics {
                 event_streams: AtomicUsize::default(),
                 event_readers_cut_off: counter!("guardbeat_event_readers_cut_off_total"),
                 events: EventKind::ALL.map(|kind| counter!("guardbeat_events_total", "type" => kind.name())),
-                heartbeats: HeartbeatResult::ALL
-                    .map(|result| counter!("guardbeat_heartbeats_total", "result" => result.name())),
+                heartbeats: Heartbeats::default(),
                 transitions: Status::ALL.map(|from| {
                     Status::ALL.map(|to| {
                         if from == to {
@@ -172,11 +180,6 @@ impl Metrics {
     /// What is counted of connections.
     pub fn connections(&self) -> FrontMetrics {
         self.connections.clone()
-    }
-
-    /// Counts heartbeats that ended alike.
-    pub fn heartbeats(&self, count: u64, result: HeartbeatResult) {
-        self.heartbeats[result as usize].increment(count);
     }
 
     /// Counts a threat that was reported.
@@ -203,6 +206,7 @@ impl Metrics {
     pub fn render(&self, engine: &EngineHandle, censuses: &[ShardCensus], uptime: Duration) -> String {
         let (fleet, clock, durability) = (engine.counts(), engine.clock(), engine.durability());
         metrics::with_local_recorder(&*self.recorder, || {
+            self.show_heartbeats();
             for status in Status::ALL {
                 gauge!("guardbeat_agents", "status" => status.name()).set(fleet.with(status) as f64);
             }
@@ -223,7 +227,7 @@ impl Metrics {
             self.show_by("guardbeat_agents_by_org", "org", censuses.iter().map(|census| &census.org));
             self.collector.collect();
         });
-        self.handle.render()
+        requests::with_heartbeat_latency(&self.handle.render())
     }
 
     /// Shows the most frequent values of a label, and all others together.
@@ -260,13 +264,17 @@ fn describe() {
     describe_counter!("guardbeat_registrations_total", "Registrations answered 201.");
     describe_counter!("guardbeat_deregistrations_total", "Deregistrations answered 200.");
     describe_counter!("guardbeat_connections_cut_total", "Connections that the server ended, by reason.");
+    describe_counter!(
+        "guardbeat_machine_id_conflicts_total",
+        "Registrations that took over an agent with the same machine_id and another hostname: a machine renamed, or cloned."
+    );
     describe_counter!("guardbeat_heartbeats_total", "Heartbeats, alone or in a batch, by how they ended.");
     describe_counter!("guardbeat_transitions_total", "Changes of status of an agent.");
     describe_gauge!("guardbeat_policy_version", "Version of the newest policy; 0 while there is none.");
     describe_counter!("guardbeat_policy_fetches_total", "Policies fetched for an agent, or found unchanged.");
     describe_counter!("guardbeat_actor_respawns_total", "Actors started in place of one that fell with a panic.");
     describe_histogram!(
-        "guardbeat_heartbeat_latency_seconds",
+        HEARTBEAT_LATENCY,
         Unit::Seconds,
         "From the arrival of a heartbeat request to its answer; batches are not counted."
     );
@@ -303,6 +311,7 @@ fn describe() {
     describe_gauge!("guardbeat_deaf_seconds", Unit::Seconds, "Time in which the process could not hear, all told.");
     describe_gauge!("guardbeat_uptime_seconds", Unit::Seconds, "Time since the start.");
     describe_gauge!("guardbeat_build_info", "The running version.");
+    requests::describe();
     Collector::default().describe();
 }
 

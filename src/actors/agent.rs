@@ -274,16 +274,21 @@ impl Handler<Settle> for AgentActor {
 }
 
 impl Handler<Reregister> for AgentActor {
-    type Result = ();
+    type Result = Option<Box<str>>;
 
-    fn handle(&mut self, Reregister(registration): Reregister, ctx: &mut AgentContext) {
+    fn handle(&mut self, Reregister(registration): Reregister, ctx: &mut AgentContext) -> Self::Result {
         self.settled();
         if self.cell.retired.get() {
-            return;
+            return None;
         }
-        let before = self.cell.agent.borrow().liveness().last_heard;
+        let (before, earlier) = {
+            let agent = self.cell.agent.borrow();
+            let is_same = agent.hostname().eq_ignore_ascii_case(&registration.hostname);
+            (agent.liveness().last_heard, (!is_same).then(|| agent.hostname().into()))
+        };
         self.shard.reregister(&self.cell, registration);
         self.is_alive(before, self.shard.clock.hear(self.shard.index), ctx);
+        earlier
     }
 }
 

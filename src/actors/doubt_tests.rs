@@ -186,7 +186,7 @@ fn an_agent_whose_new_registration_was_refused_in_doubt_keeps_its_token() {
         assert_eq!(&*contents(&*store).await.0[0].hostname, "renamed", "the store has made the change");
         sleep(SETTLED).await;
         assert_eq!(contents(&*store).await.0, std::slice::from_ref(&first));
-        assert!(engine.is_token_of(first.id, first.token).await.unwrap());
+        engine.check_token(first.id, first.token).await.unwrap();
     });
 }
 

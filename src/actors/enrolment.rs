@@ -63,9 +63,10 @@ impl EngineHandle {
             token: hash,
         };
         let record = Box::new(registration.clone());
+        let mut earlier_hostname = None;
         if known.is_some() {
             self.change(id, Change::Reregister(record)).await?;
-            self.ask(id, || Reregister(registration.clone())).await?;
+            earlier_hostname = self.ask(id, || Reregister(registration.clone())).await?;
         } else {
             if let Err(error) = self.durability().committer.commit(Change::Register(record)).await {
                 if let StoreError::InDoubt(_) = error {
@@ -84,7 +85,10 @@ impl EngineHandle {
         }
         place.into_iter().for_each(Place::keep);
         fleet.metrics.registrations.increment(1);
-        Ok(Registered { registration, token })
+        if earlier_hostname.is_some() {
+            fleet.metrics.machine_id_conflicts.increment(1);
+        }
+        Ok(Registered { registration, token, is_new: known.is_none(), earlier_hostname })
     }
 
     /// Removes the agent from the fleet. Durable when it returns.

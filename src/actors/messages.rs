@@ -168,9 +168,9 @@ pub struct Identity {
     pub registered_at: Timestamp,
 }
 
-/// To an agent: its machine has registered again, durably.
+/// To an agent: its machine has registered again, durably. The answer is the hostname it had, if that was another one.
 #[derive(Debug, Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Option<Box<str>>")]
 pub struct Reregister(pub Registration);
 
 /// To an agent: you have been deregistered; end.

@@ -69,6 +69,10 @@ pub struct Registered {
     pub registration: Registration,
     /// The agent's token: this is the only time it is seen.
     pub token: Token,
+    /// Whether it was not in the fleet before.
+    pub is_new: bool,
+    /// The name that its machine had until now, if that was another one: it was renamed, or two machines have one identity.
+    pub earlier_hostname: Option<Box<str>>,
 }
 
 /// Requests that concern the same machine take the same of these locks.
@@ -153,13 +157,10 @@ impl EngineHandle {
         Ok(self.ask(id, || Show { proof, recent_threats }).await??)
     }
 
-    /// Whether the token of this hash is the agent's.
-    pub async fn is_token_of(&self, id: AgentId, token: TokenHash) -> Result<bool, EngineError> {
-        match self.ask(id, || Identify { proof: Proof::Token(token) }).await {
-            Ok(outcome) => Ok(outcome.is_ok()),
-            Err(EngineError::NotFound) => Ok(false),
-            Err(error) => Err(error),
-        }
+    /// Makes sure that the token of this hash is the agent's.
+    pub async fn check_token(&self, id: AgentId, token: TokenHash) -> Result<(), EngineError> {
+        self.ask(id, || Identify { proof: Proof::Token(token) }).await??;
+        Ok(())
     }
 
     /// The next agents of a listing, and where to go on; `None` there when the fleet has no more.

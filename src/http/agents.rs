@@ -10,6 +10,7 @@ use super::{
     body,
     envelope::{self, ApiError, Failure, Success},
     peer,
+    request_log::request_id_of,
 };
 use crate::{
     actors::{EngineError, Registered},
@@ -63,12 +64,13 @@ use crate::{
     ),
 )]
 pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
-    let by_token = auth::may_enrol(request, state).await?;
+    let caller = auth::may_enrol(request, state).await?;
     let body = body::read(request.headers(), &mut payload.into_inner(), BODY_MAX_BYTES).await?;
     let wanted: RegistrationBody = body::parse(request.headers(), &body, REGISTRATION_FIELDS)?;
     let wanted = EnrolmentRequest::try_from(wanted)?;
     let from = peer::address(request, state);
-    let registered = state.engine.register(wanted, from, by_token).await?;
+    let registered = state.engine.register(wanted, from, caller == Caller::Admin).await?;
+    state.request_log.registered(request, from, caller, &registered);
     let answer = serde_json::to_vec(&Enrolled::from(&registered)).expect("an answer has only string keys");
     Ok(envelope::json_response(StatusCode::CREATED, answer))
 }
@@ -211,6 +213,8 @@ pub(super) async fn deregister(request: &HttpRequest, state: &State, id: &str) -
     let proof = caller.proof_for(id, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
+    let (address, request_id) = (peer::address(request, state), request_id_of(request));
+    tracing::info!(agent = %id, by = %caller, %address, request_id, "an agent was deregistered");
     Ok(envelope::data_with(StatusCode::OK, &Deregistered { message: format!("Agent {id} deregistered successfully") }))
 }
 

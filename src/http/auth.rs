@@ -1,8 +1,10 @@
 //! Who sends a request, and what that one may do.
 
+use std::fmt;
+
 use actix_web::{
     HttpRequest,
-    http::header::{AUTHORIZATION, HeaderMap},
+    http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
 };
 use ipnet::IpNet;
 
@@ -19,6 +21,23 @@ pub struct AuthRules {
     pub admin_token: TokenHash,
     /// Networks from which agents may register without a token.
     pub open_enrollment: Vec<IpNet>,
+}
+
+/// Why a request has no valid token. For the log: the client is not told which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// There is none.
+    #[error("no token")]
+    NoToken,
+    /// It is nobody's: neither the administrator's, nor written as agents' are.
+    #[error("the token is not the administrator's, nor of the form of an agent's")]
+    Malformed,
+    /// It is not, or no longer, that of the agent that it names.
+    #[error("the token is not, or no longer, that of the agent it names")]
+    WrongToken,
+    /// It names an agent that is not in the fleet.
+    #[error("the token names an agent that is not in the fleet")]
+    UnknownAgent,
 }
 
 /// Who a request says to be from.
@@ -43,17 +62,12 @@ impl Caller {
         let Some(header) = headers.get(AUTHORIZATION) else {
             return Ok(Self::Anonymous);
         };
-        let (scheme, token) =
-            header.to_str().ok().and_then(|header| header.split_once(' ')).ok_or(ApiError::Unauthorized)?;
-        let token = token.trim();
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(ApiError::Unauthorized);
-        }
+        let token = bearer(header).ok_or(ApiError::Unauthorized(Unproven::Malformed))?;
         let hash = TokenHash::of(token);
         if hash == rules.admin_token {
             return Ok(Self::Admin);
         }
-        let id = Token::claimed_agent(token).ok_or(ApiError::Unauthorized)?;
+        let id = Token::claimed_agent(token).ok_or(ApiError::Unauthorized(Unproven::Malformed))?;
         Ok(Self::Agent { id, token: hash })
     }
 
@@ -63,7 +77,7 @@ impl Caller {
             Self::Admin => Ok(Proof::Admin),
             Self::Agent { id: own, token } if id == Some(own) => Ok(Proof::Token(token)),
             Self::Agent { .. } => Err(self.refusal(state).await),
-            Self::Anonymous => Err(ApiError::Unauthorized),
+            Self::Anonymous => Err(ApiError::Unauthorized(Unproven::NoToken)),
         }
     }
 
@@ -86,22 +100,43 @@ impl Caller {
     /// 403 if the token is some agent's after all, else 401.
     async fn refusal(self, state: &ApiState) -> ApiError {
         let Self::Agent { id, token } = self else {
-            return ApiError::Unauthorized;
+            return ApiError::Unauthorized(Unproven::NoToken);
         };
-        match state.engine.is_token_of(id, token).await {
-            Ok(true) => ApiError::Forbidden("This token may act for its own agent alone"),
-            Ok(false) => ApiError::Unauthorized,
-            Err(error) => error.into(),
+        match state.engine.check_token(id, token).await {
+            Ok(()) => ApiError::Forbidden("This token may act for its own agent alone"),
+            Err(error) => self.explain(error),
         }
     }
 
     /// The error to answer with. An agent that is gone has no valid token any more.
     pub(super) fn explain(self, error: EngineError) -> ApiError {
         match (self, error) {
-            (Self::Agent { .. }, EngineError::NotFound) => ApiError::Unauthorized,
+            (Self::Agent { .. }, EngineError::NotFound) => ApiError::Unauthorized(Unproven::UnknownAgent),
             (_, error) => error.into(),
         }
     }
+}
+
+impl fmt::Display for Caller {
+    /// As the log has it: whose act it was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Admin => f.write_str("admin"),
+            Self::Agent { id, .. } => id.fmt(f),
+            Self::Anonymous => f.write_str("open enrolment"),
+        }
+    }
+}
+
+/// The token of an `Authorization` header; none if it is of another scheme.
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The agent that the token of a request names, be it a valid one or not.
+pub(super) fn claimed_agent(headers: &HeaderMap) -> Option<AgentId> {
+    Token::claimed_agent(bearer(headers.get(AUTHORIZATION)?)?)
 }
 
 /// Lets through whoever has a valid token, the administrator's or an agent's.
@@ -109,11 +144,13 @@ pub(super) async fn authenticate(request: &HttpRequest, state: &ApiState) -> Res
     Caller::of(request.headers(), &state.auth)?.check(state).await
 }
 
-/// Whether the request may register, and whether it has a token: one without may not take over a machine.
-pub(super) async fn may_enrol(request: &HttpRequest, state: &ApiState) -> Result<bool, ApiError> {
+/// Who registers, if that one may: the administrator, or somebody without a token, who may not take over a machine.
+pub(super) async fn may_enrol(request: &HttpRequest, state: &ApiState) -> Result<Caller, ApiError> {
     match Caller::of(request.headers(), &state.auth)? {
-        Caller::Admin => Ok(true),
-        Caller::Anonymous if peer::is_within(&state.auth.open_enrollment, peer::address(request, state)) => Ok(false),
+        Caller::Admin => Ok(Caller::Admin),
+        Caller::Anonymous if peer::is_within(&state.auth.open_enrollment, peer::address(request, state)) => {
+            Ok(Caller::Anonymous)
+        }
         caller => Err(caller.refusal(state).await),
     }
 }

@@ -5,6 +5,8 @@
 
 use actix_web::{
     HttpResponse, ResponseError,
+    body::EitherBody,
+    dev::ServiceResponse,
     http::{
         StatusCode,
         header::{self, ContentType},
@@ -16,8 +18,12 @@ use utoipa::{
     openapi::schema::{Object, ObjectBuilder, Type},
 };
 
+use super::{
+    auth::Unproven,
+    refusal::{Kind, Refusal},
+};
 use crate::{
-    actors::EngineError,
+    actors::{EngineError, token::random_u64},
     events::TooManyStreams,
     fleet::{FieldError, InvalidRegistration, MissingFields},
     limits::RETRY_AFTER_SECONDS,
@@ -32,15 +38,18 @@ pub enum ApiError {
     /// 400: malformed or out of range.
     #[error("{0}")]
     BadRequest(String),
-    /// 401: no token, or a wrong one.
+    /// 401: no token, or a wrong one; which of them, the client is not told.
     #[error("Unauthorized")]
-    Unauthorized,
+    Unauthorized(Unproven),
     /// 403: a valid token that may not do this.
     #[error("{0}")]
     Forbidden(&'static str),
     /// 404.
     #[error("{0}")]
     NotFound(&'static str),
+    /// 404: there is nothing under this path.
+    #[error("{0}")]
+    NoSuchPath(String),
     /// 405: the path does not have this method.
     #[error("Method not allowed; this path answers {allow}")]
     MethodNotAllowed {
@@ -103,9 +112,9 @@ impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::NotFound(_) | Self::NoSuchPath(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
@@ -118,14 +127,14 @@ impl ResponseError for ApiError {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         match self {
-            Self::Unauthorized => {
+            Self::Unauthorized(_) => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             Self::MethodNotAllowed { allow } => {
                 response.insert_header((header::ALLOW, *allow));
             }
             Self::Unavailable(_) => {
-                response.insert_header((header::RETRY_AFTER, RETRY_AFTER_SECONDS));
+                response.insert_header((header::RETRY_AFTER, retry_after_seconds()));
             }
             Self::BodyTimeout | Self::BodyTooLarge { .. } => {
                 // The rest of the body may still be on its way; it is not worth reading.
@@ -134,18 +143,69 @@ impl ResponseError for ApiError {
             Self::BadRequest(_)
             | Self::Forbidden(_)
             | Self::NotFound(_)
+            | Self::NoSuchPath(_)
             | Self::Conflict(_)
             | Self::WrongMediaType { .. } => {}
         }
-        response.json(Failure { ok: false, error: self.to_string() })
+        let mut response = response.json(Failure { ok: false, error: self.to_string() });
+        response.extensions_mut().insert(self.refusal());
+        response
     }
+}
+
+impl ApiError {
+    /// What the log is to know.
+    fn refusal(&self) -> Refusal {
+        let kind = match self {
+            Self::BadRequest(_) => Kind::BadRequest,
+            Self::Unauthorized(unproven) => {
+                let kind = match unproven {
+                    Unproven::NoToken => Kind::NoToken,
+                    Unproven::Malformed => Kind::MalformedToken,
+                    Unproven::WrongToken => Kind::WrongToken,
+                    Unproven::UnknownAgent => Kind::UnknownAgent,
+                };
+                return Refusal { kind, reason: unproven.to_string() };
+            }
+            Self::Forbidden(_) => Kind::Forbidden,
+            Self::NotFound(_) => Kind::AgentNotFound,
+            Self::NoSuchPath(_) => Kind::NoSuchPath,
+            Self::MethodNotAllowed { .. } => Kind::WrongMethod,
+            Self::BodyTimeout => Kind::BodyTimeout,
+            Self::Conflict(_) => Kind::Conflict,
+            Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
+            Self::WrongMediaType { .. } => Kind::WrongMediaType,
+            Self::Unavailable(_) => Kind::Unavailable,
+        };
+        Refusal { kind, reason: self.to_string() }
+    }
+}
+
+/// When to try again: not all at once.
+fn retry_after_seconds() -> u32 {
+    let (least, most) = RETRY_AFTER_SECONDS.into_inner();
+    least + (random_u64() % u64::from(most - least + 1)) as u32
+}
+
+/// An answer of the framework's own that is an error, such as a refused preflight of CORS, in the words of the contract.
+pub(super) fn in_our_words<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+    let theirs = answer.response().error().filter(|error| error.as_error::<ApiError>().is_none());
+    let Some(error) = theirs.filter(|_| answer.status().is_client_error()) else {
+        return answer.map_into_left_body();
+    };
+    let mut response = ApiError::BadRequest(error.to_string()).error_response();
+    *response.status_mut() = answer.status();
+    for (name, value) in answer.headers().iter().filter(|(name, _)| *name != header::CONTENT_TYPE) {
+        response.headers_mut().append(name.clone(), value.clone());
+    }
+    answer.into_response(response).map_into_right_body()
 }
 
 impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::NotFound => Self::NotFound("Agent not found"),
-            EngineError::WrongToken => Self::Unauthorized,
+            EngineError::WrongToken => Self::Unauthorized(Unproven::WrongToken),
             EngineError::FleetFull(_) | EngineError::MachineTaken | EngineError::PoliciesFull(_) => {
                 Self::Conflict(sentence(&error))
             }
@@ -210,4 +270,22 @@ pub(super) fn data_with(status: StatusCode, data: &impl Serialize) -> HttpRespon
 /// An answer with this body.
 pub(super) fn json_response(status: StatusCode, body: impl actix_web::body::MessageBody + 'static) -> HttpResponse {
     HttpResponse::build(status).insert_header(ContentType::json()).body(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn those_who_are_refused_together_are_not_told_to_come_back_together() {
+        let told: BTreeSet<u32> = (0..1_000)
+            .map(|_| {
+                let response = ApiError::Unavailable("later").error_response();
+                response.headers().get(header::RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap()
+            })
+            .collect();
+        assert_eq!(told, RETRY_AFTER_SECONDS.collect());
+    }
 }

@@ -14,7 +14,7 @@ use actix_web::{
     body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{AppConfig, Service, ServiceFactory},
     http::{
-        ConnectionType, Version,
+        ConnectionType, StatusCode, Version,
         header::{
             HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
             X_FRAME_OPTIONS,
@@ -26,7 +26,13 @@ use futures_util::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 use uuid::Uuid;
 
-use super::envelope::ApiError;
+use super::{
+    endpoint::Listener,
+    envelope::ApiError,
+    lane,
+    refusal::Refusal,
+    request_log::{RequestLog, Visit},
+};
 use crate::{
     front::{Connection, UnderWay},
     lifecycle::{InFlight, Lifecycle, Phase, RequestGuard},
@@ -39,6 +45,10 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Gate {
     /// Where the process stands.
     pub lifecycle: Arc<Lifecycle>,
+    /// Where requests leave their trace.
+    pub request_log: RequestLog,
+    /// Whose gate it is.
+    pub listener: Listener,
     /// Requests under way on one worker; one more is answered 503.
     pub max_in_flight: usize,
     /// Whether the listener speaks TLS.
@@ -124,8 +134,10 @@ where
         if connection.is_some_and(|connection| connection.is_closing()) {
             return Answering { inner: Inner::Never, passage: None };
         }
-        let passage = Passage {
+        let Gate { request_log, listener, .. } = &self.gate;
+        let mut passage = Passage {
             request_id: request_id(&request.head().headers),
+            visit: None,
             tls: self.gate.tls,
             closing: Closing::of(&request),
             held: Held {
@@ -135,13 +147,20 @@ where
                 in_flight: Some(self.in_flight.begin()),
             },
         };
+        // Of a heartbeat nothing is kept: one that is refused brings what is to be said of it.
+        if *listener != Listener::Api || !lane::is_heartbeat(request.head()) {
+            request.extensions_mut().insert(RequestId(passage.request_id.clone()));
+            passage.visit = Some(Visit::begin(request_log, *listener, request.head()));
+        }
         match self.refusal(request.path()) {
             Some(refusal) => {
                 let response: Response<BoxBody> = refusal.error_response().into();
-                let is_draining = self.gate.lifecycle.phase() == Phase::Draining;
-                let closing = if is_draining { passage.closing.now() } else { passage.closing };
+                if self.gate.lifecycle.phase() == Phase::Draining {
+                    passage.closing = passage.closing.now();
+                }
+                passage.visit.get_or_insert_with(|| Visit::of_heartbeat(request_log, request.head()));
                 let response = Some(response.map_body(|_, body| EitherBody::right(body)));
-                Answering { inner: Inner::Refused { response }, passage: Some(Passage { closing, ..passage }) }
+                Answering { inner: Inner::Refused { response }, passage: Some(passage) }
             }
             None => Answering { inner: Inner::Called { answer: self.service.call(request) }, passage: Some(passage) },
         }
@@ -221,6 +240,8 @@ impl Closing {
 #[derive(Debug)]
 struct Passage {
     request_id: HeaderValue,
+    /// What is to be said of it, unless it is a heartbeat.
+    visit: Option<Box<Visit>>,
     tls: bool,
     closing: Closing,
     held: Held,
@@ -229,7 +250,7 @@ struct Passage {
 impl Passage {
     /// Adds to the answer what every answer carries.
     fn complete<B: MessageBody>(self, mut response: Response<B>) -> Response<Counted<B>> {
-        let Self { request_id, tls, closing, mut held } = self;
+        let Self { request_id, visit, tls, closing, mut held } = self;
         let closes = match closing {
             Closing::Never | Closing::Open => false,
             Closing::Always => true,
@@ -244,6 +265,9 @@ impl Passage {
         // The handler has its place until here; an answer that nobody reads must not keep it.
         held.in_flight =
             held.in_flight.filter(|_| !response.extensions().contains::<Endless>()).map(RequestGuard::handled);
+        if visit.is_some() || response.status() != StatusCode::OK {
+            leave_trace(visit, &request_id, &mut response);
+        }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id);
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -291,6 +315,27 @@ where
         };
         let passage = this.passage.take().expect("a future is not polled after its end");
         Poll::Ready(Ok(passage.complete(response)))
+    }
+}
+
+/// Counts and logs a request that is about to be answered.
+fn leave_trace<B>(visit: Option<Box<Visit>>, request_id: &HeaderValue, response: &mut Response<B>) {
+    let status = response.status();
+    let mut extensions = response.extensions_mut();
+    let refusal = extensions.remove::<Refusal>();
+    if let Some(visit) = visit.or_else(|| extensions.remove::<Box<Visit>>()) {
+        let request_id = request_id.to_str().unwrap_or_default();
+        visit.end(request_id, status, refusal);
+    }
+}
+
+/// The id of a request, in its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) async fn receive(
     let arrived = clock.monotonic();
     let outcome = beat(headers, payload, state, id).await;
     let metrics = state.engine.metrics();
-    metrics.heartbeats(1, outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
+    metrics.heartbeat(outcome.as_ref().map_or_else(result_of, |_| HeartbeatResult::Accepted));
     metrics.heartbeat_latency.record(clock.monotonic() - arrived);
     outcome
 }
@@ -124,10 +124,11 @@ fn answer(id: AgentId, ack: &BeatAck) -> String {
 
 pub(super) fn result_of(error: &ApiError) -> HeartbeatResult {
     match error {
-        ApiError::Unauthorized | ApiError::Forbidden(_) => HeartbeatResult::Refused,
+        ApiError::Unauthorized(_) | ApiError::Forbidden(_) => HeartbeatResult::Refused,
         ApiError::NotFound(_) => HeartbeatResult::Unknown,
         ApiError::Unavailable(_) => HeartbeatResult::Unavailable,
         ApiError::BadRequest(_)
+        | ApiError::NoSuchPath(_)
         | ApiError::MethodNotAllowed { .. }
         | ApiError::BodyTimeout
         | ApiError::Conflict(_)

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use actix_http::{Request, Response};
+use actix_http::{Request, RequestHead, Response};
 use actix_web::{
     Error,
     body::{BoxBody, EitherBody, MessageBody},
@@ -25,8 +25,11 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 
-use super::{State, envelope::ApiError, heartbeat};
+use super::{ApiState, State, envelope::ApiError, heartbeat, request_log::Visit};
 use crate::fleet::AgentId;
+
+/// How long the path of a heartbeat is: an agent's name has 22 letters.
+const HEARTBEAT_PATH_BYTES: usize = "/api/agents/".len() + 22 + "/heartbeat".len();
 
 /// The body of an answer: that of a heartbeat, of a refused one, or the `App`'s.
 pub type LaneBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
@@ -142,14 +145,23 @@ async fn answer(mut request: Request, id: AgentId, state: State) -> Response<Eit
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
-        Err(error) => refused(&error),
+        Err(error) => refused(&request, &state, &error),
     }
 }
 
 #[cold]
-fn refused(error: &ApiError) -> Response<EitherBody<String, BoxBody>> {
-    use actix_web::ResponseError as _;
-    Response::from(error.error_response()).map_body(|_, body| EitherBody::right(body))
+fn refused(request: &Request, state: &ApiState, error: &ApiError) -> Response<EitherBody<String, BoxBody>> {
+    let response = Visit::of_heartbeat(&state.request_log, request.head()).refused(error);
+    Response::from(response).map_body(|_, body| EitherBody::right(body))
+}
+
+/// Whether the request looks like a heartbeat; without reading all of its path, since that is done for each.
+pub(super) fn is_heartbeat(head: &RequestHead) -> bool {
+    let path = head.uri.path();
+    head.method == Method::POST
+        && path.len() == HEARTBEAT_PATH_BYTES
+        && path.starts_with("/api/agents/agent-")
+        && path.ends_with("/heartbeat")
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod agents;
 mod auth;
 mod body;
+mod endpoint;
 mod envelope;
 mod events;
 mod guard;
@@ -24,7 +25,9 @@ mod overview;
 mod peer;
 mod policy;
 mod query;
+mod refusal;
 mod relay;
+mod request_log;
 mod shared;
 mod summary;
 mod threats;
@@ -34,15 +37,27 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{Method, StatusCode},
+    body::EitherBody,
+    dev::ServiceResponse,
+    http::StatusCode,
     web::{self, Payload},
 };
 use ipnet::IpNet;
 use tokio::time::Instant;
 
 pub use self::{
-    auth::AuthRules, envelope::ApiError, guard::Gate, lane::Lane, operations::route_operations,
+    auth::{AuthRules, Unproven},
+    endpoint::Listener,
+    envelope::ApiError,
+    guard::Gate,
+    lane::Lane,
+    operations::route_operations,
+    request_log::RequestLog,
     unparsed::refuse_unparsed,
+};
+use self::{
+    endpoint::{Destination, Endpoint},
+    request_log::{Visit, shown_path},
 };
 use crate::{
     actors::EngineHandle,
@@ -61,6 +76,8 @@ pub struct ApiState {
     pub auth: AuthRules,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// What is kept of requests.
+    pub request_log: RequestLog,
     /// Where the process stands.
     pub lifecycle: Arc<Lifecycle>,
     /// When it started.
@@ -81,97 +98,73 @@ impl ApiState {
 type State = web::Data<ApiState>;
 
 /// The routes of the main listener.
-///
-/// By hand rather than with the framework's router: that one tries a regular expression after the other, which takes an
-/// eighth of the processor time of a heartbeat (docs/benchmarks.md).
 pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
-    let mut segments = request.path().strip_prefix('/').unwrap_or_default().split('/');
-    let segments = [segments.next(), segments.next(), segments.next(), segments.next(), segments.next()];
-    match (segments, request.method()) {
-        ([Some("api"), Some("agents"), Some(id), Some("heartbeat"), None], method) => match method {
-            &Method::POST => {
-                let json =
-                    heartbeat::receive(request.headers(), &mut payload.into_inner(), &state, agents::parse_id(id))
-                        .await?;
-                Ok(envelope::json_response(StatusCode::OK, json))
-            }
-            _ => wrong_method(&request, &state, "POST").await,
-        },
-        ([Some("api"), Some("agents"), Some(id), Some("events"), None], method) => match method {
-            &Method::POST => threats::report(&request, payload, &state, id).await,
-            _ => wrong_method(&request, &state, "POST").await,
-        },
-        ([Some("api"), Some("agents"), Some("register"), None, None], method) => match method {
-            &Method::POST => agents::register(&request, payload, &state).await,
-            _ => wrong_method(&request, &state, "POST").await,
-        },
-        ([Some("api"), Some("agents"), Some(id), None, None], method) => match method {
-            &Method::GET | &Method::HEAD => agents::show(&request, &state, id).await,
-            &Method::DELETE => agents::deregister(&request, &state, id).await,
-            _ => wrong_method(&request, &state, "GET, HEAD, DELETE").await,
-        },
-        ([Some("api"), Some("agents"), None, None, None], method) => match method {
-            &Method::GET | &Method::HEAD => listing::list(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("heartbeats"), None, ..], method) => match method {
-            &Method::POST => relay::heartbeats(&request, payload, &state).await,
-            _ => wrong_method(&request, &state, "POST").await,
-        },
-        ([Some("api"), Some("threats"), None, ..], method) => match method {
-            &Method::GET | &Method::HEAD => threats::list(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("threats"), Some("summary"), None, _], method) => match method {
-            &Method::GET | &Method::HEAD => summary::summarise(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("overview"), None, ..], method) => match method {
-            &Method::GET | &Method::HEAD => overview::overview(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("policy"), None, ..], method) => match method {
-            &Method::POST => policy::publish(&request, payload, &state).await,
-            _ => wrong_method(&request, &state, "POST").await,
-        },
-        ([Some("api"), Some("policy"), Some("active"), None, None], method) => match method {
-            &Method::GET | &Method::HEAD => policy::active(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("policy"), Some("agent"), Some(id), None], method) => match method {
-            &Method::GET | &Method::HEAD => policy::of_agent(&request, &state, id).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("rules"), Some("latest"), None, None], method) => match method {
-            &Method::GET | &Method::HEAD => policy::latest_rules(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("events"), Some("stream"), None, None], method) => match method {
-            &Method::GET | &Method::HEAD => events::stream(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("api"), Some("openapi.json"), None, ..], method) => match method {
-            &Method::GET | &Method::HEAD => openapi::serve(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("metrics"), None, ..], method) => match method {
-            &Method::GET | &Method::HEAD => operations::metrics_for_admin(&request, &state).await,
-            _ => wrong_method(&request, &state, "GET, HEAD").await,
-        },
-        ([Some("health"), None, ..], method) => match method {
-            &Method::GET | &Method::HEAD => Ok(operations::health(&state)),
-            _ => Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" }),
-        },
-        ([Some("api"), ..], _) => {
-            auth::authenticate(&request, &state).await?;
-            Err(ApiError::NotFound("Not found"))
+    let (endpoint, id) = match Listener::Api.destination(request.method(), request.path()) {
+        Destination::Endpoint(endpoint, id) => (endpoint, id),
+        Destination::WrongMethod(allow) => return Err(no_such(&request, &state, wrong_method(allow)).await),
+        Destination::Nowhere => return Err(no_such(&request, &state, no_such_path(request.path())).await),
+    };
+    match endpoint {
+        Endpoint::Heartbeat => {
+            let (headers, id) = (request.headers(), agents::parse_id(id));
+            let json = heartbeat::receive(headers, &mut payload.into_inner(), &state, id).await?;
+            Ok(envelope::json_response(StatusCode::OK, json))
         }
-        _ => Err(ApiError::NotFound("Not found")),
+        Endpoint::ReportEvents => threats::report(&request, payload, &state, id).await,
+        Endpoint::Register => agents::register(&request, payload, &state).await,
+        Endpoint::ShowAgent => agents::show(&request, &state, id).await,
+        Endpoint::Deregister => agents::deregister(&request, &state, id).await,
+        Endpoint::ListAgents => listing::list(&request, &state).await,
+        Endpoint::HeartbeatBatch => relay::heartbeats(&request, payload, &state).await,
+        Endpoint::ListThreats => threats::list(&request, &state).await,
+        Endpoint::ThreatSummary => summary::summarise(&request, &state).await,
+        Endpoint::Overview => overview::overview(&request, &state).await,
+        Endpoint::PublishPolicy => policy::publish(&request, payload, &state).await,
+        Endpoint::ActivePolicy => policy::active(&request, &state).await,
+        Endpoint::AgentPolicy => policy::of_agent(&request, &state, id).await,
+        Endpoint::LatestRules => policy::latest_rules(&request, &state).await,
+        Endpoint::EventStream => events::stream(&request, &state).await,
+        Endpoint::Openapi => openapi::serve(&request, &state).await,
+        Endpoint::Metrics => operations::metrics_for_admin(&request, &state).await,
+        Endpoint::Health => Ok(operations::health(&state)),
+        Endpoint::Ping => Ok(operations::ping()),
+        Endpoint::Livez | Endpoint::Readyz | Endpoint::Other => Err(no_such_path(request.path())),
     }
 }
 
-/// Who has no token does not learn which methods there are.
-async fn wrong_method(request: &HttpRequest, state: &ApiState, allow: &'static str) -> Result<HttpResponse, ApiError> {
-    auth::authenticate(request, state).await?;
-    Err(ApiError::MethodNotAllowed { allow })
+/// What answers of the framework's `App` pass: refusals of its own are put into the contract's words, and refused heartbeats
+/// are given what the guard has not kept of them.
+pub fn complete<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
+    let mut answer = envelope::in_our_words(answer);
+    let request = answer.request();
+    let visit = (answer.status() != StatusCode::OK && lane::is_heartbeat(request.head()))
+        .then(|| request.app_data::<State>())
+        .flatten()
+        .map(|state| Visit::of_heartbeat(&state.request_log, request.head()));
+    if let Some(visit) = visit {
+        answer.response_mut().extensions_mut().insert(visit);
+    }
+    answer
+}
+
+/// The refusal of what does not exist. Who has no token does not learn which paths and methods of the API do.
+async fn no_such(request: &HttpRequest, state: &ApiState, refusal: ApiError) -> ApiError {
+    let path = request.path();
+    let is_open = path == "/health" || (path != "/metrics" && path != "/api" && !path.starts_with("/api/"));
+    if is_open {
+        return refusal;
+    }
+    auth::authenticate(request, state).await.err().unwrap_or(refusal)
+}
+
+fn wrong_method(allow: &'static str) -> ApiError {
+    ApiError::MethodNotAllowed { allow }
+}
+
+/// Names the path, which is often not the one that the client believes it asked for.
+fn no_such_path(path: &str) -> ApiError {
+    let shown = shown_path(path);
+    let is_slashed = path.contains("//") || (path.ends_with('/') && path != "/");
+    let hint = if is_slashed { " (paths have no doubled and no trailing slash)" } else { "" };
+    ApiError::NoSuchPath(format!("Not found: {shown}{hint}"))
 }

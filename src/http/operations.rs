@@ -1,29 +1,33 @@
 //! For those who run the server: health, readiness and metrics.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{Method, StatusCode},
-};
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{
     ApiState, State,
     auth::Caller,
+    endpoint::{Destination, Endpoint, Listener},
     envelope::{self, ApiError, Failure, Success},
+    no_such_path,
 };
 use crate::lifecycle::Phase;
 
 /// The routes of the operations listener. It has no token: bind it where only the monitoring reaches it.
 pub async fn route_operations(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
-    let is_get = [Method::GET, Method::HEAD].contains(request.method());
-    match request.path() {
-        "/metrics" | "/livez" | "/readyz" if !is_get => Err(ApiError::MethodNotAllowed { allow: "GET, HEAD" }),
-        "/metrics" => render(&state).await,
-        "/livez" => Ok(envelope::data(br#"{"status":"alive"}"#)),
-        "/readyz" => readyz(&state),
-        _ => Err(ApiError::NotFound("Not found")),
+    match Listener::Operations.destination(request.method(), request.path()) {
+        Destination::Endpoint(Endpoint::Metrics, _) => render(&state).await,
+        Destination::Endpoint(Endpoint::Livez, _) => Ok(envelope::data(br#"{"status":"alive"}"#)),
+        Destination::Endpoint(Endpoint::Readyz, _) => readyz(&state),
+        Destination::Endpoint(Endpoint::Ping, _) => Ok(ping()),
+        Destination::WrongMethod(allow) => Err(ApiError::MethodNotAllowed { allow }),
+        Destination::Endpoint(..) | Destination::Nowhere => Err(no_such_path(request.path())),
     }
+}
+
+/// `OPTIONS /` and `OPTIONS *`: somebody is here. It is what load balancers ask when nobody told them what to ask.
+pub(super) fn ping() -> HttpResponse {
+    envelope::data(br#"{"status":"alive"}"#)
 }
 
 /// See whether it is alive

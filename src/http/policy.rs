@@ -15,10 +15,12 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     State,
     agents::parse_id,
-    auth::Caller,
+    auth::{Caller, Unproven},
     body,
     envelope::{self, ApiError, Failure, Success},
+    peer,
     query::{org_id, parameters},
+    request_log::request_id_of,
     shared::Shared,
 };
 use crate::{
@@ -76,6 +78,9 @@ pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &Sta
     // Taking a megabyte of rules apart is not for a thread that heartbeats wait for.
     let draft = web::block(move || draft_of(&body)).await.map_err(|_| EngineError::Unresponsive)??;
     let Published { policy, broadcasted_to } = state.engine.publish(draft).await?;
+    let (address, request_id) = (peer::address(request, state), request_id_of(request));
+    let (id, version, name, org_id) = (policy.id, policy.version, &*policy.name, policy.scope.org_id());
+    tracing::info!(policy = %id, %version, name, org_id, by = %Caller::Admin, %address, request_id, "a policy was published");
     Ok(envelope::data_with(StatusCode::CREATED, &PolicyView::of(&policy, Some(broadcasted_to))))
 }
 
@@ -222,7 +227,7 @@ pub(super) async fn latest_rules(request: &HttpRequest, state: &State) -> Result
             let policy = state.engine.policy_of(id, proof, is_fetch(request)).await;
             (Some(id), policy.map_err(|error| caller.explain(error))?)
         }
-        Caller::Anonymous => return Err(ApiError::Unauthorized),
+        Caller::Anonymous => return Err(ApiError::Unauthorized(Unproven::NoToken)),
     };
     let rules = policy.as_deref().map_or(Bytes::from_static(b"[]"), |policy| policy.rules.enabled_as_strings());
     let (agent, version) = (json(&agent_id), json(&policy.as_deref().map(|policy| policy.version)));

@@ -81,8 +81,8 @@ pub(super) async fn heartbeats(
 
     let metrics = state.engine.metrics();
     let accepted = lines.len() - rejected.len();
-    metrics.heartbeats(accepted as u64, HeartbeatResult::Accepted);
-    rejected.iter().for_each(|rejected| metrics.heartbeats(1, rejected.result));
+    metrics.relayed_heartbeats(accepted as u64, HeartbeatResult::Accepted);
+    rejected.iter().for_each(|rejected| metrics.relayed_heartbeats(1, rejected.result));
     Ok(envelope::data_with(StatusCode::OK, &Outcome { accepted, rejected }))
 }
 

@@ -55,7 +55,7 @@ fn register(client: &mut Client, n: usize) -> u16 {
     let body = json!({"hostname": format!("host-{n}"), "os": "linux", "version": "1", "tags": tags});
     let reply = client.post("/api/agents/register", &body);
     if reply.status == 503 {
-        assert_eq!(reply.header("retry-after"), Some("1"));
+        assert!(reply.header("retry-after").is_some(), "{reply:?}");
         assert_eq!(reply.error(503), "The store cannot be written to now; try again later");
     }
     reply.status

@@ -15,3 +15,4 @@ mod redis;
 mod store_tools;
 mod support;
 mod tls;
+mod trace;

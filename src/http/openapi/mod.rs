@@ -7,7 +7,7 @@
 
 mod page;
 
-use std::sync::LazyLock;
+use std::{ops::RangeInclusive, sync::LazyLock};
 
 use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
 use utoipa::{
@@ -23,11 +23,13 @@ use utoipa::{
 };
 
 use super::{
-    State, agents, auth, body,
+    State, agents,
+    auth::{self, Unproven},
+    body,
     envelope::{self, ApiError, Failure},
     events, heartbeat, listing, operations, overview, policy, relay, summary, threats,
 };
-use crate::limits::BODY_MAX_BYTES;
+use crate::limits::{BODY_MAX_BYTES, RETRY_AFTER_SECONDS};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -176,7 +178,7 @@ impl Refusal {
             },
             Self {
                 name: "Unauthorized",
-                error: ApiError::Unauthorized,
+                error: ApiError::Unauthorized(Unproven::NoToken),
                 when: "No token, or not a valid one",
                 meets: has_token,
             },
@@ -216,7 +218,7 @@ impl Refusal {
         for name in ["Retry-After", "WWW-Authenticate"] {
             if let Some(value) = answered.headers().get(name) {
                 let value = value.to_str().expect("our headers are ASCII");
-                let schema = value.parse().map_or_else(|_| text(value), number);
+                let schema = if name == "Retry-After" { seconds(RETRY_AFTER_SECONDS) } else { text(value) };
                 response.headers.insert(name.into(), header(schema).into());
             }
         }
@@ -278,8 +280,8 @@ fn text(value: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some([value]))
 }
 
-fn number(value: u32) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([value]))
+fn seconds(range: RangeInclusive<u32>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(*range.start())).maximum(Some(*range.end()))
 }
 
 #[cfg(test)]
@@ -323,10 +325,11 @@ mod tests {
     }
 
     /// The routes stand in a `match`, which nothing but its text tells from outside: each begins with a pattern such as
-    /// `([Some("api"), Some("agents"), Some(id), None, None], method)`.
+    /// `[Some("api"), Some("agents"), Some(id), None, _] => (`.
     #[test]
     fn every_route_is_in_the_document_and_nothing_else() {
-        let patterns = include_str!("../mod.rs").split("([").skip(1).filter_map(|rest| rest.split_once("], method)"));
+        let arms = include_str!("../endpoint.rs").split("\n            [").skip(1);
+        let patterns = arms.filter_map(|arm| arm.split_once("] => ("));
         let routes = patterns.map(|(pattern, _)| {
             let segments = pattern.split("Some(").skip(1).map(|rest| rest.split(')').next().unwrap());
             let segments = segments.map(|segment| match segment.strip_prefix('"') {

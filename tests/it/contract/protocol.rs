@@ -104,6 +104,89 @@ fn unknown_paths_are_404() {
 }
 
 #[test]
+fn a_path_with_a_slash_too_many_is_404_and_the_answer_names_it() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("h");
+    for path in
+        ["/api/agents", "/api/threats", "/api/policy", "/api/heartbeats", "/health", &format!("/api/agents/{id}")]
+    {
+        for wrong in [format!("/{path}"), format!("{path}/"), path.replacen("/api/", "/api//", 1)] {
+            if wrong == path {
+                continue;
+            }
+            for method in ["GET", "POST", "DELETE"] {
+                let error = client.send(&Request::new(method, &*wrong).json("{}")).error(404);
+                let expected = format!("Not found: {wrong} (paths have no doubled and no trailing slash)");
+                assert_eq!(error, expected, "{method}");
+            }
+        }
+    }
+    assert_eq!(client.get("/api/nothing").error(404), "Not found: /api/nothing");
+    for wrong in [
+        format!("//api/agents/{id}/heartbeat"),
+        format!("/api/agents/{id}/heartbeat/"),
+        "/api/agents//heartbeat".into(),
+    ] {
+        assert!(client.post(&wrong, "{}").error(404).contains(&wrong));
+    }
+    assert_eq!(server.operations().get("/livez/").error(404).split(' ').nth(2), Some("/livez/"));
+    let long = format!("/{}", "x".repeat(2_000));
+    assert!(client.get(&long).error(404).len() < 300);
+    assert_eq!(client.get("/health").data(200)["agents"]["total"], 1);
+}
+
+#[test]
+fn who_asks_whether_anybody_is_there_is_told_so() {
+    let server = Launch::plain().env("GUARDBEAT_SERVER__CORS_ALLOWED_ORIGINS", "https://dash.example").start();
+    for (target, mut client) in ["/", "*"]
+        .into_iter()
+        .flat_map(|target| [server.anonymous(), server.operations()].map(|client| (target, client)))
+    {
+        let reply = client.send(&Request::new("OPTIONS", target));
+        reply.data(200);
+        has_common_headers(&reply, false);
+        // As HAProxy asks: HTTP/1.0, without a host.
+        client.write(format!("OPTIONS {target} HTTP/1.0\r\n\r\n").as_bytes()).unwrap();
+        match client.read_reply(false) {
+            Ok(reply) => assert_eq!(reply.status, 200),
+            Err(error) => assert!(error.to_string().contains("HTTP/1.0 200"), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_refused_preflight_is_told_as_any_other_refusal() {
+    let server = Launch::plain().env("GUARDBEAT_SERVER__CORS_ALLOWED_ORIGINS", "https://dash.example").start();
+    let (id, _) = server.client().enrol("h");
+    let mut client = server.anonymous();
+    let preflight = |path: &str, origin: &str, method: &str, headers: &str| {
+        Request::new("OPTIONS", path)
+            .header("Origin", origin)
+            .header("Access-Control-Request-Method", method)
+            .header("Access-Control-Request-Headers", headers)
+    };
+    let beat = format!("/api/agents/{id}/heartbeat");
+    let allowed = client.send(&preflight("/api/agents", "https://dash.example", "GET", "authorization"));
+    assert_eq!(allowed.status, 200, "{allowed:?}");
+    assert_eq!(allowed.header("access-control-allow-origin"), Some("https://dash.example"));
+    for path in ["/api/agents", "/health", &*beat, "/nothing"] {
+        for (origin, method, headers) in [
+            ("https://evil.example", "GET", "authorization"),
+            ("https://dash.example", "PATCH", "authorization"),
+            ("https://dash.example", "GET", "x-secret"),
+            ("null", "GET", "authorization"),
+        ] {
+            let reply = client.send(&preflight(path, origin, method, headers));
+            let error = reply.error(400);
+            assert!(error.contains("llowed"), "{error}");
+            assert_eq!(reply.header("access-control-allow-origin"), None);
+            has_common_headers(&reply, false);
+        }
+    }
+}
+
+#[test]
 fn a_path_without_the_method_is_405_and_says_which_it_has() {
     let server = Launch::either().start();
     let mut client = server.client();
