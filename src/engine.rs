@@ -117,7 +117,12 @@ impl Parts {
         let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
         let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
         let proxies = self.config.server.trusted_proxies.clone();
-        let request_log = RequestLog::new(self.engine.metrics().clone(), self.engine.clock().clone(), proxies);
+        let request_log = RequestLog::new(
+            self.engine.metrics().clone(),
+            self.engine.clock().clone(),
+            proxies,
+            self.config.server.forwarded_header,
+        );
         let state = web::Data::new(ApiState {
             engine: self.engine.clone(),
             events: events.clone(),
@@ -127,6 +132,7 @@ impl Parts {
             },
             trusted_proxies: self.config.server.trusted_proxies.clone(),
             request_log: request_log.clone(),
+            forwarded_header: self.config.server.forwarded_header,
             lifecycle: lifecycle.clone(),
             started: self.engine.clock().monotonic(),
         });

@@ -11,7 +11,7 @@ use super::{
     token::{self, Token},
 };
 use crate::{
-    fleet::{AgentId, EnrolmentRequest, MachineKey, Registration, Text, Timestamp},
+    fleet::{Address, AgentId, EnrolmentRequest, MachineKey, Registration, Text, Timestamp},
     store::{Change, StoreError},
 };
 
@@ -54,7 +54,7 @@ impl EngineHandle {
             hostname: request.hostname.into_inner(),
             os: request.os.into_inner(),
             version: request.version.into_inner(),
-            ip: request.ip.unwrap_or(from),
+            ip: request.ip.map_or(from, Address::ip),
             org_id: request.org_id.map(Text::into_inner),
             tags: request.tags.into_iter().map(Text::into_inner).collect(),
             machine,

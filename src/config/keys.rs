@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    LogFormat, TlsMode,
+    ForwardedHeader, LogFormat, TlsMode,
     key::{
         Key,
         KeyDefault::{Derived, Value as Fixed},
@@ -23,6 +23,8 @@ use crate::limits::{
 pub(super) const WORKERS_MAX: usize = 64;
 const PER_WORKER: RangeInclusive<u64> = 1..=1_000_000;
 const MILLISECONDS: &str = "a whole number of milliseconds";
+const FORWARDED_HEADERS: [(&str, ForwardedHeader); 2] =
+    [("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)];
 const ADDRESS: &str = "an IP address and a port, such as 127.0.0.1:8443 or [::1]:8443";
 
 /// Every setting, section by section.
@@ -67,9 +69,19 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "server.trusted_proxies",
         Fixed("[]"),
-        "peers whose X-Forwarded-For is believed",
+        "peers that are believed whom they forward requests of",
         |d, v| put(&mut d.config.server.trusted_proxies, v.networks()),
         |c| show_list(&c.server.trusted_proxies),
+    ),
+    Key::new(
+        "server.forwarded_header",
+        Fixed("\"x-forwarded-for\""),
+        "the header in which trusted proxies say whom they were called by",
+        |d, v| put(&mut d.config.server.forwarded_header, choice(v, &FORWARDED_HEADERS)),
+        |c| {
+            let is_it = |(_, header): &&(_, _)| *header == c.server.forwarded_header;
+            FORWARDED_HEADERS.iter().find(is_it).and_then(|(word, _)| show(quoted(word)))
+        },
     ),
     Key::new(
         "server.max_connections",

@@ -83,8 +83,10 @@ pub struct ServerConfig {
     /// Origins whose scripts may use the API: `*`, or `scheme://host[:port]` as a browser sends it (lower case,
     /// without the scheme's own port).
     pub cors_allowed_origins: Vec<String>,
-    /// Peers whose `X-Forwarded-For` is believed.
+    /// Peers that are believed whom they forward requests of.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where they say it. Only this header is believed: a proxy passes the other one on as its client wrote it.
+    pub forwarded_header: ForwardedHeader,
     /// Open connections per worker: 1 to 1,000,000.
     pub max_connections: usize,
     /// An idle connection is closed after this: 1,000 to 3,600,000.
@@ -93,6 +95,15 @@ pub struct ServerConfig {
     pub shutdown_grace_ms: u64,
     /// The operator accepts listeners that the rules would refuse to expose to other machines.
     pub allow_exposed: bool,
+}
+
+/// The header in which a trusted proxy says whom it was called by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// `[auth]`
@@ -288,6 +299,7 @@ impl Config {
                 data_dir: "./data".into(),
                 cors_allowed_origins: Vec::new(),
                 trusted_proxies: Vec::new(),
+                forwarded_header: ForwardedHeader::XForwardedFor,
                 max_connections: 25_000,
                 keep_alive_ms: 75_000,
                 shutdown_grace_ms: 10_000,

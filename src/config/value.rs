@@ -2,7 +2,7 @@
 //!
 //! The file has types and is held to them; the environment and flags have only text.
 
-use std::{fmt::Display, net::IpAddr, ops::RangeInclusive, path::PathBuf, str::FromStr};
+use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr};
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -11,6 +11,7 @@ use super::{
     errors::{ConfigError, Origin},
     key::Key,
 };
+use crate::fleet::network;
 
 /// Longest value repeated in an error, in characters.
 const ECHO_MAX_CHARS: usize = 100;
@@ -150,10 +151,7 @@ impl Value {
 
     /// A list of networks; an address alone is a network of one.
     pub(super) fn networks(&self) -> Result<Vec<IpNet>, Wrong> {
-        self.list("an IP address or a network such as 10.0.0.0/8 or fd00::/8", |text| {
-            let address = || text.parse::<IpAddr>().map(IpNet::from);
-            text.parse().or_else(|_| address()).map(|network| network.trunc()).ok()
-        })
+        self.list("an IP address or a network such as 10.0.0.0/8 or fd00::/8", network)
     }
 
     /// The value as an error repeats it: on one line, not too long, and without what stands before an `@`, which in a

@@ -88,7 +88,7 @@ impl Agent {
             version: texts.version.acquire(&registration.version),
             labels,
             hostname: registration.hostname,
-            ip: registration.ip,
+            ip: registration.ip.to_canonical(),
             token: registration.token,
             registered_at: registration.registered_at,
             last_heartbeat: registration.registered_at,

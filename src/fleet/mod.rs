@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no actors. Everything here is decided from its arguments, so it is tested with tables and
 //! properties; carrying a decision out is the business of [`crate::actors`].
 
+mod address;
 mod agent;
 mod agent_id;
 mod census;
@@ -20,6 +21,7 @@ mod texts;
 mod view;
 mod vitals;
 
+pub use address::{Address, NoAddress, network};
 pub use agent::{Agent, LastHeartbeat};
 pub use agent_id::{AgentId, Partition};
 pub use census::{Census, Interned};

@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use utoipa::ToSchema;
 
 use super::{
+    address::Address,
     agent_id::AgentId,
     machine_id::{MachineId, machine_id},
     schema::{IpAddress, MachineIdText},
@@ -26,7 +27,7 @@ pub struct EnrolmentRequest {
     /// Version of the Guard.
     pub version: Version,
     /// Address it gave; without one, that of its connection is taken.
-    pub ip: Option<IpAddr>,
+    pub ip: Option<Address>,
     /// Tenant.
     pub org_id: Option<OrgId>,
     /// Tags without duplicates, in the order given.
@@ -55,7 +56,8 @@ pub struct RegistrationBody {
     /// Version of the Guard on the machine.
     #[schema(value_type = Version)]
     version: Option<Box<str>>,
-    /// IPv4 or IPv6 address of the machine. Left out, it is taken from the connection.
+    /// IPv4 or IPv6 address of the machine. Left out, it is taken from the connection, or from what a trusted proxy says; it
+    /// must be given if that cannot be read. An IPv4 address inside an IPv6 one is IPv4, and a zone is dropped.
     #[schema(value_type = Option<IpAddress>)]
     ip: Option<Box<str>>,
     /// Tenant. `organizationId` is another name for it.

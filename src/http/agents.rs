@@ -2,6 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
 use serde::Serialize;
+use tracing::field::display;
 use utoipa::ToSchema;
 
 use super::{
@@ -68,9 +69,14 @@ pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &St
     let body = body::read(request.headers(), &mut payload.into_inner(), BODY_MAX_BYTES).await?;
     let wanted: RegistrationBody = body::parse(request.headers(), &body, REGISTRATION_FIELDS)?;
     let wanted = EnrolmentRequest::try_from(wanted)?;
-    let from = peer::address(request, state);
-    let registered = state.engine.register(wanted, from, caller == Caller::Admin).await?;
-    state.request_log.registered(request, from, caller, &registered);
+    let address = peer::address(request, state);
+    let from = wanted.ip.or(address).ok_or_else(|| {
+        ApiError::BadRequest(
+            "ip must be given: what a proxy says of where the request comes from cannot be read".into(),
+        )
+    })?;
+    let registered = state.engine.register(wanted, from.ip(), caller == Caller::Admin).await?;
+    state.request_log.registered(request, address, caller, &registered);
     let answer = serde_json::to_vec(&Enrolled::from(&registered)).expect("an answer has only string keys");
     Ok(envelope::json_response(StatusCode::CREATED, answer))
 }
@@ -213,8 +219,8 @@ pub(super) async fn deregister(request: &HttpRequest, state: &State, id: &str) -
     let proof = caller.proof_for(id, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
-    let (address, request_id) = (peer::address(request, state), request_id_of(request));
-    tracing::info!(agent = %id, by = %caller, %address, request_id, "an agent was deregistered");
+    let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));
+    tracing::info!(agent = %id, by = %caller, address, request_id, "an agent was deregistered");
     Ok(envelope::data_with(StatusCode::OK, &Deregistered { message: format!("Agent {id} deregistered successfully") }))
 }
 

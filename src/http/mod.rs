@@ -61,6 +61,7 @@ use self::{
 };
 use crate::{
     actors::EngineHandle,
+    config::ForwardedHeader,
     events::Bus,
     lifecycle::{Lifecycle, Phase},
 };
@@ -74,10 +75,12 @@ pub struct ApiState {
     pub events: Bus,
     /// Who may do what.
     pub auth: AuthRules,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies that are believed whom they forward requests of.
     pub trusted_proxies: Vec<IpNet>,
     /// What is kept of requests.
     pub request_log: RequestLog,
+    /// Where they say it.
+    pub forwarded_header: ForwardedHeader,
     /// Where the process stands.
     pub lifecycle: Arc<Lifecycle>,
     /// When it started.

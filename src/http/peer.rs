@@ -1,43 +1,247 @@
 //! Where a request comes from.
+//!
+//! A proxy that is trusted says whom it was called by, in the one header that the configuration names. What it says and
+//! cannot be read is no address, and never the proxy's own: an address that is not known is in no network, so nothing is
+//! allowed because of it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{iter::Peekable, net::SocketAddr, str::Chars};
 
-use actix_http::RequestHead;
-use actix_web::HttpRequest;
+use actix_web::{
+    HttpRequest,
+    http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue, X_FORWARDED_FOR},
+};
 use ipnet::IpNet;
 
 use super::ApiState;
+use crate::{config::ForwardedHeader, fleet::Address};
 
-/// The address of the client: the peer's, or, when the peer is a trusted proxy, the last address in `X-Forwarded-For`
-/// that is not a trusted proxy's.
-pub(super) fn address(request: &HttpRequest, state: &ApiState) -> IpAddr {
-    address_of(request.head(), &state.trusted_proxies)
+/// The address of the client: the peer's, or, when the peer is a trusted proxy, the one that the proxies have noted. None
+/// if what they have noted cannot be read.
+pub(super) fn address(request: &HttpRequest, state: &ApiState) -> Option<Address> {
+    client(request.peer_addr(), request.headers(), &state.trusted_proxies, state.forwarded_header)
 }
 
-/// The same, of a request that is not the framework's yet.
-pub(super) fn address_of(head: &RequestHead, proxies: &[IpNet]) -> IpAddr {
-    let peer = head.peer_addr.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
-    if !is_within(proxies, peer) {
-        return peer;
+/// Whether the address is in one of the networks. One that is not known is in none.
+pub(super) fn is_within(networks: &[IpNet], address: Option<Address>) -> bool {
+    address.is_some_and(|address| address.is_within(networks))
+}
+
+/// The same, from what a request says.
+pub(super) fn client(
+    peer: Option<SocketAddr>,
+    headers: &HeaderMap,
+    proxies: &[IpNet],
+    believed: ForwardedHeader,
+) -> Option<Address> {
+    let mut client = Address::from(peer?.ip());
+    if proxies.is_empty() || !client.is_within(proxies) {
+        return Some(client);
     }
-    // Each proxy appends the address it was called from, so the list is read from its end; what stands before the first
+    let (name, hops_in): (HeaderName, fn(&str) -> Hops) = match believed {
+        ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, listed),
+        ForwardedHeader::Forwarded => (FORWARDED, forwarded),
+    };
+    // Each proxy appends the address it was called from, so hops are read from the last; what stands before the first
     // address that is not a proxy's was written by the client and may say anything.
-    let headers: Vec<&str> =
-        head.headers.get_all("x-forwarded-for").filter_map(|header| header.to_str().ok()).collect();
-    let mut client = peer;
-    for hop in headers.iter().rev().flat_map(|header| header.rsplit(',')) {
-        let Ok(hop) = hop.trim().parse::<IpAddr>() else {
-            break;
-        };
-        client = hop.to_canonical();
-        if !is_within(proxies, client) {
-            break;
+    let lines: Vec<&HeaderValue> = headers.get_all(name).collect();
+    for line in lines.into_iter().rev() {
+        let hops = line.to_str().map_or_else(|_| vec![None], hops_in);
+        for hop in hops.into_iter().rev() {
+            client = hop?;
+            if !client.is_within(proxies) {
+                return Some(client);
+            }
         }
     }
-    client
+    Some(client)
 }
 
-/// Whether the address is in one of the networks.
-pub(super) fn is_within(networks: &[IpNet], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(&address))
+/// The hops that a line tells of, in its order; None for one that cannot be read.
+type Hops = Vec<Option<Address>>;
+
+/// `X-Forwarded-For`: addresses between commas. An empty one is a proxy that did not know its caller.
+fn listed(line: &str) -> Hops {
+    line.split(',').map(|hop| Address::with_port(hop.trim_matches(BLANK)).ok()).collect()
+}
+
+const BLANK: [char; 2] = [' ', '\t'];
+
+/// `Forwarded` (RFC 7239): elements between commas, each of them pairs between semicolons, of which `for` is the address.
+/// A line that does not follow its grammar is one hop that cannot be read: a quotation mark of the client's could make
+/// anything of what a proxy has appended.
+fn forwarded(line: &str) -> Hops {
+    elements(line).unwrap_or_else(|| vec![None])
+}
+
+fn elements(line: &str) -> Option<Hops> {
+    let (mut hops, mut rest) = (Vec::new(), line.chars().peekable());
+    loop {
+        let (hop, goes_on) = element(&mut rest)?;
+        hops.push(hop);
+        if !goes_on {
+            return Some(hops);
+        }
+    }
+}
+
+/// An element, and whether there is one more. None if it is none.
+fn element(rest: &mut Peekable<Chars<'_>>) -> Option<(Option<Address>, bool)> {
+    let mut hop = None;
+    loop {
+        skip_blank(rest);
+        let name = token(rest);
+        if !name.is_empty() {
+            let _equals = rest.next_if_eq(&'=')?;
+            let value = if rest.next_if_eq(&'"').is_some() { quoted(rest)? } else { unquoted(rest) };
+            if name.eq_ignore_ascii_case("for") && hop.replace(value).is_some() {
+                return None;
+            }
+        }
+        skip_blank(rest);
+        let end = rest.next();
+        match end {
+            Some(';') => {}
+            Some(',') | None => return Some((hop.and_then(|hop| Address::with_port(&hop).ok()), end.is_some())),
+            Some(_) => return None,
+        }
+    }
+}
+
+fn skip_blank(rest: &mut Peekable<Chars<'_>>) {
+    while rest.next_if(|c| BLANK.contains(c)).is_some() {}
+}
+
+fn take_while(rest: &mut Peekable<Chars<'_>>, wanted: impl Fn(char) -> bool) -> String {
+    std::iter::from_fn(|| rest.next_if(|c| wanted(*c))).collect()
+}
+
+fn token(rest: &mut Peekable<Chars<'_>>) -> String {
+    take_while(rest, |c| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c))
+}
+
+/// Wider than a token: many write an address with its port, or IPv6, without the quotation marks that it needs.
+fn unquoted(rest: &mut Peekable<Chars<'_>>) -> String {
+    take_while(rest, |c| !BLANK.contains(&c) && !";,\"=".contains(c))
+}
+
+/// What stands before the closing quotation mark; the opening one has been read.
+fn quoted(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
+    let mut text = String::new();
+    loop {
+        match rest.next()? {
+            '"' => return Some(text),
+            '\\' => text.push(rest.next()?),
+            c => text.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::network;
+
+    /// What is made of these lines when they come from a trusted proxy, 10.0.0.1.
+    fn told(believed: ForwardedHeader, lines: &[&[u8]]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let name = match believed {
+                ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
+                ForwardedHeader::Forwarded => FORWARDED,
+            };
+            headers.append(name, HeaderValue::from_bytes(line).unwrap());
+        }
+        let proxies = [network("10.0.0.0/8").unwrap(), network("fd00::/8").unwrap()];
+        let peer = Some("[::ffff:10.0.0.1]:40000".parse().unwrap());
+        client(peer, &headers, &proxies, believed).map(|address| address.to_string())
+    }
+
+    #[test]
+    fn what_x_forwarded_for_says_is_the_clients_address_or_none() {
+        let told = |line: &str| told(ForwardedHeader::XForwardedFor, &[line.as_bytes()]);
+        for (line, address) in [
+            ("203.0.113.10", Some("203.0.113.10")),
+            ("203.0.113.10:51234", Some("203.0.113.10")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("fe80::1%eth0", Some("fe80::1")),
+            ("::ffff:203.0.113.9", Some("203.0.113.9")),
+            ("192.0.2.1, 203.0.113.10:1 ,\t[fd00::2]:8, 10.0.0.9", Some("203.0.113.10")),
+            ("nonsense, 203.0.113.10", Some("203.0.113.10")),
+            ("10.0.0.7, 10.0.0.9", Some("10.0.0.7")),
+            ("unknown", None),
+            ("203.0.113.10, unknown", None),
+            ("203.0.113.10, _hidden", None),
+            ("203.0.113.10, unknown, 10.0.0.9", None),
+            ("203.0.113.10,", None),
+            ("203.0.113.10, ,10.0.0.9", None),
+            (",", None),
+            ("", None),
+            ("unix:", None),
+            ("203.0.113.10;10.0.0.9", None),
+            ("for=203.0.113.10", None),
+        ] {
+            assert_eq!(told(line).as_deref(), address, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_forwarded_says_is_the_clients_address_or_none() {
+        let told = |line: &str| told(ForwardedHeader::Forwarded, &[line.as_bytes()]);
+        for (line, address) in [
+            ("for=203.0.113.10", Some("203.0.113.10")),
+            ("For=\"203.0.113.10:47011\"", Some("203.0.113.10")),
+            ("for=203.0.113.10:47011", Some("203.0.113.10")),
+            ("for=\"[2001:db8:cafe::17]:4711\"", Some("2001:db8:cafe::17")),
+            ("for=\"\\[2001:db8:cafe::17\\]\"", Some("2001:db8:cafe::17")),
+            ("for=203.0.113.10;proto=http;by=203.0.113.43", Some("203.0.113.10")),
+            ("proto=\"a,b;for=192.0.2.1\" ; for=203.0.113.10", Some("203.0.113.10")),
+            ("for=192.0.2.1, for=203.0.113.10 , for=\"[fd00::2]\";by=x, for=10.0.0.9", Some("203.0.113.10")),
+            ("for=\"a\", for=203.0.113.10", Some("203.0.113.10")),
+            ("for=unknown", None),
+            ("for=_hidden", None),
+            ("for=\"_hidden:_port\"", None),
+            ("proto=https", None),
+            ("for=203.0.113.10, proto=https", None),
+            ("for=203.0.113.10,", None),
+            ("", None),
+            // What a client may begin, and a proxy ends without knowing.
+            ("for=\"192.0.2.1, for=203.0.113.10", None),
+            ("for=192.0.2.1;x=\", for=\"[2001:db8::1]\"", None),
+            ("for=192.0.2.1;x=\"\\, for=203.0.113.10", None),
+            ("for=192.0.2.1;for=203.0.113.10", None),
+            ("for 203.0.113.10", None),
+            ("203.0.113.10", None),
+        ] {
+            assert_eq!(told(line).as_deref(), address, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn lines_are_read_from_the_last_one_and_only_as_far_as_needed() {
+        for (believed, client, proxy) in [
+            (ForwardedHeader::XForwardedFor, &b"203.0.113.10"[..], &b"10.0.0.9"[..]),
+            (ForwardedHeader::Forwarded, b"for=203.0.113.10", b"for=10.0.0.9"),
+        ] {
+            let told = |lines: &[&[u8]]| told(believed, lines);
+            assert_eq!(told(&[b"\xff", client, proxy]).as_deref(), Some("203.0.113.10"));
+            assert_eq!(told(&[client, b"\xff"]), None);
+            assert_eq!(told(&[]).as_deref(), Some("10.0.0.1"), "a proxy that says nothing calls for itself");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_not_trusted_is_the_client_whatever_it_says() {
+        let headers = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_static("unknown"))]);
+        let client = |peer: Option<&str>, proxies: &[IpNet]| {
+            let peer = peer.map(|peer| peer.parse().unwrap());
+            client(peer, &headers, proxies, ForwardedHeader::XForwardedFor).map(|address| address.to_string())
+        };
+        let proxies = [network("10.0.0.0/8").unwrap()];
+        assert_eq!(client(Some("192.0.2.7:1"), &proxies).as_deref(), Some("192.0.2.7"));
+        assert_eq!(client(Some("[::ffff:192.0.2.7]:1"), &[]).as_deref(), Some("192.0.2.7"));
+        assert_eq!(client(Some("10.0.0.1:1"), &proxies), None);
+        assert_eq!(client(None, &proxies), None);
+        assert!(!is_within(&[network("0.0.0.0/0").unwrap(), network("::/0").unwrap()], None));
+    }
 }

@@ -10,6 +10,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use serde::Serialize;
+use tracing::field::display;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -78,9 +79,9 @@ pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &Sta
     // Taking a megabyte of rules apart is not for a thread that heartbeats wait for.
     let draft = web::block(move || draft_of(&body)).await.map_err(|_| EngineError::Unresponsive)??;
     let Published { policy, broadcasted_to } = state.engine.publish(draft).await?;
-    let (address, request_id) = (peer::address(request, state), request_id_of(request));
+    let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));
     let (id, version, name, org_id) = (policy.id, policy.version, &*policy.name, policy.scope.org_id());
-    tracing::info!(policy = %id, %version, name, org_id, by = %Caller::Admin, %address, request_id, "a policy was published");
+    tracing::info!(policy = %id, %version, name, org_id, by = %Caller::Admin, address, request_id, "a policy was published");
     Ok(envelope::data_with(StatusCode::CREATED, &PolicyView::of(&policy, Some(broadcasted_to))))
 }
 

@@ -28,7 +28,8 @@ use super::{
 use crate::{
     actors::Registered,
     clock::Clock,
-    fleet::AgentId,
+    config::ForwardedHeader,
+    fleet::{Address, AgentId},
     limits::PATH_SHOWN_MAX_BYTES,
     metrics::{Metrics, OTHER_ENDPOINT},
 };
@@ -44,15 +45,21 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Clock,
     trusted_proxies: Vec<IpNet>,
+    forwarded_header: ForwardedHeader,
     buckets: [Mutex<Bucket>; Kind::ALL.len()],
 }
 
 impl RequestLog {
     /// A log of the requests to an engine with these metrics and this clock; behind which proxies the clients are, it is told.
-    pub fn new(metrics: Arc<Metrics>, clock: Clock, trusted_proxies: Vec<IpNet>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        trusted_proxies: Vec<IpNet>,
+        forwarded_header: ForwardedHeader,
+    ) -> Self {
         let now = clock.monotonic();
         let buckets = Kind::ALL.map(|_| Mutex::new(Bucket::full(now)));
-        Self { shared: Arc::new(Shared { metrics, clock, trusted_proxies, buckets }) }
+        Self { shared: Arc::new(Shared { metrics, clock, trusted_proxies, forwarded_header, buckets }) }
     }
 
     /// Counts and logs the refusal of what could not be read as a request at all, and was answered with this status.
@@ -83,10 +90,10 @@ impl RequestLog {
     }
 
     /// Logs that an agent has registered; and if it was known under another name, that there may be two of it.
-    pub(super) fn registered(&self, request: &HttpRequest, from: IpAddr, by: Caller, registered: &Registered) {
+    pub(super) fn registered(&self, request: &HttpRequest, from: Option<Address>, by: Caller, registered: &Registered) {
         let Registered { registration, is_new, earlier_hostname, .. } = registered;
         let (id, hostname, request_id) = (registration.id, &*registration.hostname, request_id_of(request));
-        tracing::info!(agent = %id, hostname, %by, address = %from, request_id, is_new, "an agent registered");
+        tracing::info!(agent = %id, hostname, %by, address = from.map(display), request_id, is_new, "an agent registered");
         if let Some(earlier) = earlier_hostname
             && let Some(suppressed) = self.take(Kind::MachineIdConflict)
         {
@@ -94,7 +101,7 @@ impl RequestLog {
                 agent = %id,
                 hostname,
                 earlier_hostname = &**earlier,
-                address = %from,
+                address = from.map(display),
                 request_id,
                 suppressed,
                 "a machine_id was registered under another hostname: the machine was renamed, or two have the same one and \
@@ -125,7 +132,7 @@ pub(super) struct Visit {
     endpoint: Endpoint,
     method: Method,
     path: Box<str>,
-    address: Option<IpAddr>,
+    address: Option<Address>,
     /// The agent that it says to come from, or to be about.
     agent: Option<AgentId>,
     /// When it came; not for a heartbeat, whose time is taken elsewhere.
@@ -151,7 +158,12 @@ impl Visit {
             endpoint: destination.endpoint(),
             method: head.method.clone(),
             path: shown_path(head.uri.path()).into(),
-            address: Some(peer::address_of(head, &log.shared.trusted_proxies)),
+            address: peer::client(
+                head.peer_addr,
+                &head.headers,
+                &log.shared.trusted_proxies,
+                log.shared.forwarded_header,
+            ),
             agent: claimed_agent(&head.headers).or_else(|| destination.agent()),
             began: None,
         }

@@ -15,6 +15,9 @@ fn forwarded(client: &mut Client, header: &str) -> String {
     client.send(&request).data(201)["ip"].as_str().unwrap().to_owned()
 }
 
+/// What a proxy may say that tells nobody's address.
+const UNREADABLE: [&str; 7] = ["unknown", "_hidden", "nonsense", "203.0.113.10,", "203.0.113.10, unknown", "unix:", ""];
+
 fn total(server: &Server) -> u64 {
     server.anonymous().get("/health").data(200)["agents"]["total"].as_u64().unwrap()
 }
@@ -63,10 +66,16 @@ fn a_forwarded_address_is_believed_from_a_trusted_proxy_only() {
         ("203.0.113.10, 10.1.2.3", "203.0.113.10"),
         ("203.0.113.10,10.1.2.3 , 10.9.9.9", "203.0.113.10"),
         ("nonsense, 203.0.113.10", "203.0.113.10"),
-        ("nonsense", "127.0.0.1"),
-        ("", "127.0.0.1"),
+        ("203.0.113.10:51234", "203.0.113.10"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("::ffff:203.0.113.10", "203.0.113.10"),
     ] {
         assert_eq!(forwarded(&mut client, header), ip, "{header:?}");
+    }
+    for header in UNREADABLE {
+        let request = Request::new("POST", PATH).json(body()).header("X-Forwarded-For", header);
+        let error = client.send(&request).error(400);
+        assert!(error.starts_with("ip must be given"), "{header:?}: {error}");
     }
     assert_eq!(client.post(PATH, body()).data(201)["ip"], "127.0.0.1", "the header left out");
     let request = Request::new("POST", PATH)
@@ -87,7 +96,48 @@ fn behind_a_trusted_proxy_the_network_is_the_clients() {
     };
     assert_eq!(from("203.0.113.10"), 401, "the proxy's own network is not the client's");
     assert_eq!(from("192.0.2.5, 203.0.113.10"), 401, "what the client wrote itself is not believed");
+    for address in UNREADABLE {
+        assert_eq!(from(address), 401, "{address:?}");
+    }
+    assert_eq!(total(&server), 0);
     assert_eq!(from("192.0.2.5"), 201);
+    assert_eq!(from("192.0.2.5:40000"), 201);
+}
+
+#[test]
+fn networks_and_addresses_are_compared_in_their_one_form() {
+    let server = Launch::either()
+        .env("GUARDBEAT_SERVER__TRUSTED_PROXIES", "::ffff:127.0.0.0/104")
+        .env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "::ffff:192.0.2.0/120,fe80::%eth0/64")
+        .start();
+    for (address, ip) in
+        [("192.0.2.5", "192.0.2.5"), ("::ffff:192.0.2.5", "192.0.2.5"), ("[fe80::1%eth7]:1", "fe80::1")]
+    {
+        let request = Request::new("POST", PATH).json(body()).header("X-Forwarded-For", address);
+        assert_eq!(server.anonymous().send(&request).data(201)["ip"], ip);
+    }
+    let mut client = server.client();
+    for (ip, form) in
+        [("::ffff:203.0.113.9", "203.0.113.9"), ("fe80::1%eth0", "fe80::1"), ("2001:DB8::01", "2001:db8::1")]
+    {
+        let enrolled = client.register(&json!({"hostname": "h", "os": "linux", "version": "1", "ip": ip}));
+        assert_eq!(enrolled["data"]["ip"], form);
+        assert_eq!(client.get(&format!("/api/agents/{}", enrolled["agentId"].as_str().unwrap())).data(200)["ip"], form);
+    }
+}
+
+#[test]
+fn one_header_alone_is_believed() {
+    let launch = Launch::either().env("GUARDBEAT_SERVER__TRUSTED_PROXIES", "127.0.0.1");
+    let rfc_7239 = launch.clone().env("GUARDBEAT_SERVER__FORWARDED_HEADER", "forwarded").start();
+    let usual = launch.start();
+    let request =
+        |of, by| Request::new("POST", PATH).json(body()).header("X-Forwarded-For", of).header("Forwarded", by);
+    let said = request("192.0.2.1", "for=\"[2001:db8::1]:443\";proto=https");
+    assert_eq!(rfc_7239.client().send(&said).data(201)["ip"], "2001:db8::1");
+    assert_eq!(usual.client().send(&said).data(201)["ip"], "192.0.2.1");
+    rfc_7239.client().send(&request("192.0.2.1", "for=unknown")).error(400);
+    usual.client().send(&request("unknown", "for=192.0.2.1")).error(400);
 }
 
 #[test]
