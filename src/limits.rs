@@ -77,6 +77,21 @@ pub const BATCH_MAX_LINES: usize = 10_000;
 pub const BATCH_STEP_LINES: usize = 256;
 /// Longest time in which a body may arrive, in milliseconds.
 pub const BODY_TIMEOUT_MS: u64 = 10_000;
+/// What is left unread of a body of up to so many bytes is taken before an early answer is given, so that neither side resets
+/// the connection under it. Twice the largest body of an agent: one that is a little too large is small still.
+pub const DRAIN_MAX_BYTES: usize = 2 * BODY_MAX_BYTES;
+/// How long an early answer waits for that, in milliseconds.
+pub const DRAIN_MS: u64 = 200;
+/// Smallest answer that is compressed, in bytes.
+pub const GZIP_LEAST_BYTES: u64 = 256;
+/// Bytes of an answer that are compressed at a time (about a millisecond): bounds how long that keeps others waiting …
+pub const GZIP_STEP_BYTES: usize = 64 * 1024;
+/// … for whom there are so many milliseconds between two steps.
+pub const GZIP_REST_MS: u64 = 1;
+/// Unknown fields or parameters that are named in one error.
+pub const UNKNOWN_NAMES_MAX: usize = 5;
+/// How much of each of them is repeated, in characters.
+pub const UNKNOWN_NAME_MAX_CHARS: usize = 64;
 /// Deepest nesting of a JSON body.
 pub const JSON_DEPTH_MAX: usize = 128;
 /// Largest page of `GET /api/agents`.

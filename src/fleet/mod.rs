@@ -11,6 +11,7 @@ mod figures;
 mod filter;
 mod json;
 mod machine_id;
+mod names;
 mod policy_version;
 mod registration;
 mod schema;
@@ -27,6 +28,7 @@ pub use agent_id::{AgentId, Partition};
 pub use census::{Census, Interned};
 pub use filter::{AgentFilter, Sieve};
 pub use json::compact_json;
+pub use names::UnknownNames;
 pub use policy_version::PolicyVersion;
 pub use registration::{
     EnrolmentRequest, InvalidRegistration, MachineKey, OrgId, REGISTRATION_FIELDS, Registration, RegistrationBody,

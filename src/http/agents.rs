@@ -1,6 +1,6 @@
 //! The endpoints of a single agent, all but its heartbeat: register, show, deregister.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
+use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::StatusCode};
 use serde::Serialize;
 use tracing::field::display;
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ use super::{
     auth::{self, Caller},
     body,
     envelope::{self, ApiError, Failure, Success},
-    peer,
+    peer, query,
     request_log::request_id_of,
 };
 use crate::{
@@ -64,9 +64,14 @@ use crate::{
         })),
     ),
 )]
-pub(super) async fn register(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
+pub(super) async fn register(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    state: &State,
+) -> Result<HttpResponse, ApiError> {
     let caller = auth::may_enrol(request, state).await?;
-    let body = body::read(request.headers(), &mut payload.into_inner(), BODY_MAX_BYTES).await?;
+    query::none(request.query_string())?;
+    let body = body::read(request.headers(), payload, BODY_MAX_BYTES).await?;
     let wanted: RegistrationBody = body::parse(request.headers(), &body, REGISTRATION_FIELDS)?;
     let wanted = EnrolmentRequest::try_from(wanted)?;
     let address = peer::address(request, state);
@@ -186,6 +191,7 @@ pub(super) async fn show(request: &HttpRequest, state: &State, id: &str) -> Resu
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
     let proof = caller.proof_for(id, state).await?;
+    query::none_of(caller, request, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     let agent = state.engine.show(id, proof).await.map_err(|error| caller.explain(error))?;
     Ok(envelope::data(&agent))
@@ -217,6 +223,7 @@ pub(super) async fn deregister(request: &HttpRequest, state: &State, id: &str) -
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
     let proof = caller.proof_for(id, state).await?;
+    query::none_of(caller, request, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
     let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));

@@ -1,28 +1,36 @@
 //! Reading request bodies: bounded in size and time, JSON objects only, errors that name the field.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{collections::BTreeMap, future::poll_fn, io::Read, task::Poll, time::Duration};
 
 use actix_web::{
     dev::Payload,
     error::PayloadError,
-    http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap},
-    web::{Bytes, BytesMut},
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap},
+    web::{self, Bytes, BytesMut},
 };
+use flate2::bufread::MultiGzDecoder;
 use futures_util::{FutureExt, StreamExt};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::envelope::ApiError;
-use crate::limits::{BODY_TIMEOUT_MS, JSON_DEPTH_MAX};
+use crate::{
+    actors::EngineError,
+    fleet::UnknownNames,
+    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS, JSON_DEPTH_MAX},
+};
 
 /// JSON, as a media type.
 pub(super) const JSON: &str = "application/json";
+
+/// What some programs write before a text: it is none of it.
+pub(super) const BOM: &str = "\u{feff}";
 
 /// The rules of the fields of a body: what each must be.
 pub(super) type FieldRules = [(&'static str, &'static str)];
 
 /// Reads the whole body, which may be empty and has `most` bytes at most.
 pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let announced = announced(headers);
     if announced.is_some_and(|length| length > most as u64) {
         return Err(ApiError::BodyTooLarge { most });
     }
@@ -69,6 +77,74 @@ async fn read_rest(first: Bytes, payload: &mut Payload, most: usize) -> Result<B
     Ok(body.freeze())
 }
 
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok())
+}
+
+/// Reads a body that may be compressed with gzip; `most` is the bound for what comes and for what becomes of it.
+pub(super) async fn read_gzip(headers: &HeaderMap, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
+    let encoding = encoding(headers);
+    let is_gzip = ["gzip", "x-gzip"].iter().any(|gzip| encoding.eq_ignore_ascii_case(gzip));
+    if !is_gzip && !is_none(&encoding) {
+        return Err(ApiError::WrongEncoding { encoding, accepted: "gzip" });
+    }
+    let body = read(headers, payload, most).await?;
+    if !is_gzip || body.is_empty() {
+        return Ok(body);
+    }
+    // Megabytes are not for a thread that heartbeats wait for.
+    web::block(move || gunzip(&body, most)).await.map_err(|_| EngineError::Unresponsive)?
+}
+
+/// Never makes more of it than one byte too many, whatever it claims to be.
+fn gunzip(body: &[u8], most: usize) -> Result<Bytes, ApiError> {
+    let mut plain = Vec::new();
+    let read = MultiGzDecoder::new(body).take(most as u64 + 1).read_to_end(&mut plain);
+    if plain.len() > most {
+        return Err(ApiError::BodyTooLarge { most });
+    }
+    read.map_err(|error| ApiError::BadRequest(format!("The body is not valid gzip: {error}")))?;
+    Ok(plain.into())
+}
+
+/// Refuses a body that is announced as compressed or otherwise encoded.
+pub(super) fn must_be_plain(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encoding = encoding(headers);
+    if is_none(&encoding) { Ok(()) } else { Err(ApiError::WrongEncoding { encoding, accepted: "identity" }) }
+}
+
+/// What the body is announced to be encoded with, as far as it can be shown.
+fn encoding(headers: &HeaderMap) -> String {
+    let lists: Vec<_> = headers.get_all(CONTENT_ENCODING).map(|list| list.to_str().unwrap_or("?").trim()).collect();
+    lists.join(", ").chars().take(ENCODING_MAX_CHARS).collect()
+}
+
+const ENCODING_MAX_CHARS: usize = 64;
+
+fn is_none(encoding: &str) -> bool {
+    encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")
+}
+
+/// Takes what is left of a small body, for a moment at most. An answer that comes before the end of its request makes
+/// HTTP/2 reset the stream, and HTTP/1 the connection, and then some clients see that instead of the answer.
+pub(super) async fn drain(headers: &HeaderMap, payload: &mut Payload, error: Option<&ApiError>) {
+    let has_waited = matches!(error, Some(ApiError::BodyTimeout));
+    if has_waited || announced(headers).is_some_and(|length| length > DRAIN_MAX_BYTES as u64) {
+        return;
+    }
+    let rest = async {
+        let mut taken = 0;
+        while let Some(Ok(chunk)) = payload.next().await {
+            taken += chunk.len();
+            if taken > DRAIN_MAX_BYTES {
+                break;
+            }
+        }
+    };
+    // What has not come by then is left.
+    let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS), rest).await;
+}
+
 fn unreadable(error: &PayloadError) -> ApiError {
     ApiError::BadRequest(format!("The body cannot be read: {error}"))
 }
@@ -82,7 +158,8 @@ pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8], rules
     if !body.is_empty() {
         must_be(JSON, headers)?;
     }
-    parse_object("body", body, rules)
+    // Looked at last: what is encoded is no JSON, and a heartbeat need not pay for looking.
+    parse_object("body", body, rules).map_err(|wrong| must_be_plain(headers).err().unwrap_or(wrong))
 }
 
 /// Parses what must be a JSON object; `what` it is, for the error.
@@ -96,8 +173,9 @@ pub(super) fn parse_object<T: DeserializeOwned>(
         return Err(ApiError::BadRequest(format!("The {what} is nested more than {JSON_DEPTH_MAX} deep")));
     }
     // serde would also take an array for a struct.
+    let text = text.strip_prefix(BOM).unwrap_or(text);
     if !text.trim_ascii_start().starts_with('{') {
-        return Err(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
+        return Err(match serde_json::from_str::<IgnoredAny>(text) {
             Err(error) if !text.is_empty() => not_json(what, &error),
             _ => ApiError::BadRequest(format!("The {what} must be a JSON object")),
         });
@@ -118,6 +196,9 @@ fn explain<T: DeserializeOwned>(
     if !is_json {
         return not_json(what, error);
     }
+    if let Some(unknown) = unknown_fields(text, error, rules) {
+        return unknown.into();
+    }
     let mut tracked = serde_json::Deserializer::from_str(text);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
         return not_json(what, error);
@@ -132,6 +213,15 @@ fn explain<T: DeserializeOwned>(
             None => not_json(what, error.inner()),
         },
     }
+}
+
+/// The fields that are not known, if that is what is wrong.
+fn unknown_fields(text: &str, error: &serde_json::Error, rules: &FieldRules) -> Option<UnknownNames> {
+    if !error.to_string().starts_with("unknown field") {
+        return None;
+    }
+    let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).ok()?;
+    UnknownNames::among("field", fields.keys().map(String::as_str), rules.iter().map(|(name, _)| *name))
 }
 
 /// serde bounds the depth of what it reads, but not of what it skips.

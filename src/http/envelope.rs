@@ -25,7 +25,7 @@ use super::{
 use crate::{
     actors::{EngineError, token::random_u64},
     events::TooManyStreams,
-    fleet::{FieldError, InvalidRegistration, MissingFields},
+    fleet::{FieldError, InvalidRegistration, MissingFields, UnknownNames},
     limits::RETRY_AFTER_SECONDS,
     policy::InvalidPolicy,
     store::StoreError,
@@ -74,6 +74,14 @@ pub enum ApiError {
         /// What it must be.
         expected: &'static str,
     },
+    /// 415: compressed, or otherwise encoded, in a way that is not read here.
+    #[error("The body has Content-Encoding: {encoding}; only {accepted} is read here")]
+    WrongEncoding {
+        /// What it is announced to have.
+        encoding: String,
+        /// What it may have.
+        accepted: &'static str,
+    },
     /// 503: the same request may succeed later.
     #[error("{0}")]
     Unavailable(&'static str),
@@ -119,7 +127,7 @@ impl ResponseError for ApiError {
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::WrongMediaType { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::WrongMediaType { .. } | Self::WrongEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -135,6 +143,9 @@ impl ResponseError for ApiError {
             }
             Self::Unavailable(_) => {
                 response.insert_header((header::RETRY_AFTER, retry_after_seconds()));
+            }
+            Self::WrongEncoding { accepted, .. } => {
+                response.insert_header((header::ACCEPT_ENCODING, *accepted));
             }
             Self::BodyTimeout | Self::BodyTooLarge { .. } => {
                 // The rest of the body may still be on its way; it is not worth reading.
@@ -174,7 +185,7 @@ impl ApiError {
             Self::BodyTimeout => Kind::BodyTimeout,
             Self::Conflict(_) => Kind::Conflict,
             Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
-            Self::WrongMediaType { .. } => Kind::WrongMediaType,
+            Self::WrongMediaType { .. } | Self::WrongEncoding { .. } => Kind::WrongMediaType,
             Self::Unavailable(_) => Kind::Unavailable,
         };
         Refusal { kind, reason: self.to_string() }
@@ -243,7 +254,7 @@ macro_rules! bad_request {
     )*};
 }
 
-bad_request!(FieldError, MissingFields, InvalidRegistration, InvalidEvent, InvalidPolicy);
+bad_request!(FieldError, MissingFields, InvalidRegistration, InvalidEvent, InvalidPolicy, UnknownNames);
 
 /// With a capital letter.
 fn sentence(error: &EngineError) -> String {

@@ -21,6 +21,7 @@ use super::{
     auth::Caller,
     envelope::{ApiError, Failure},
     guard::Endless,
+    query,
 };
 use crate::events::{EventKind, Reader};
 
@@ -42,7 +43,8 @@ use crate::events::{EventKind, Reader};
 /// | `lagged` | `message` | The last one: the reader was too slow, and events were missed |
 ///
 /// A stream that is silent for 30 seconds sends a comment. An event has an id; a client that reconnects with it as
-/// `Last-Event-ID`, as browsers do by themselves, misses nothing, if it is not too long ago.
+/// `Last-Event-ID` misses nothing, if it is not too long ago. In a browser, read the stream with `fetch`, which can send a token;
+/// `EventSource` cannot.
 #[utoipa::path(
     get,
     path = "/api/events/stream",
@@ -70,6 +72,7 @@ use crate::events::{EventKind, Reader};
 )]
 pub(super) async fn stream(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
+    query::none(request.query_string())?;
     let last_event_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
     let reader = state.events.subscribe(last_event_id)?;
     Ok(if request.method() == Method::HEAD {

@@ -133,7 +133,8 @@ pub(super) fn result_of(error: &ApiError) -> HeartbeatResult {
         | ApiError::BodyTimeout
         | ApiError::Conflict(_)
         | ApiError::BodyTooLarge { .. }
-        | ApiError::WrongMediaType { .. } => HeartbeatResult::Invalid,
+        | ApiError::WrongMediaType { .. }
+        | ApiError::WrongEncoding { .. } => HeartbeatResult::Invalid,
     }
 }
 

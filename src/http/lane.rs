@@ -3,9 +3,8 @@
 //! Nearly all requests are heartbeats, and half of what one costs is the framework's: its own request and response types,
 //! extractors, boxed handlers. A heartbeat needs none of that, so it is answered here, one layer down, over actix-http's
 //! types (figures: docs/benchmarks.md). Everything else goes on to the `App`, and so does a heartbeat that asks for more
-//! than an answer: one with an `Origin`, which wants CORS headers, or with a path that is not spelt the usual way or names no
-//! agent. What a
-//! heartbeat is checked for and answered with is in `heartbeat.rs` for both.
+//! than an answer: one with an `Origin`, which wants CORS headers, with a query, or with a path that is not spelt the usual
+//! way or names no agent. What a heartbeat is checked for and answered with is in `heartbeat.rs` for both.
 
 use std::{
     pin::Pin,
@@ -25,7 +24,7 @@ use actix_web::{
 use futures_util::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
 
-use super::{ApiState, State, envelope::ApiError, heartbeat, request_log::Visit};
+use super::{ApiState, State, body, envelope::ApiError, heartbeat, request_log::Visit};
 use crate::fleet::AgentId;
 
 /// How long the path of a heartbeat is: an agent's name has 22 letters.
@@ -129,7 +128,7 @@ where
 fn agent_of(request: &Request) -> Option<AgentId> {
     let head = request.head();
     let id = (head.method == Method::POST).then(|| named_by(head.uri.path()))??;
-    (!head.headers.contains_key(ORIGIN)).then_some(id)
+    (head.uri.query().is_none() && !head.headers.contains_key(ORIGIN)).then_some(id)
 }
 
 /// The agent that a heartbeat's path names: `/api/agents/:id/heartbeat`. What is no id is for the framework.
@@ -145,7 +144,10 @@ async fn answer(mut request: Request, id: AgentId, state: State) -> Response<Eit
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
-        Err(error) => refused(&request, &state, &error),
+        Err(error) => {
+            body::drain(&request.head().headers, &mut payload, Some(&error)).await;
+            refused(&request, &state, &error)
+        }
     }
 }
 

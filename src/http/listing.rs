@@ -105,7 +105,6 @@ struct Listing {
 }
 
 impl ListRequest {
-    /// Parameters that are not known are ignored, like unknown fields.
     fn parse(query: &str) -> Result<Self, ApiError> {
         let mut wanted = Self::default();
         for (name, value) in parameters(query, &["status", "org_id", "limit", "cursor"], &["tag"])? {

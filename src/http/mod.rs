@@ -12,6 +12,7 @@
 mod agents;
 mod auth;
 mod body;
+mod delivery;
 mod endpoint;
 mod envelope;
 mod events;
@@ -38,7 +39,7 @@ use std::{sync::Arc, time::Duration};
 use actix_web::{
     HttpRequest, HttpResponse,
     body::EitherBody,
-    dev::ServiceResponse,
+    dev::{self, ServiceResponse},
     http::StatusCode,
     web::{self, Payload},
 };
@@ -102,34 +103,41 @@ type State = web::Data<ApiState>;
 
 /// The routes of the main listener.
 pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
+    let mut payload = payload.into_inner();
+    let outcome = dispatch(&request, &mut payload, &state).await;
+    body::drain(request.headers(), &mut payload, outcome.as_ref().err()).await;
+    outcome.map(|answer| delivery::fitted(&request, answer))
+}
+
+async fn dispatch(request: &HttpRequest, payload: &mut dev::Payload, state: &State) -> Result<HttpResponse, ApiError> {
     let (endpoint, id) = match Listener::Api.destination(request.method(), request.path()) {
         Destination::Endpoint(endpoint, id) => (endpoint, id),
-        Destination::WrongMethod(allow) => return Err(no_such(&request, &state, wrong_method(allow)).await),
-        Destination::Nowhere => return Err(no_such(&request, &state, no_such_path(request.path())).await),
+        Destination::WrongMethod(allow) => return Err(no_such(request, state, wrong_method(allow)).await),
+        Destination::Nowhere => return Err(no_such(request, state, no_such_path(request.path())).await),
     };
     match endpoint {
         Endpoint::Heartbeat => {
-            let (headers, id) = (request.headers(), agents::parse_id(id));
-            let json = heartbeat::receive(headers, &mut payload.into_inner(), &state, id).await?;
+            query::none_of(auth::Caller::of(request.headers(), &state.auth)?, request, state).await?;
+            let json = heartbeat::receive(request.headers(), payload, state, agents::parse_id(id)).await?;
             Ok(envelope::json_response(StatusCode::OK, json))
         }
-        Endpoint::ReportEvents => threats::report(&request, payload, &state, id).await,
-        Endpoint::Register => agents::register(&request, payload, &state).await,
-        Endpoint::ShowAgent => agents::show(&request, &state, id).await,
-        Endpoint::Deregister => agents::deregister(&request, &state, id).await,
-        Endpoint::ListAgents => listing::list(&request, &state).await,
-        Endpoint::HeartbeatBatch => relay::heartbeats(&request, payload, &state).await,
-        Endpoint::ListThreats => threats::list(&request, &state).await,
-        Endpoint::ThreatSummary => summary::summarise(&request, &state).await,
-        Endpoint::Overview => overview::overview(&request, &state).await,
-        Endpoint::PublishPolicy => policy::publish(&request, payload, &state).await,
-        Endpoint::ActivePolicy => policy::active(&request, &state).await,
-        Endpoint::AgentPolicy => policy::of_agent(&request, &state, id).await,
-        Endpoint::LatestRules => policy::latest_rules(&request, &state).await,
-        Endpoint::EventStream => events::stream(&request, &state).await,
-        Endpoint::Openapi => openapi::serve(&request, &state).await,
-        Endpoint::Metrics => operations::metrics_for_admin(&request, &state).await,
-        Endpoint::Health => Ok(operations::health(&state)),
+        Endpoint::ReportEvents => threats::report(request, payload, state, id).await,
+        Endpoint::Register => agents::register(request, payload, state).await,
+        Endpoint::ShowAgent => agents::show(request, state, id).await,
+        Endpoint::Deregister => agents::deregister(request, state, id).await,
+        Endpoint::ListAgents => listing::list(request, state).await,
+        Endpoint::HeartbeatBatch => relay::heartbeats(request, payload, state).await,
+        Endpoint::ListThreats => threats::list(request, state).await,
+        Endpoint::ThreatSummary => summary::summarise(request, state).await,
+        Endpoint::Overview => overview::overview(request, state).await,
+        Endpoint::PublishPolicy => policy::publish(request, payload, state).await,
+        Endpoint::ActivePolicy => policy::active(request, state).await,
+        Endpoint::AgentPolicy => policy::of_agent(request, state, id).await,
+        Endpoint::LatestRules => policy::latest_rules(request, state).await,
+        Endpoint::EventStream => events::stream(request, state).await,
+        Endpoint::Openapi => openapi::serve(request, state).await,
+        Endpoint::Metrics => operations::metrics_for_admin(request, state).await,
+        Endpoint::Health => operations::health(request, state),
         Endpoint::Ping => Ok(operations::ping()),
         Endpoint::Livez | Endpoint::Readyz | Endpoint::Other => Err(no_such_path(request.path())),
     }

@@ -7,16 +7,19 @@ use utoipa::ToSchema;
 use super::{
     ApiState, State,
     auth::Caller,
+    delivery,
     endpoint::{Destination, Endpoint, Listener},
     envelope::{self, ApiError, Failure, Success},
-    no_such_path,
+    no_such_path, query,
 };
 use crate::lifecycle::Phase;
 
 /// The routes of the operations listener. It has no token: bind it where only the monitoring reaches it.
 pub async fn route_operations(request: HttpRequest, state: State) -> Result<HttpResponse, ApiError> {
     match Listener::Operations.destination(request.method(), request.path()) {
-        Destination::Endpoint(Endpoint::Metrics, _) => render(&state).await,
+        Destination::Endpoint(Endpoint::Metrics, _) => {
+            render(&state).await.map(|answer| delivery::fitted(&request, answer))
+        }
         Destination::Endpoint(Endpoint::Livez, _) => Ok(envelope::data(br#"{"status":"alive"}"#)),
         Destination::Endpoint(Endpoint::Readyz, _) => readyz(&state),
         Destination::Endpoint(Endpoint::Ping, _) => Ok(ping()),
@@ -51,9 +54,10 @@ pub(super) fn ping() -> HttpResponse {
         })),
     ),
 )]
-pub(super) fn health(state: &State) -> HttpResponse {
+pub(super) fn health(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
+    query::none(request.query_string())?;
     let counts = state.engine.counts();
-    envelope::data_with(
+    Ok(envelope::data_with(
         StatusCode::OK,
         &Health {
             status: "healthy",
@@ -61,7 +65,7 @@ pub(super) fn health(state: &State) -> HttpResponse {
             uptime: state.uptime().as_secs(),
             agents: HealthOfFleet { total: counts.total(), online: counts.online },
         },
-    )
+    ))
 }
 
 /// How the server is.
@@ -109,6 +113,7 @@ struct HealthOfFleet {
 )]
 pub(super) async fn metrics_for_admin(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
+    query::none(request.query_string())?;
     render(state).await
 }
 

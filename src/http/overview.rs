@@ -8,6 +8,7 @@ use super::{
     State,
     auth::Caller,
     envelope::{self, ApiError, Failure, Success},
+    query,
     summary::{BySeverity, as_map},
 };
 use crate::{
@@ -105,6 +106,7 @@ struct TopThreat<'a> {
 )]
 pub(super) async fn overview(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
+    query::none(request.query_string())?;
     let engine = &state.engine;
     let censuses = engine.census().await?;
     let (mut by_os, other) = most_frequent(censuses.iter().map(|census| &census.os));

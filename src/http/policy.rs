@@ -2,11 +2,12 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    dev::Payload,
     http::{
         Method, StatusCode,
         header::{ETAG, HeaderMap, IF_NONE_MATCH},
     },
-    web::{self, Payload},
+    web,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -20,7 +21,7 @@ use super::{
     body,
     envelope::{self, ApiError, Failure, Success},
     peer,
-    query::{org_id, parameters},
+    query::{self, org_id, parameters},
     request_log::request_id_of,
     shared::Shared,
 };
@@ -70,9 +71,15 @@ use crate::{
             large together", body = Failure),
     ),
 )]
-pub(super) async fn publish(request: &HttpRequest, payload: Payload, state: &State) -> Result<HttpResponse, ApiError> {
+pub(super) async fn publish(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    state: &State,
+) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    let body = body::read(request.headers(), &mut payload.into_inner(), POLICY_BODY_MAX_BYTES).await?;
+    query::none(request.query_string())?;
+    body::must_be_plain(request.headers())?;
+    let body = body::read(request.headers(), payload, POLICY_BODY_MAX_BYTES).await?;
     if !body.is_empty() {
         body::must_be(body::JSON, request.headers())?;
     }
@@ -170,6 +177,7 @@ pub(super) async fn of_agent(request: &HttpRequest, state: &State, id: &str) -> 
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
     let proof = caller.proof_for(id, state).await?;
+    query::none_of(caller, request, state).await?;
     let id = id.ok_or(EngineError::NotFound)?;
     let policy = state.engine.policy_of(id, proof, is_fetch(request)).await.map_err(|error| caller.explain(error))?;
     let etag = etag(policy.as_deref());
@@ -222,9 +230,13 @@ struct KnownPolicy {
 pub(super) async fn latest_rules(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request.headers(), &state.auth)?;
     let (agent_id, policy) = match caller {
-        Caller::Admin => (None, state.engine.global_policy()),
+        Caller::Admin => {
+            query::none(request.query_string())?;
+            (None, state.engine.global_policy())
+        }
         Caller::Agent { id, .. } => {
             let proof = caller.proof_for(Some(id), state).await?;
+            query::none_of(caller, request, state).await?;
             let policy = state.engine.policy_of(id, proof, is_fetch(request)).await;
             (Some(id), policy.map_err(|error| caller.explain(error))?)
         }
@@ -384,7 +396,7 @@ mod tests {
     #[test]
     fn a_tenant_is_asked_for_once() {
         assert_eq!(tenant("").unwrap(), None);
-        assert_eq!(tenant("x=1&org_id=a%20b").unwrap().as_deref(), Some("a b"));
+        assert_eq!(tenant("org_id=a%20b").unwrap().as_deref(), Some("a b"));
         assert_eq!(tenant("org_id=a&org_id=a").unwrap_err().to_string(), "org_id is given twice");
         let (empty, long) = ("org_id=".to_owned(), format!("org_id={}", "a".repeat(65)));
         for wrong in [&*empty, &*long, "org_id=a%0a"] {

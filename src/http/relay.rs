@@ -4,7 +4,7 @@
 //! the fleet, is named in the answer and keeps no other from being heard. A relay speaks for the whole fleet, so it needs
 //! the administrator's token.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
+use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::StatusCode};
 use futures_util::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -15,6 +15,7 @@ use super::{
     body,
     envelope::{self, ApiError, Failure, Success},
     heartbeat::result_of,
+    query,
 };
 use crate::{
     actors::{EngineError, Relayed},
@@ -29,7 +30,7 @@ const NDJSON: &str = "application/x-ndjson";
 /// Beat for many agents
 ///
 /// The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with the `id` of its agent.
-/// At most 10,000 lines and 8 MiB; empty lines are passed over. A line that is wrong is named in the answer and keeps no
+/// At most 10,000 lines and 8 MiB, also after `Content-Encoding: gzip`; empty lines are passed over. A line that is wrong is named in the answer and keeps no
 /// other from being heard. With the administrator's token.
 #[utoipa::path(
     post,
@@ -53,12 +54,13 @@ const NDJSON: &str = "application/x-ndjson";
 )]
 pub(super) async fn heartbeats(
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut Payload,
     state: &State,
 ) -> Result<HttpResponse, ApiError> {
     Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
+    query::none(request.query_string())?;
     body::must_be(NDJSON, request.headers())?;
-    let body = body::read(request.headers(), &mut payload.into_inner(), BATCH_MAX_BYTES).await?;
+    let body = body::read_gzip(request.headers(), payload, BATCH_MAX_BYTES).await?;
     let lines = lines_of(&body)?;
 
     let (mut rejected, mut under_way) = (Vec::new(), Vec::new());
@@ -114,6 +116,7 @@ impl Rejected {
 
 /// The lines that have something in them, with their numbers. Too many are refused before any of them is read.
 fn lines_of(body: &[u8]) -> Result<Vec<(u32, &[u8])>, ApiError> {
+    let body = body.strip_prefix(body::BOM.as_bytes()).unwrap_or(body);
     let lines = body.split(|byte| *byte == b'\n').zip(1..).map(|(line, number)| (number, line));
     let lines: Vec<_> = lines.filter(|(_, line)| !line.trim_ascii().is_empty()).take(BATCH_MAX_LINES + 1).collect();
     if lines.len() > BATCH_MAX_LINES {
@@ -141,6 +144,7 @@ mod tests {
     fn empty_lines_are_passed_over_and_counted() {
         let numbers = |body: &[u8]| lines_of(body).unwrap().iter().map(|(number, _)| *number).collect::<Vec<_>>();
         assert_eq!(numbers(b"{}\r\n\n{}\n"), [1, 3]);
+        assert_eq!(numbers(b"\xef\xbb\xbf\n{}"), [2]);
         assert!(numbers(b"").is_empty());
         assert_eq!(numbers(&b"{}\n".repeat(BATCH_MAX_LINES)).len(), BATCH_MAX_LINES);
         assert!(lines_of(&b"{}\n".repeat(BATCH_MAX_LINES + 1)).is_err());

@@ -1,7 +1,6 @@
 //! Threats: an agent's reports, and the history of them.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Payload};
-use chrono::DateTime;
+use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -12,7 +11,7 @@ use super::{
     auth::Caller,
     body,
     envelope::{self, ApiError, Failure, Success},
-    query::{invalid, org_id, parameters},
+    query::{self, invalid, org_id, parameters},
 };
 use crate::{
     actors::{EngineError, ThreatFilter},
@@ -24,7 +23,7 @@ use crate::{
 /// Report threats
 ///
 /// Of the agent: as an array of events, or as the one event that the published Guard client sends with its verdict. At most
-/// 1 MiB. The answer comes once all of them are durable; if one of them is wrong, none is taken in. With the agent's own
+/// 1 MiB, also after `Content-Encoding: gzip`. The answer comes once all of them are durable; if one of them is wrong, none is taken in. With the agent's own
 /// token, or the administrator's.
 #[utoipa::path(
     post,
@@ -67,14 +66,15 @@ use crate::{
 )]
 pub(super) async fn report(
     request: &HttpRequest,
-    payload: Payload,
+    payload: &mut Payload,
     state: &State,
     id: &str,
 ) -> Result<HttpResponse, ApiError> {
     let caller = Caller::of(request.headers(), &state.auth)?;
     let id = parse_id(id);
     let proof = caller.proof_for(id, state).await?;
-    let body = body::read(request.headers(), &mut payload.into_inner(), REPORT_MAX_BYTES).await?;
+    query::none_of(caller, request, state).await?;
+    let body = body::read_gzip(request.headers(), payload, REPORT_MAX_BYTES).await?;
     let events = events_of(body::parse(request.headers(), &body, REPORT_FIELDS)?)?;
     let id = id.ok_or(EngineError::NotFound)?;
     let ids = state.engine.report(id, proof, events).await.map_err(|error| caller.explain(error))?;
@@ -158,8 +158,7 @@ pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpRes
     for (name, value) in parameters(request.query_string(), KNOWN, &[])? {
         match &*name {
             "since" => {
-                let since = DateTime::parse_from_rfc3339(&value);
-                let since = since.map_err(|_| invalid("since must be a time such as 2026-03-07T12:05:00Z"))?;
+                let since = query::time(&name, &value)?;
                 wanted.since_ms = Some(since.timestamp_millis().try_into().unwrap_or(0));
             }
             "org_id" => wanted.org = Some(org_id(&value)?),

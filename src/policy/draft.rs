@@ -1,6 +1,8 @@
 //! A policy that somebody wants to publish.
 
-use serde::Deserialize;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -9,7 +11,7 @@ use super::{
     scope::Scope,
 };
 use crate::{
-    fleet::{FieldError, GivenTwice, MissingFields, OrgId, Text, compact_json, either},
+    fleet::{FieldError, GivenTwice, MissingFields, OrgId, Text, UnknownNames, compact_json, either},
     limits::{POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
 };
 
@@ -28,8 +30,9 @@ pub struct PolicyDraft {
     pub rules: Vec<Rule>,
 }
 
-/// A policy to be published. Unknown fields are ignored; `null` is the same as left out.
+/// A policy to be published. Unknown fields are refused; `null` is the same as left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewPolicy)]
 pub struct PolicyBody {
     /// Its name for people.
@@ -71,6 +74,9 @@ pub enum InvalidPolicy {
     /// A field that breaks its rule.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// Fields that a policy or its rule does not have.
+    #[error(transparent)]
+    Unknown(#[from] UnknownNames),
     /// A field under both of its names.
     #[error(transparent)]
     Twice(#[from] GivenTwice),
@@ -120,8 +126,9 @@ impl TryFrom<PolicyBody> for PolicyDraft {
     }
 }
 
-/// A rule of a policy to be published.
+/// A rule of a policy to be published. Unknown fields are refused: a misspelt `enabled` would enable it.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewRule)]
 struct RuleBody<'a> {
     /// What kind of rule it is.
@@ -141,10 +148,11 @@ struct RuleBody<'a> {
 fn rule_of(index: usize, json: &str) -> Result<Rule, InvalidPolicy> {
     let wrong = |field, expected| InvalidPolicy::Rule { index, field, expected };
     // serde would also take an array for a struct.
-    let body: RuleBody<'_> = Some(json)
-        .filter(|json| json.starts_with('{'))
-        .and_then(|json| serde_json::from_str(json).ok())
-        .ok_or(wrong("", "an object with type and config, each of them once"))?;
+    let body = Some(json).filter(|json| json.starts_with('{')).and_then(|json| serde_json::from_str(json).ok());
+    let body: RuleBody<'_> = body.ok_or_else(|| match unknown_fields(index, json) {
+        Some(unknown) => unknown.into(),
+        None => wrong("", "an object with type and config, each of them once"),
+    })?;
     // serde would also take an object for an enum.
     let kind = body.kind.filter(|kind| kind.get().starts_with('"'));
     let kind = kind.and_then(|kind| serde_json::from_str(kind.get()).ok());
@@ -155,6 +163,12 @@ fn rule_of(index: usize, json: &str) -> Result<Rule, InvalidPolicy> {
         config: compact(config.ok_or(wrong(".config", "an object"))?),
         enabled: enabled.ok_or(wrong(".enabled", "true or false"))?,
     })
+}
+
+fn unknown_fields(index: usize, json: &str) -> Option<UnknownNames> {
+    let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(json).ok()?;
+    let unknown = UnknownNames::among("field", fields.keys().map(String::as_str), ["type", "config", "enabled"])?;
+    Some(unknown.within(&format!("rules[{index}].")))
 }
 
 fn compact(json: &RawValue) -> Box<RawValue> {
@@ -177,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_rule_is_kept_as_compact_json_and_is_enabled_unless_told_otherwise() {
-        let rules = with_rule(r#"{ "x": 1, "config": { "ip" : "203.0.113.1",  "n": [1, 2.5] }, "type": "block_ip" }"#);
+        let rules = with_rule(r#"{ "config": { "ip" : "203.0.113.1",  "n": [1, 2.5] }, "type": "block_ip" }"#);
         let draft = rules.unwrap();
         assert_eq!(
             draft.rules[1].to_json(),
@@ -218,6 +232,14 @@ mod tests {
             (r#"{"type":{"custom":null},"config":{}}"#, kinds),
             (r#"{"type":"custom"}"#, "rules[1].config must be an object"),
             (r#"{"type":"custom","config":[]}"#, "rules[1].config must be an object"),
+            (
+                r#"{"type":"custom","config":{},"enable":false}"#,
+                "Unknown field: rules[1].enable (did you mean enabled?); known here: type, config, enabled",
+            ),
+            (
+                r#"{"Type":1,"x":2}"#,
+                "Unknown fields: rules[1].Type (did you mean type?), rules[1].x; known here: type, config, enabled",
+            ),
             (r#"{"type":"custom","config":{},"enabled":1}"#, "rules[1].enabled must be true or false"),
         ] {
             assert_eq!(with_rule(rule).unwrap_err(), error, "{rule}");

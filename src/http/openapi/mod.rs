@@ -15,7 +15,7 @@ use utoipa::{
     openapi::{
         Content, Header, HeaderBuilder, OpenApi as Document, PathItem, Ref, RefOr, Response,
         extensions::Extensions,
-        path::{Operation, Parameter, ParameterIn},
+        path::Operation,
         request_body::RequestBody,
         schema::{ObjectBuilder, Schema, SchemaFormat, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
@@ -27,7 +27,7 @@ use super::{
     auth::{self, Unproven},
     body,
     envelope::{self, ApiError, Failure},
-    events, heartbeat, listing, operations, overview, policy, relay, summary, threats,
+    events, heartbeat, listing, operations, overview, policy, query, relay, summary, threats,
 };
 use crate::limits::{BODY_MAX_BYTES, RETRY_AFTER_SECONDS};
 
@@ -101,6 +101,7 @@ pub fn document() -> &'static str {
 )]
 pub(super) async fn serve(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
     auth::authenticate(request, state).await?;
+    query::none(request.query_string())?;
     Ok(envelope::json_response(StatusCode::OK, document()))
 }
 
@@ -173,8 +174,9 @@ impl Refusal {
             Self {
                 name: "BadRequest",
                 error: ApiError::BadRequest("hostname must be a string of 1 to 255 characters".into()),
-                when: "Malformed, or a value out of its range; the sentence names the field",
-                meets: |operation| has_body(operation) || has_query(operation),
+                when: "Malformed, a value out of its range, or a name that is not known; the sentence names the field or parameter",
+                // A query that the operation does not take is refused too.
+                meets: |_| true,
             },
             Self {
                 name: "Unauthorized",
@@ -197,7 +199,7 @@ impl Refusal {
             Self {
                 name: "WrongMediaType",
                 error: ApiError::WrongMediaType { expected: body::JSON },
-                when: "The body is not announced as what this endpoint takes",
+                when: "The body is not announced as what this endpoint takes, or has a Content-Encoding that it does not read",
                 meets: has_body,
             },
             Self {
@@ -229,11 +231,6 @@ impl Refusal {
 
 fn has_body(operation: &Operation) -> bool {
     operation.request_body.is_some()
-}
-
-fn has_query(operation: &Operation) -> bool {
-    let is_query = |parameter: &_| matches!(parameter, RefOr::T(Parameter { parameter_in: ParameterIn::Query, .. }));
-    operation.parameters.iter().flatten().any(is_query)
 }
 
 /// Whether it asks for a token, be it from some callers only.

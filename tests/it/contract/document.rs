@@ -54,6 +54,47 @@ fn every_path_of_the_document_has_the_methods_it_says_and_no_others() {
 }
 
 #[test]
+fn a_query_parameter_that_is_not_in_the_document_is_named_whatever_the_endpoint() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    let paths = document(&mut client)["paths"].take();
+    for (path, item) in paths.as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let (id, token) = client.enrol("h");
+            let target = path.replace("{id}", &id);
+            let request = |query: &str| {
+                let kind = if path == "/api/heartbeats" { "application/x-ndjson" } else { "application/json" };
+                let request = Request::new(&method.to_uppercase(), format!("{target}?{query}"));
+                if method == "post" { request.header("Content-Type", kind).body("{}") } else { request }
+            };
+            let error = client.send(&request("no_such=1")).error(400);
+            assert!(error.starts_with("Unknown query parameter: no_such"), "{method} {path}: {error}");
+            let error = client.send(&request("no_such=1&%00other")).error(400);
+            assert!(error.starts_with("Unknown query parameters: no_such, \u{fffd}other"), "{method} {path}: {error}");
+            let is_open = operation["security"] == serde_json::json!([{}]);
+            for wrong in [Some("wrong".to_owned()), Some(token + "x"), None] {
+                let mut stranger = server.anonymous();
+                if let Some(token) = wrong {
+                    stranger = stranger.with_token(&token);
+                }
+                let status = stranger.send(&request("no_such=1")).status;
+                assert_eq!(status, if is_open { 400 } else { 401 }, "{method} {path}");
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["in"] == "query" {
+                    let name = parameter["name"].as_str().unwrap();
+                    let reply = client.send(&request(&format!("{name}=x")));
+                    assert!(!String::from_utf8(reply.body).unwrap().contains("Unknown"), "{method} {path} has {name}");
+                    let misspelt = client.send(&request(&format!("{name}s=x"))).error(400);
+                    assert!(misspelt.contains(&format!("(did you mean {name}?)")), "{misspelt}");
+                }
+            }
+            client.get(&format!("/api/agents/{id}")).data(200);
+        }
+    }
+}
+
+#[test]
 fn every_example_is_answered_as_the_document_shows() {
     let server = Launch::either().start();
     let mut client = server.client();

@@ -4,6 +4,7 @@ mod agents;
 mod auth;
 mod bodies;
 mod document;
+mod encodings;
 mod enrolment;
 mod events;
 mod heartbeat;

@@ -46,13 +46,13 @@ fn a_published_policy_is_answered_with_what_is_kept_of_it() {
     enrol_in(&mut client, "acme");
     let rules = json!([
         {"type": "block_ip", "config": {"ips": ["203.0.113.66"], "minutes": 2.5}},
-        {"type": "custom", "config": {}, "enabled": false, "note": "is ignored"},
+        {"type": "custom", "config": {}, "enabled": false},
     ]);
     let kept = json!([
         {"type": "block_ip", "config": {"ips": ["203.0.113.66"], "minutes": 2.5}, "enabled": true},
         {"type": "custom", "config": {}, "enabled": false},
     ]);
-    let data = publish(&mut client, json!({"name": "baseline", "rules": rules, "unknown": 1}));
+    let data = publish(&mut client, json!({"name": "baseline", "rules": rules}));
     assert_eq!(keys(&data), ["broadcastedTo", "createdAt", "id", "name", "rules", "version"]);
     let digits = data["id"].as_str().unwrap().strip_prefix("pol_").unwrap();
     assert!(digits.len() == 16 && digits.bytes().all(|b| b"0123456789abcdef".contains(&b)), "{data}");
@@ -375,4 +375,28 @@ fn an_agent_that_registers_again_has_seen_what_it_had_seen() {
     assert!(server.terminate().success());
     let server = server.restart();
     assert_eq!(pending(&mut server.client(), &id), 1);
+}
+
+#[test]
+fn a_field_that_a_policy_or_its_rule_does_not_have_is_named_and_nothing_is_published() {
+    let server = Launch::either().start();
+    let mut client = server.client();
+    let known = "known here: name, description, org_id, organizationId, rules";
+    for (policy, error) in [
+        (
+            json!({"name": "p", "rules": [{"type": "custom", "config": {}}, {"type": "custom", "config": {}, "enable": false}]}),
+            "Unknown field: rules[1].enable (did you mean enabled?); known here: type, config, enabled".to_owned(),
+        ),
+        (
+            json!({"name": "p", "rules": [], "orgId": "acme"}),
+            format!("Unknown field: orgId (did you mean org_id?); {known}"),
+        ),
+        (json!({"x": 1, "nmae": "p", "rules": []}), format!("Unknown fields: nmae (did you mean name?), x; {known}")),
+    ] {
+        assert_eq!(client.post("/api/policy", policy).error(400), error);
+    }
+    assert_eq!(client.get("/api/policy/active").data(200), Value::Null);
+    client
+        .post("/api/policy", json!({"name": "p", "rules": [{"type": "custom", "config": {"any": {"thing": 1}}}]}))
+        .data(201);
 }

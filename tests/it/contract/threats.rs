@@ -225,14 +225,18 @@ fn threats_are_found_by_what_they_are_page_by_page() {
     check("agent_id=nonsense", &|_| false);
     check("since=2026-01-01T00:00:00Z", &|_| true);
     check("since=2126-01-01T00:00:00Z", &|_| false);
-    check("unknown=5", &|_| true);
+    check("since=2026-01-01T00:00:00+01:00", &|_| true);
+    check("since=2026-01-01T00:00:00%2B01:00", &|_| true);
     assert_eq!(found(&mut client, "").len(), 50, "by default");
     for (query, error) in [
         ("limit=0", "limit must be a whole number from 1 to 200"),
         ("limit=201", "limit must be a whole number from 1 to 200"),
         ("agent_id=nonsense&limit=201", "limit must be a whole number from 1 to 200"),
         ("severity=bad", "severity must be low, medium, high or critical"),
-        ("since=yesterday", "since must be a time such as 2026-03-07T12:05:00Z"),
+        (
+            "since=yesterday",
+            "since must be a time such as 2026-03-07T12:05:00Z or 2026-03-07T13:05:00%2B01:00 (%2B is a plus sign)",
+        ),
         ("cursor=5", "cursor must be a nextCursor of an earlier page"),
         ("org_id=", "org_id must be a string of 1 to 64 characters"),
         ("limit=5&limit=5", "limit is given twice"),

@@ -322,7 +322,8 @@ impl Client {
 /// The answer without its body.
 fn read_head(from: &mut BufReader<Stream>) -> io::Result<Reply> {
     let status_line = read_line(from)?;
-    let status = status_line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let rest = status_line.strip_prefix("HTTP/1.1 ").or_else(|| status_line.strip_prefix("HTTP/1.0 "));
+    let status = rest.and_then(|rest| rest.get(..3)?.parse().ok());
     let status = status.ok_or_else(|| wrong(format!("no status line: {status_line:?}")))?;
     let mut headers = Vec::new();
     loop {

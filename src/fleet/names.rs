@@ -1,0 +1,136 @@
+//! Names that a request uses and nobody knows.
+
+use std::fmt;
+
+use crate::limits::{UNKNOWN_NAME_MAX_CHARS, UNKNOWN_NAMES_MAX};
+
+/// How alike two names must be for one to be a misspelling of the other (Jaro-Winkler).
+const ALIKE: f64 = 0.8;
+
+/// A request has fields or parameters that do not exist. To pass over what somebody has written would do something else than
+/// what they asked for: a misspelt filter would list the whole fleet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct UnknownNames {
+    /// What they were meant to be: a field, a query parameter.
+    what: &'static str,
+    /// Each as it is shown, with the known one that it is most like.
+    names: Vec<(String, Option<&'static str>)>,
+    /// How many more there are.
+    more: usize,
+    /// What would have been known.
+    known: Vec<&'static str>,
+}
+
+impl UnknownNames {
+    /// Of these names, those that are not known; none if all of them are.
+    pub fn among<'a>(
+        what: &'static str,
+        names: impl IntoIterator<Item = &'a str>,
+        known: impl IntoIterator<Item = &'static str>,
+    ) -> Option<Self> {
+        let known: Vec<&'static str> = known.into_iter().collect();
+        let mut unknown: Vec<&str> = Vec::new();
+        for name in names {
+            if !known.contains(&name) && !unknown.contains(&name) && unknown.len() <= UNKNOWN_NAMES_MAX {
+                unknown.push(name);
+            }
+        }
+        if unknown.is_empty() {
+            return None;
+        }
+        let more = unknown.len().saturating_sub(UNKNOWN_NAMES_MAX);
+        let names = unknown.into_iter().take(UNKNOWN_NAMES_MAX);
+        let names = names.map(|name| (shown(name), most_like(name, &known))).collect();
+        Some(Self { what, names, more, known })
+    }
+
+    /// The same names, as they stand in a part of what was sent: `rules[3].`.
+    pub fn within(mut self, place: &str) -> Self {
+        self.names.iter_mut().for_each(|(name, _)| name.insert_str(0, place));
+        self
+    }
+}
+
+impl fmt::Display for UnknownNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = if self.names.len() + self.more == 1 { "" } else { "s" };
+        write!(f, "Unknown {}{plural}: ", self.what)?;
+        for (place, (name, alike)) in self.names.iter().enumerate() {
+            write!(f, "{}{name}", if place == 0 { "" } else { ", " })?;
+            if let Some(alike) = alike {
+                write!(f, " (did you mean {alike}?)")?;
+            }
+        }
+        if self.more > 0 {
+            f.write_str(", and more")?;
+        }
+        match &self.known[..] {
+            [] => Ok(()),
+            known => write!(f, "; known here: {}", known.join(", ")),
+        }
+    }
+}
+
+/// The name as an error repeats it.
+fn shown(name: &str) -> String {
+    if name.is_empty() {
+        return "\"\"".into();
+    }
+    let mut shown: String =
+        name.chars().take(UNKNOWN_NAME_MAX_CHARS).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if name.chars().nth(UNKNOWN_NAME_MAX_CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn most_like(name: &str, known: &[&'static str]) -> Option<&'static str> {
+    // Comparing takes the product of the lengths, and no misspelling is that long.
+    if name.chars().nth(UNKNOWN_NAME_MAX_CHARS).is_some() {
+        return None;
+    }
+    let name = name.to_lowercase();
+    let likeness = known.iter().map(|known| (strsim::jaro_winkler(&name, &known.to_lowercase()), *known));
+    let best = likeness.filter(|(likeness, _)| *likeness >= ALIKE).max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(names: &[&str], known: &[&'static str]) -> Option<String> {
+        UnknownNames::among("field", names.iter().copied(), known.iter().copied()).map(|unknown| unknown.to_string())
+    }
+
+    #[test]
+    fn names_that_are_not_known_are_named_with_what_they_may_have_meant() {
+        let known = ["type", "config", "enabled"];
+        for (names, error) in [
+            (&["type", "config"][..], None),
+            (
+                &["type", "enable"],
+                Some("Unknown field: enable (did you mean enabled?); known here: type, config, enabled"),
+            ),
+            (&["Enabled"], Some("Unknown field: Enabled (did you mean enabled?); known here: type, config, enabled")),
+            (
+                &["x", "tpye", "x"],
+                Some("Unknown fields: x, tpye (did you mean type?); known here: type, config, enabled"),
+            ),
+            (&[""], Some("Unknown field: \"\"; known here: type, config, enabled")),
+            (&["a\nb"], Some("Unknown field: a\u{fffd}b; known here: type, config, enabled")),
+        ] {
+            assert_eq!(said(names, &known).as_deref(), error, "{names:?}");
+        }
+        assert_eq!(said(&["x"], &[]).as_deref(), Some("Unknown field: x"));
+    }
+
+    #[test]
+    fn many_and_long_names_make_no_long_sentence() {
+        let names: Vec<String> = (0..1_000).map(|n| format!("{n}").repeat(1_000)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let said = said(&names, &[]).unwrap();
+        assert!(said.starts_with("Unknown fields: 000") && said.ends_with("…, and more"), "{said}");
+        assert!(said.chars().count() < (UNKNOWN_NAMES_MAX + 1) * (UNKNOWN_NAME_MAX_CHARS + 4), "{said}");
+    }
+}
