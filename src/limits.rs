@@ -84,6 +84,9 @@ pub const DRAIN_MAX_BYTES: usize = 2 * BODY_MAX_BYTES;
 pub const DRAIN_MS: u64 = 200;
 /// Smallest answer that is compressed, in bytes.
 pub const GZIP_LEAST_BYTES: u64 = 256;
+/// Answers that are being compressed at one time: each holds about 300 KB until its reader has taken it. More are sent as they
+/// are.
+pub const GZIP_UNDER_WAY_MAX: usize = 256;
 /// Bytes of an answer that are compressed at a time (about a millisecond): bounds how long that keeps others waiting …
 pub const GZIP_STEP_BYTES: usize = 64 * 1024;
 /// … for whom there are so many milliseconds between two steps.

@@ -1,6 +1,15 @@
 //! How an answer is handed over: compressed for whoever asks for that, and over HTTP/1.0 without chunks.
 
-use std::{convert::Infallible, error::Error, future::poll_fn, io::Write, mem, pin::Pin, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::poll_fn,
+    io::Write,
+    mem,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -14,7 +23,7 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use futures_util::{Stream, stream};
 
-use crate::limits::{GZIP_LEAST_BYTES, GZIP_REST_MS, GZIP_STEP_BYTES};
+use crate::limits::{GZIP_LEAST_BYTES, GZIP_REST_MS, GZIP_STEP_BYTES, GZIP_UNDER_WAY_MAX};
 
 /// The answer as this client can take it.
 pub(super) fn fitted(request: &HttpRequest, answer: HttpResponse) -> HttpResponse {
@@ -53,19 +62,42 @@ fn negotiated(request: &HttpRequest, mut answer: HttpResponse) -> HttpResponse {
     if accepted.and_then(|accepted| accepted.negotiate(supported.iter())) != Some(Encoding::gzip()) {
         return answer;
     }
+    let Some(permit) = Permit::take(&UNDER_WAY) else {
+        return answer;
+    };
     answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     let is_head = request.method() == Method::HEAD;
     answer.map_body(|_, body| {
         if is_head {
             BoxBody::new(BodyStream::new(stream::empty::<Result<Bytes, Infallible>>()))
         } else {
-            BoxBody::new(BodyStream::new(gzip(body)))
+            BoxBody::new(BodyStream::new(gzip(body, permit)))
         }
     })
 }
 
+/// Answers that are being compressed.
+static UNDER_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// One of the answers that may be compressed at one time.
+struct Permit(&'static AtomicUsize);
+
+impl Permit {
+    fn take(under_way: &'static AtomicUsize) -> Option<Self> {
+        let one_more = |count| (count < GZIP_UNDER_WAY_MAX).then_some(count + 1);
+        under_way.fetch_update(Relaxed, Relaxed, one_more).ok().map(|_| Self(under_way))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
 /// A body that is being compressed.
 struct Gzip {
+    _permit: Permit,
     body: BoxBody,
     /// What has come of it and is not compressed yet.
     rest: Bytes,
@@ -76,9 +108,9 @@ struct Gzip {
 }
 
 /// Compresses while the client takes. After each step it rests, so that heartbeats find half of the processor free.
-fn gzip(body: BoxBody) -> impl Stream<Item = Result<Bytes, Box<dyn Error>>> {
+fn gzip(body: BoxBody, permit: Permit) -> impl Stream<Item = Result<Bytes, Box<dyn Error>>> {
     let encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    let begin = Gzip { body, rest: Bytes::new(), encoder: Some(encoder), worked: 0 };
+    let begin = Gzip { _permit: permit, body, rest: Bytes::new(), encoder: Some(encoder), worked: 0 };
     stream::try_unfold(begin, async |mut gzip| {
         loop {
             let Some(encoder) = &mut gzip.encoder else {
@@ -120,6 +152,19 @@ mod tests {
     use futures_util::StreamExt;
 
     use super::*;
+
+    fn permit() -> Permit {
+        Permit::take(&UNDER_WAY).unwrap()
+    }
+
+    #[test]
+    fn no_more_than_so_many_are_compressed_at_one_time() {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let mut permits: Vec<_> = (0..GZIP_UNDER_WAY_MAX).map(|_| Permit::take(&COUNT).unwrap()).collect();
+        assert!(Permit::take(&COUNT).is_none());
+        permits.pop();
+        assert!(Permit::take(&COUNT).is_some(), "a place that was given back");
+    }
 
     fn encoding(request: TestRequest, answer: HttpResponse) -> (Option<String>, Option<String>) {
         let answer = fitted(&request.to_http_request(), answer);
@@ -187,20 +232,20 @@ mod tests {
         let pieces: Vec<Result<Bytes, Infallible>> =
             text.chunks(1_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
         for body in [BoxBody::new(text.clone()), BoxBody::new(BodyStream::new(stream::iter(pieces)))] {
-            let chunks: Vec<Bytes> = gzip(body).map(|chunk| chunk.unwrap()).collect().await;
+            let chunks: Vec<Bytes> = gzip(body, permit()).map(|chunk| chunk.unwrap()).collect().await;
             assert!(chunks.iter().all(|chunk| chunk.len() <= 2 * GZIP_STEP_BYTES), "none is large");
             let (packed, mut plain) = (chunks.concat(), Vec::new());
             GzDecoder::new(&*packed).read_to_end(&mut plain).unwrap();
             assert!(plain == text && packed.len() < text.len());
         }
-        let empty: Vec<_> = gzip(BoxBody::new(Bytes::new())).collect().await;
+        let empty: Vec<_> = gzip(BoxBody::new(Bytes::new()), permit()).collect().await;
         assert_eq!(empty.len(), 1, "an end at least");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_breaks_off_does_not_end_well() {
         let broken = stream::iter([Ok(Bytes::from_static(b"x")), Err(std::io::Error::other("gone"))]);
-        let chunks: Vec<_> = gzip(BoxBody::new(BodyStream::new(broken))).collect().await;
+        let chunks: Vec<_> = gzip(BoxBody::new(BodyStream::new(broken)), permit()).collect().await;
         assert!(chunks.last().unwrap().is_err());
     }
 

@@ -1,8 +1,9 @@
 //! The HTTP side: turns requests into questions to the [`EngineHandle`], and its answers into the contract's JSON.
 //!
 //! What every response carries is added in one place (`guard.rs`), every failure becomes a status in one place
-//! (`envelope.rs`), every body is read in one place (`body.rs`). What an endpoint takes and answers is written beside its
-//! handler and gathered into the API's document (`openapi/`). Nothing here knows how the engine works.
+//! (`envelope.rs`), every body is read in one place (`body.rs`), every answer is fitted to its reader in one place
+//! (`delivery.rs`). What an endpoint takes and answers is written beside its handler and gathered into the API's document
+//! (`openapi/`). Nothing here knows how the engine works.
 //!
 //! ```text
 //! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
