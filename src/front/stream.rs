@@ -141,7 +141,7 @@ impl Observed {
         let mut bytes = ReadBuf::new(&mut bytes);
         while self.connection.has_turn(cx) {
             bytes.clear();
-            if ready!(Pin::new(&mut self.transport).poll_read(cx, &mut bytes)).is_err() || bytes.filled().is_empty() {
+            if ready!(self.transport.poll_discard(cx, &mut bytes)).is_err() || bytes.filled().is_empty() {
                 return Poll::Ready(());
             }
             self.connection.took(bytes.filled().len());
@@ -213,9 +213,10 @@ impl AsyncRead for Observed {
             if read == 0 {
                 return Poll::Ready(Ok(()));
             }
-            this.connection.heard();
             this.connection.took(read);
+            // On HTTP/2 requests alone say that a connection is not idle.
             let Some(http1) = &mut this.http1 else { return Poll::Ready(Ok(())) };
+            this.connection.heard();
             let passed = match http1.framing.pass(&buf.filled()[start..]) {
                 Pass::On(passed) => passed,
                 Pass::Not => 0,

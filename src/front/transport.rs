@@ -22,6 +22,17 @@ pin_project! {
     }
 }
 
+impl Transport {
+    /// Reads bytes that are for nobody, below TLS: after its farewell it takes none.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let socket = match self {
+            Self::Plain { stream } => stream,
+            Self::Tls { stream } => stream.get_mut().0,
+        };
+        Pin::new(socket).poll_read(cx, buf)
+    }
+}
+
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.project() {

@@ -80,7 +80,7 @@ impl Worker {
     /// A place for one more connection. Where there is none, the longest idle ones make room; if all are being answered,
     /// there is no place.
     pub(super) fn admit(self: &Rc<Self>) -> Option<Place> {
-        if self.connections.borrow().len() >= self.most && !self.make_room() {
+        if !self.has_room() && !self.make_room() {
             self.metrics.cut[Cut::Crowded as usize].increment(1);
             return None;
         }
@@ -89,18 +89,20 @@ impl Worker {
         Some(Place { worker: self.clone(), connection, key })
     }
 
+    fn has_room(&self) -> bool {
+        let connections = self.connections.borrow();
+        // Those that have been cut leave as soon as their tasks run.
+        connections.len() < self.most
+            || connections.iter().filter(|(_, connection)| connection.was_cut().is_none()).count() < self.most
+    }
+
     /// Cuts a share of those that wait for their peers, the longest waiting first; tells whether there were any. A share,
     /// so that looking through all is worth its while.
     fn make_room(&self) -> bool {
         let (now, connections) = (self.clock.get(), self.connections.borrow());
-        let is_open = |connection: &&Rc<Connection>| connection.was_cut().is_none();
-        let already_cut = connections.len() - connections.iter().filter(|(_, one)| is_open(one)).count();
-        if already_cut > 0 {
-            // They leave as soon as their tasks run.
-            return connections.len() - already_cut < self.most;
-        }
         let mut waiting: Vec<_> = connections
             .iter()
+            .filter(|(_, connection)| connection.was_cut().is_none())
             .filter_map(|(_, connection)| Some((connection.times().precedence(now)?, connection)))
             .collect();
         if waiting.is_empty() {
@@ -180,6 +182,16 @@ mod tests {
         let cut: Vec<_> = places.iter().map(|place| place.connection().was_cut()).collect();
         assert_eq!(cut, [None, Some(Cut::Crowded), None]);
         drop(busy);
+    }
+
+    #[test]
+    fn several_that_come_at_once_have_room_made_for_each() {
+        let worker = worker(3);
+        let idle: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
+        idle.iter().for_each(|place| place.connection().enter(Phase::Idle));
+        let new: Vec<_> = (0..3).map(|_| worker.admit().expect("room")).collect();
+        assert!(idle.iter().all(|place| place.connection().was_cut() == Some(Cut::Crowded)));
+        assert!(new.iter().all(|place| place.connection().was_cut().is_none()));
     }
 
     #[test]
