@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::commands::{bare, beat, compare, fleet, history, register, run as scenario, tour};
+use crate::run::Ended;
 
 #[derive(Parser)]
 #[command(
@@ -73,17 +75,28 @@ fn allow_connections() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Drops the work, and with it the servers it has started, on SIGINT and SIGTERM.
+/// Drops the work, and with it the servers it has started, on SIGINT, SIGTERM and SIGHUP.
 async fn unless_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
+    let terminated = termination()?;
     tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        _ = tokio::signal::ctrl_c() => bail!(Ended::Interrupted),
+        () = terminated => bail!(Ended::Terminated),
     }
 }
 
-/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, or on SIGTERM.
+/// Waits for SIGTERM; or for SIGHUP, which the servers do not get when a terminal is closed.
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+    })
+}
+
+/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, or when terminated.
 async fn until_interrupted<Work>(begin: impl FnOnce(Arc<AtomicBool>) -> Work) -> anyhow::Result<()>
 where
     Work: Future<Output = anyhow::Result<()>>,
@@ -91,17 +104,18 @@ where
     let stop = Arc::new(AtomicBool::new(false));
     let work = begin(stop.clone());
     tokio::pin!(work);
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, terminated) = (signal(SignalKind::interrupt())?, termination()?);
+    tokio::pin!(terminated);
     loop {
         tokio::select! {
             done = &mut work => return done,
             _ = interrupt.recv() => {
                 if stop.swap(true, Ordering::Relaxed) {
-                    bail!("interrupted");
+                    bail!(Ended::Interrupted);
                 }
                 eprintln!("ending early; interrupt again to end at once");
             }
-            _ = terminate.recv() => bail!("terminated"),
+            () = &mut terminated => bail!(Ended::Terminated),
         }
     }
 }

@@ -41,7 +41,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            if error.is::<commands::Usage>() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+            match error.downcast_ref::<run::Ended>() {
+                Some(ended) => ExitCode::from(ended.exit_status()),
+                None if error.is::<commands::Usage>() => ExitCode::from(USAGE),
+                None => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::units;
 
 use super::Usage;
 use super::beat::{connections, keep_alive};
-use super::given::Access;
+use super::given::{Access, server_beside};
 use super::rounds::{Column, Round, Sample, client, each, measure, redis_table, table};
 use super::side::{Load, Server, Side};
 use super::subject::Subject;
@@ -23,7 +23,7 @@ use super::subject::Subject;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The `guardbeat` binary; `bare` compares the baseline with itself
-    #[arg(long, value_name = "BINARY")]
+    #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
     /// Base URL of a server to compare with, instead of the baseline; agents are registered there, and deregistered
     #[arg(long, value_name = "URL")]

@@ -16,6 +16,7 @@ use crate::units;
 use super::beat::connections;
 use super::cpu_clock::CpuClock;
 use super::footprint::{Footprint, REST};
+use super::given::server_beside;
 use super::growth::grow;
 use super::pages;
 use super::restarts::Restarts;
@@ -35,7 +36,7 @@ pub(super) const LONG_TIMEOUT_MS: u64 = 86_400_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The `guardbeat` binary
-    #[arg(long, value_name = "BINARY")]
+    #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
     /// How many agents to register
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..))]

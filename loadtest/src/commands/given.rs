@@ -1,4 +1,4 @@
-//! A server that runs already: how the command line says where it is and who may register there.
+//! The server: which binary, or how the command line says where one runs already and who may register there.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +7,11 @@ use anyhow::Context;
 
 use crate::run::Host;
 use crate::wire::Target;
+
+/// The binary beside this program: where cargo puts both, whatever its target folder is.
+pub(super) fn server_beside() -> PathBuf {
+    std::env::current_exe().unwrap_or_default().with_file_name("guardbeat")
+}
 
 /// What is needed besides its URL.
 #[derive(Debug, Clone, Default, clap::Args)]

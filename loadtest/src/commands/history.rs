@@ -17,6 +17,7 @@ use super::beat::connections;
 use super::cpu_clock::CpuClock;
 use super::fleet::LONG_TIMEOUT_MS;
 use super::footprint::{Footprint, REST};
+use super::given::server_beside;
 use super::growth::grow;
 use super::restarts::Restarts;
 use super::subject::{END_LIMIT, Meter, Subject};
@@ -35,7 +36,7 @@ const WHOLE: &str = "30d";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The `guardbeat` binary
-    #[arg(long, value_name = "BINARY")]
+    #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
     /// How many agents to register
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]

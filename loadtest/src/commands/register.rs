@@ -20,6 +20,7 @@ use crate::wire::Target;
 
 use super::beat::connections;
 use super::cpu_clock::CpuClock;
+use super::given::server_beside;
 use super::rounds::{Round, Sample, client, each, measure, redis_table, table};
 use super::subject::{Meter, Subject};
 use super::summary;
@@ -32,7 +33,7 @@ const TIMEOUT_MS: u64 = 3_600_000;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The `guardbeat` binary
-    #[arg(long, value_name = "BINARY")]
+    #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
     /// A further side: the engine with its fleet in Redis; in one started for the run, or in the one at URL
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = WhichRedis::OWN)]

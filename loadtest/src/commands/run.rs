@@ -8,11 +8,11 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, bail};
 
 use crate::report;
-use crate::run::{Host, Outcome, run as carry_out};
+use crate::run::{Ended, Host, Outcome, run as carry_out};
 use crate::scenario::{BUILT_IN, Scenario};
 
 use super::Usage;
-use super::given::Access;
+use super::given::{Access, server_beside};
 use super::summary;
 
 /// Where results go unless said otherwise: a folder for each scenario in it.
@@ -24,8 +24,8 @@ pub(crate) struct Args {
     /// threats, readers, restart, store-outage, million
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
-    /// The `guardbeat` binary, started for the run with a temporary data folder
-    #[arg(long, value_name = "BINARY", required_unless_present = "url", conflicts_with_all = ["url", "ca"])]
+    /// The `guardbeat` binary, started for the run with a temporary data folder [default: the one beside this program]
+    #[arg(long, value_name = "BINARY", conflicts_with_all = ["url", "ca"])]
     server: Option<PathBuf>,
     /// Base URL of a server that runs already; its agents of this run are deregistered at the end
     #[arg(long)]
@@ -49,10 +49,9 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
     }
     let out = args.out.unwrap_or_else(|| Path::new(RESULTS).join(&scenario.name));
     make(&out)?;
-    let host = match (args.server, &args.url) {
-        (Some(binary), _) => Host::start(binary, &scenario.server).await?,
-        (None, Some(url)) => args.access.reach(url).await?,
-        (None, None) => bail!("clap asks for one of them"),
+    let host = match &args.url {
+        Some(url) => args.access.reach(url).await?,
+        None => Host::start(args.server.unwrap_or_else(server_beside), &scenario.server).await?,
     };
     let outcome = carry_out(&scenario, host, stop, true).await?;
     print!("{}", summary::of(&outcome));
@@ -94,8 +93,11 @@ pub(super) fn write(outcome: &Outcome, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Fails if a threshold is broken, the server did not end in order, or nothing worked at all.
+/// Fails if the run was interrupted, a threshold is broken, the server did not end in order, or nothing worked at all.
 pub(super) fn check(outcome: &Outcome) -> anyhow::Result<()> {
+    if outcome.interrupted {
+        return Err(Ended::Interrupted.into());
+    }
     let broken: Vec<String> = outcome.broken().map(|verdict| format!("\n  {}", verdict.complaint())).collect();
     if !broken.is_empty() {
         bail!("{} of {} thresholds broken:{}", broken.len(), outcome.thresholds.len(), broken.concat());

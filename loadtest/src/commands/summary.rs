@@ -78,6 +78,10 @@ pub(super) fn of(outcome: &Outcome) -> String {
     if let Some(reason) = &outcome.ended_badly {
         let _ = writeln!(text, "  {reason}");
     }
+    if outcome.interrupted {
+        let _ =
+            writeln!(text, "  interrupted: the figures are those of a part of the run, which is held to no threshold");
+    }
     if !outcome.trials.is_empty() {
         let mut table = Table::with_headings(["offered", "answered", "p99", "failed", ""]);
         for trial in &outcome.trials {
@@ -94,7 +98,11 @@ pub(super) fn of(outcome: &Outcome) -> String {
     if !outcome.thresholds.is_empty() {
         let mut table = Table::with_headings(["threshold", "limit", "measured", ""]);
         for verdict in &outcome.thresholds {
-            let word = if verdict.kept { "kept" } else { "BROKEN" };
+            let word = match verdict.kept {
+                Some(true) => "kept",
+                Some(false) => "BROKEN",
+                None => "",
+            };
             table.row([verdict.name.to_owned(), verdict.limit_shown(), verdict.measured_shown(), word.to_owned()]);
         }
         let _ = write!(text, "\n{table}");

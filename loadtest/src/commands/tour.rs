@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 
-use crate::run::{Host, Outcome, run as carry_out};
+use crate::run::{Ended, Host, Outcome, run as carry_out};
 use crate::scenario::{BUILT_IN, Course, LONG, Scenario, with_unit};
 use crate::table::Table;
 use crate::units;
 
+use super::given::server_beside;
 use super::run::{RESULTS, check, make, read, write};
-use super::summary;
+use super::{Usage, summary};
 
 /// The share of the highest rate that the other scenarios ask for at most.
 const MOST: f64 = 0.5;
@@ -20,8 +21,15 @@ const MOST: f64 = 0.5;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The `guardbeat` binary, started anew for each scenario
-    #[arg(long, value_name = "BINARY")]
+    #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
+    /// The scenarios, separated by commas [default: all but the long ones]
+    #[arg(long, value_name = "SCENARIO", value_delimiter = ',', value_parser = BUILT_IN.map(|(name, _)| name))]
+    only: Vec<String>,
+    /// A setting that holds over that of each scenario with such a section, as in --set fleet.agents=1000, or of one
+    /// scenario, as in --set steady:load.duration=5s; may be repeated
+    #[arg(long, value_name = "[SCENARIO:]KEY=VALUE")]
+    set: Vec<String>,
     /// Folder for the results: one in it for each scenario
     #[arg(long, value_name = "DIR", default_value = RESULTS)]
     out: PathBuf,
@@ -29,19 +37,21 @@ pub(crate) struct Args {
 
 /// Runs them all, whatever becomes of each; fails if one did not keep its thresholds.
 pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let stops = plan(&args.only, &args.set)?;
     let mut table = Table::with_headings(["scenario", "agents", "beats", "p50", "p99", "highest", "result"]);
     let (mut failed, mut highest_rate) = (0, None);
-    // The ramp comes first: it says how much this machine can be asked for.
-    let names = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| !LONG.contains(name));
-    let (mut names, others): (Vec<_>, Vec<_>) = names.partition(|name| *name == "ramp");
-    names.extend(others);
-    for name in &names {
+    for planned in &stops {
         if stop.load(Ordering::Relaxed) {
-            bail!("interrupted before {name}");
+            table.row(without_figures(planned.name, String::new(), "not run"));
+            continue;
         }
-        let scenario = fitting(name, highest_rate)?;
-        println!("{name}: {}", scenario.description);
+        let scenario = planned.fitting(highest_rate)?;
+        println!("{}: {}", planned.name, scenario.description);
         match visit(&args, &scenario, stop.clone()).await {
+            Ok(outcome) if outcome.interrupted => {
+                println!("{}", summary::of(&outcome));
+                table.row(row(&scenario, &outcome, "interrupted"));
+            }
             Ok(outcome) => {
                 if matches!(scenario.course, Course::Ramp(_)) {
                     highest_rate = outcome.figures.get("rate").copied();
@@ -52,19 +62,77 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
                 table.row(row(&scenario, &outcome, if checked.is_ok() { "passed" } else { "FAILED" }));
             }
             Err(error) => {
-                failed += 1;
+                let interrupted = error.is::<Ended>();
+                failed += usize::from(!interrupted);
                 println!("  not finished: {error:#}\n");
-                table.row(
-                    [name.to_string(), units::count(scenario.agents)].into_iter().chain(["not finished".to_owned()]),
-                );
+                let result = if interrupted { "interrupted" } else { "not finished" };
+                table.row(without_figures(planned.name, units::count(scenario.agents), result));
             }
         }
     }
     println!("The tour\n{table}\nreports: {}/*/report.html", args.out.display());
-    if failed > 0 {
-        bail!("{failed} of {} scenarios failed", names.len());
+    let complaint = format!("{failed} of {} scenarios failed", stops.len());
+    match (stop.load(Ordering::Relaxed), failed) {
+        (true, 0) => Err(Ended::Interrupted.into()),
+        (true, _) => Err(anyhow::Error::from(Ended::Interrupted).context(complaint)),
+        (false, 0) => Ok(()),
+        (false, _) => bail!(complaint),
     }
-    Ok(())
+}
+
+/// A scenario of the tour, and the settings that hold over its own.
+#[derive(Debug, PartialEq)]
+struct Stop {
+    name: &'static str,
+    sets: Vec<String>,
+}
+
+/// Where the tour goes. Fails if a setting is none, or is for no scenario of it: before anything is started.
+fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
+    let is_wanted = |name: &str| match only {
+        [] => !LONG.contains(&name),
+        only => only.iter().any(|wanted| wanted == name),
+    };
+    // The ramp comes first: it says how much this machine can be asked for.
+    let names = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| is_wanted(name));
+    let (mut names, others): (Vec<_>, Vec<_>) = names.partition(|name| *name == "ramp");
+    names.extend(others);
+    let mut stops: Vec<_> = names.iter().map(|name| Stop { name, sets: Vec::new() }).collect();
+    for set in sets {
+        let (of, key) = match set.split_once(':') {
+            Some((name, rest)) if !name.contains('=') => (Some(name), rest),
+            _ => (None, set.as_str()),
+        };
+        let section = key.split_once('.').map_or(key, |(section, _)| section);
+        let mut is_for_one = false;
+        for stop in &mut stops {
+            let takes_it = match of {
+                Some(name) => name == stop.name,
+                None => read(Path::new(stop.name), &[])?.has_section(section),
+            };
+            if takes_it {
+                stop.sets.push(key.to_owned());
+                is_for_one = true;
+            }
+        }
+        if !is_for_one {
+            let is_known = |(name, _): &(&str, _)| read(Path::new(name), &[]).is_ok_and(|one| one.has_section(section));
+            if !BUILT_IN.iter().any(is_known) {
+                // Told with the sections that there are.
+                read(Path::new(names[0]), &[key.to_owned()])?;
+            }
+            let whom = of.map_or_else(|| format!("a section [{section}]"), |name| format!("the name {name}"));
+            let complaint = format!("--set {set}: no scenario of this tour has {whom}; they are {}", names.join(", "));
+            return Err(Usage(complaint));
+        }
+    }
+    for stop in &stops {
+        read(Path::new(stop.name), &stop.sets).map_err(|Usage(mistakes)| {
+            let remedy = format!("a setting for one scenario alone begins with its name: {}:section.key", stop.name);
+            Usage(format!("{}: {mistakes}\n{remedy}", stop.name))
+        })?;
+    }
+    Ok(stops)
 }
 
 async fn visit(args: &Args, scenario: &Scenario, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
@@ -76,12 +144,18 @@ async fn visit(args: &Args, scenario: &Scenario, stop: Arc<AtomicBool>) -> anyho
     Ok(outcome)
 }
 
-/// A built-in scenario with fewer agents, if it would ask this machine for too much.
-fn fitting(name: &str, highest_rate: Option<f64>) -> anyhow::Result<Scenario> {
-    let scenario = read(Path::new(name), &[])?;
-    match highest_rate.and_then(|highest| fewer(&scenario, highest)) {
-        Some(agents) => Ok(read(Path::new(name), &[format!("fleet.agents={agents}")])?),
-        None => Ok(scenario),
+impl Stop {
+    /// The scenario; with fewer agents, if it would ask this machine for too much and nobody has said how many.
+    fn fitting(&self, highest_rate: Option<f64>) -> Result<Scenario, Usage> {
+        let scenario = read(Path::new(self.name), &self.sets)?;
+        let is_chosen = self.sets.iter().any(|set| set.trim_start().starts_with("fleet.agents"));
+        match highest_rate.filter(|_| !is_chosen).and_then(|highest| fewer(&scenario, highest)) {
+            Some(agents) => {
+                let sets = [&self.sets[..], &[format!("fleet.agents={agents}")]].concat();
+                read(Path::new(self.name), &sets)
+            }
+            None => Ok(scenario),
+        }
     }
 }
 
@@ -92,6 +166,11 @@ fn fewer(scenario: &Scenario, highest_rate: f64) -> Option<u64> {
     let most = highest_rate * MOST;
     (scenario.transport.batching.is_none() && asked > most)
         .then(|| ((scenario.agents as f64 * most / asked) as u64).max(1))
+}
+
+fn without_figures(name: &str, agents: String, result: &str) -> [String; 7] {
+    let none = String::new;
+    [name.to_owned(), agents, none(), none(), none(), none(), result.to_owned()]
 }
 
 fn row(scenario: &Scenario, outcome: &Outcome, result: &str) -> [String; 7] {
@@ -117,7 +196,55 @@ mod tests {
         let scenario = scenario.expect("a scenario");
         assert_eq!(fewer(&scenario, 2_000.0), None);
         assert_eq!(fewer(&scenario, 1_000.0), Some(500));
+        let sets = ["fleet.agents=1000".to_owned(), "fleet.interval=1s".to_owned()];
+        let fitted = |sets: &[String]| Stop { name: "steady", sets: sets.to_vec() }.fitting(Some(1_000.0));
+        assert_eq!(fitted(&sets).expect("a scenario").agents, 1_000, "somebody said how many");
+        assert_eq!(fitted(&sets[1..]).expect("a scenario").agents, 500);
         let herd = read(Path::new("herd"), &["fleet.agents=1000".to_owned(), "herd.within=500ms".to_owned()]);
         assert_eq!(fewer(&herd.expect("a scenario"), 2_000.0), Some(500));
+    }
+
+    fn planned(only: &[&str], sets: &[&str]) -> Result<Vec<Stop>, String> {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        plan(&owned(only), &owned(sets)).map_err(|Usage(complaint)| complaint)
+    }
+
+    #[test]
+    fn a_tour_goes_to_the_scenarios_that_are_named_and_otherwise_to_all_but_the_long_ones() {
+        let names =
+            |only: &[&str]| planned(only, &[]).expect("a tour").iter().map(|stop| stop.name).collect::<Vec<_>>();
+        assert_eq!(names(&["herd", "ramp", "steady", "herd"]), ["ramp", "steady", "herd"], "the ramp first");
+        assert_eq!(names(&["million"]), ["million"]);
+        assert_eq!(names(&[]).len(), BUILT_IN.len() - LONG.len());
+    }
+
+    #[test]
+    fn a_setting_goes_to_the_scenarios_that_have_its_section_or_to_the_one_that_is_named() {
+        let sets = ["fleet.agents=7", "silence.share=0.5", "steady:load.duration=5s"];
+        let stops = planned(&["steady", "silence", "ramp"], &sets).expect("a tour");
+        let of = |name: &str| stops.iter().find(|stop| stop.name == name).expect("a scenario").sets.clone();
+        assert_eq!(of("ramp"), ["fleet.agents=7"]);
+        assert_eq!(of("silence"), ["fleet.agents=7", "silence.share=0.5"]);
+        assert_eq!(of("steady"), ["fleet.agents=7", "load.duration=5s"]);
+    }
+
+    #[test]
+    fn a_setting_that_is_none_or_is_for_nobody_is_told_before_the_tour() {
+        for (only, set, told) in [
+            (
+                &["steady"][..],
+                "fleet.agent=7",
+                "steady: --set: unknown key fleet.agent: [fleet] takes agents, interval",
+            ),
+            (&["steady"], "flet.agents=7", "--set: unknown key flet.agents: the sections are"),
+            (&["steady"], "agents", "`agents` must be section.key=value"),
+            (&["steady"], "fleet.agents=none", "steady: --set: fleet.agents is none: it must be a whole number"),
+            (&["steady", "herd"], "silence.share=0.5", "no scenario of this tour has a section [silence]"),
+            (&["steady"], "herd:fleet.agents=7", "no scenario of this tour has the name herd; they are steady"),
+            (&["steady", "ramp"], "load.duration=5s", "a setting for one scenario alone begins with its name"),
+        ] {
+            let complaint = planned(only, &[set]).expect_err(set);
+            assert!(complaint.contains(told), "{set} gave {complaint:?} instead of {told:?}");
+        }
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn html(outcome: &Outcome) -> String {
 fn header(page: &mut String, outcome: &Outcome) {
     let broken = outcome.broken().count();
     let (class, verdict) = match (outcome.thresholds.len(), broken) {
+        _ if outcome.interrupted => ("soft", "Interrupted: the figures are those of a part of the run.".to_owned()),
         (0, _) => ("soft", "No thresholds were set.".to_owned()),
         (1, 0) => ("good", "Passed: its threshold was kept.".to_owned()),
         (all, 0) => ("good", format!("Passed: all {all} thresholds were kept.")),
@@ -68,7 +69,11 @@ fn thresholds(page: &mut String, outcome: &Outcome) {
         return;
     }
     let rows = outcome.thresholds.iter().map(|verdict| {
-        let (class, word) = if verdict.kept { ("good", "kept") } else { ("bad", "broken") };
+        let (class, word) = match verdict.kept {
+            Some(true) => ("good", "kept"),
+            Some(false) => ("bad", "broken"),
+            None => ("soft", ""),
+        };
         format!(
             "<td><code>{}</code></td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"{class}\">{word}</td>",
             verdict.name,

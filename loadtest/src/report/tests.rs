@@ -68,3 +68,16 @@ fn broken_thresholds_are_told_in_words() {
     assert!(page.contains("Failed: 1 of 2 thresholds broken."), "{page}");
     assert!(page.contains("p99_ms is 23.50 ms, 3.50 ms above its limit of 20 ms"));
 }
+
+#[test]
+fn an_interrupted_run_is_marked_and_accused_of_nothing() {
+    let mut outcome = outcome();
+    outcome.interrupted = true;
+    for verdict in &mut outcome.thresholds {
+        (verdict.measured, verdict.kept) = (None, None);
+    }
+    let page = html(&outcome);
+    check_well_formed(&page);
+    assert!(page.contains("Interrupted: the figures are those of a part of the run."), "{page}");
+    assert!(page.contains("interrupted, not measured") && !page.contains("broken"), "{page}");
+}

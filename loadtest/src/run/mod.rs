@@ -61,6 +61,8 @@ struct Stage {
     pid: Arc<AtomicU32>,
     /// Set to end the load early.
     stop: Arc<AtomicBool>,
+    /// Set when that was wanted from outside, before the run had ended by itself.
+    interrupted: AtomicBool,
     /// Set when the load has ended.
     done: AtomicBool,
     ledger: Mutex<Ledger>,
@@ -76,6 +78,7 @@ impl Stage {
             zero,
             pid: host.pid.clone(),
             stop,
+            interrupted: AtomicBool::new(false),
             done: AtomicBool::new(false),
             ledger: Mutex::default(),
             events: Mutex::default(),
@@ -102,6 +105,15 @@ impl Stage {
         *lock(&self.doing) = what.into();
     }
 
+    fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed) || self.done.load(Ordering::Relaxed)
     }
@@ -122,6 +134,27 @@ impl Stage {
             }
         }
         false
+    }
+}
+
+/// Ended from outside, by a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Ended {
+    /// SIGINT.
+    #[error("interrupted")]
+    Interrupted,
+    /// SIGTERM, or SIGHUP.
+    #[error("terminated")]
+    Terminated,
+}
+
+impl Ended {
+    /// The exit status, as a shell has it: 128 and the number of the signal.
+    pub(crate) fn exit_status(self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
     }
 }
 
@@ -158,10 +191,18 @@ pub(crate) async fn run(
         bar.finish_and_clear();
         anyhow::Ok(Arc::new(fleet?))
     };
-    let fleet = enlist(scenario.agents, scenario.credentials).await?;
-    let probing: Probing = match scenario.beside.probe {
-        Some(plan) => Some((plan, enlist(plan.agents, Credentials::Own).await?)),
-        None => None,
+    let enlisting = async {
+        let fleet = enlist(scenario.agents, scenario.credentials).await?;
+        let probing: Probing = match scenario.beside.probe {
+            Some(plan) => Some((plan, enlist(plan.agents, Credentials::Own).await?)),
+            None => None,
+        };
+        anyhow::Ok((fleet, probing))
+    };
+    let (fleet, probing) = tokio::select! {
+        enlisted = enlisting => enlisted?,
+        // On a server that goes on, they are registered to be deregistered.
+        () = raised(&stop), if host.is_own() => return Err(Ended::Interrupted).context("nothing was measured"),
     };
     let warm_up = warm_up(scenario, begun.elapsed());
     let record = match &scenario.course {
@@ -244,7 +285,8 @@ async fn beat(
     let done = tokio::try_join!(beating, besides, following, watching, heeding);
     spinner.finish_and_clear();
     let (ran, (churned, probed, lists, reported, audience), mut findings, seen, ()) = done?;
-    if findings.silent > 0 && findings.roll.is_none() {
+    // Who was to be noticed is not missed if nobody waited for it.
+    if findings.silent > 0 && findings.roll.is_none() && !stage.is_interrupted() {
         // Not there on a server that is none of ours, of which the metrics say nothing either.
         findings.roll = roll::call(&mut host.api(), fleet, silence).await.ok();
     }
@@ -253,11 +295,18 @@ async fn beat(
     Ok(Record { stage, ran, tally, seen, findings, beside, trials: Vec::new() })
 }
 
+/// Waits for the flag.
+async fn raised(flag: &AtomicBool) {
+    while !flag.load(Ordering::Relaxed) {
+        tokio::time::sleep(NAP).await;
+    }
+}
+
 /// Ends the load when that is wanted from outside.
 async fn heed(stage: &Stage, stop: &AtomicBool) -> anyhow::Result<()> {
     while !stage.is_over() {
         if stop.load(Ordering::Relaxed) {
-            stage.stop.store(true, Ordering::Relaxed);
+            stage.interrupt();
         }
         tokio::time::sleep(NAP).await;
     }
@@ -297,10 +346,10 @@ mod tests {
         let (ended_by_itself, outside) = (Stage::set(&host, Instant::now(), Arc::default()), AtomicBool::new(false));
         ended_by_itself.stop.store(true, Ordering::Relaxed);
         heed(&ended_by_itself, &outside).await.expect("nothing that can fail");
-        assert!(!outside.load(Ordering::Relaxed));
+        assert!(!outside.load(Ordering::Relaxed) && !ended_by_itself.is_interrupted());
         outside.store(true, Ordering::Relaxed);
         let ended_early = Stage::set(&host, Instant::now(), Arc::default());
         heed(&ended_early, &outside).await.expect("nothing that can fail");
-        assert!(ended_early.stop.load(Ordering::Relaxed));
+        assert!(ended_early.stop.load(Ordering::Relaxed) && ended_early.is_interrupted());
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) loadtest_version: &'static str,
     /// What it ran on.
     pub(crate) machine: Machine,
+    /// Whether somebody ended it early: then its figures are those of a part of it, and it is held to no threshold.
+    pub(crate) interrupted: bool,
     /// All settings of the scenario that held.
     pub(crate) settings: BTreeMap<String, String>,
     /// Figures by name: those that thresholds may limit.
@@ -86,7 +88,8 @@ impl Outcome {
     pub(super) fn of(scenario: &Scenario, record: Record, target: String, server_version: Option<String>) -> Self {
         let figures = figures(scenario, &record);
         let Record { stage, ran, tally, seen, findings, trials, beside } = record;
-        let thresholds = scenario.thresholds.judge(&figures);
+        let interrupted = stage.is_interrupted();
+        let thresholds = scenario.thresholds.judge(&figures, interrupted);
         let answered = seen.points.iter().map(|point| point.achieved).sum::<f64>() > 0.0;
         let mut unanswered: BTreeMap<String, u64> =
             tally.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
@@ -109,6 +112,7 @@ impl Outcome {
             server_version,
             loadtest_version: env!("CARGO_PKG_VERSION"),
             machine: Machine::this(),
+            interrupted,
             settings: scenario.settings.iter().cloned().collect(),
             thresholds,
             due: ran.due + findings.more.due,
@@ -129,7 +133,7 @@ impl Outcome {
 
     /// The thresholds that were not kept.
     pub(crate) fn broken(&self) -> impl Iterator<Item = &Verdict> {
-        self.thresholds.iter().filter(|verdict| !verdict.kept)
+        self.thresholds.iter().filter(|verdict| verdict.kept == Some(false))
     }
 }
 
@@ -153,20 +157,25 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
     let mut figures = Figures::new();
     let all = ran.with(findings.more);
     let successes = tally.successes() as f64;
+    // A run that was interrupted before anything counted has measured nothing; one that was not, that nothing worked.
+    let has_begun = all.due > 0 || !stage.is_interrupted();
     match scenario.course {
         Course::Ramp(_) => {
-            let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered);
-            figures.insert("rate", best.fold(0.0, f64::max));
+            let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered).reduce(f64::max);
+            figures.extend(best.or(has_begun.then_some(0.0)).map(|rate| ("rate", rate)));
         }
-        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
+        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) if has_begun => {
             figures.insert("rate", successes / ran.elapsed.as_secs_f64().max(1e-9));
         }
+        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {}
     }
     if all.due > 0 {
         figures.insert("achieved", successes / all.due as f64);
     }
-    let ended = tally.answered() + tally.unanswered();
-    figures.insert("errors", (tally.failures() + outstanding(&all, ended) + all.unsent) as f64);
+    if has_begun {
+        let ended = tally.answered() + tally.unanswered();
+        figures.insert("errors", (tally.failures() + outstanding(&all, ended) + all.unsent) as f64);
+    }
     if matches!(scenario.course, Course::Restart(_) | Course::Outage(_)) {
         figures.insert("refused", tally.refused as f64);
     }
@@ -279,7 +288,8 @@ impl Outcome {
             loadtest_version: "1.0.0",
             machine: Machine { processor: Some(text.to_owned()), ..Machine::this() },
             settings: BTreeMap::from([(text.to_owned(), text.to_owned())]),
-            thresholds: scenario.thresholds.judge(&figures),
+            interrupted: false,
+            thresholds: scenario.thresholds.judge(&figures, false),
             figures,
             due: 10_000,
             statuses: BTreeMap::from([(200, 9_990), (503, 5)]),

@@ -16,7 +16,7 @@ use super::course::Findings;
 use super::host::Host;
 use super::search::Search;
 use super::watch::Watch;
-use super::{Record, Stage};
+use super::{Record, Stage, heed};
 
 /// The share of each step after which it counts.
 const WARM_UP_SHARE: f64 = 0.25;
@@ -46,7 +46,7 @@ pub(super) async fn run(
     fleet: &Arc<Fleet>,
     stop: Arc<AtomicBool>,
 ) -> anyhow::Result<Record> {
-    let stage = Stage::set(host, Instant::now(), stop);
+    let stage = Stage::set(host, Instant::now(), Arc::default());
     let spinner = progress::spinner("beating");
     let watching = Watch { stage: &stage, metrics: host.metrics().await?, spinner: &spinner }.run();
     let searching = async {
@@ -54,9 +54,9 @@ pub(super) async fn run(
         stage.done.store(true, Ordering::Relaxed);
         found
     };
-    let done = tokio::try_join!(searching, watching);
+    let done = tokio::try_join!(searching, watching, heed(&stage, &stop));
     spinner.finish_and_clear();
-    let (Found { ran, tally, trials }, seen) = done?;
+    let (Found { ran, tally, trials }, seen, ()) = done?;
     Ok(Record { stage, ran, tally, seen, findings: Findings::default(), beside: Beside::default(), trials })
 }
 

@@ -190,6 +190,11 @@ impl Scenario {
         matches!(self.course, Course::Restart(_) | Course::Outage(_))
     }
 
+    /// Whether it has such a section, or settings of it that hold.
+    pub(crate) fn has_section(&self, section: &str) -> bool {
+        self.settings.iter().any(|(key, _)| key.split_once('.').is_some_and(|(of, _)| of == section))
+    }
+
     /// The most requests per second that become due.
     pub(crate) fn peak_rate(&self) -> f64 {
         self.schedule.peak_per_second() + self.beside.per_second()

@@ -55,8 +55,8 @@ fn settings_are_read() {
     assert_eq!(scenario.transport.batching, Some(Batching { beats: 100, gather: MILLISECOND * 10 }));
     assert_eq!(scenario.transport.keep_alive, KeepAlive::No);
     assert_eq!((scenario.server.store, scenario.server.timeout), (StorePlan::Redis, SECOND * 2));
-    let verdicts = scenario.thresholds.judge(&Figures::from([("p99_ms", 2.0), ("errors", 1.0)]));
-    assert_eq!(verdicts.iter().map(|verdict| verdict.kept).collect::<Vec<_>>(), [true, false]);
+    let verdicts = scenario.thresholds.judge(&Figures::from([("p99_ms", 2.0), ("errors", 1.0)]), false);
+    assert_eq!(verdicts.iter().map(|verdict| verdict.kept).collect::<Vec<_>>(), [Some(true), Some(false)]);
 }
 
 #[test]

@@ -111,8 +111,8 @@ pub(crate) struct Verdict {
     pub(crate) limit: f64,
     /// What was measured; `None` if it could not be, which keeps no limit.
     pub(crate) measured: Option<f64>,
-    /// Whether it is on the right side.
-    pub(crate) kept: bool,
+    /// Whether it is on the right side; `None` if the run was interrupted, which says nothing of what it would have been.
+    pub(crate) kept: Option<bool>,
 }
 
 impl Thresholds {
@@ -128,8 +128,8 @@ impl Thresholds {
         Self(limits)
     }
 
-    /// Holds the figures to the limits.
-    pub(crate) fn judge(&self, figures: &Figures) -> Vec<Verdict> {
+    /// Holds the figures to the limits, unless the run was interrupted.
+    pub(crate) fn judge(&self, figures: &Figures, interrupted: bool) -> Vec<Verdict> {
         let judge = |(figure, limit): &(&'static Figure, f64)| {
             let measured = figures.get(figure.name()).copied();
             let kept = measured.is_some_and(|measured| match figure.bound {
@@ -137,7 +137,15 @@ impl Thresholds {
                 Bound::AtLeast => measured >= *limit,
             });
             let Figure { title, unit, bound, .. } = *figure;
-            Verdict { name: figure.name(), title, unit, bound: *bound, limit: *limit, measured, kept }
+            Verdict {
+                name: figure.name(),
+                title,
+                unit,
+                bound: *bound,
+                limit: *limit,
+                measured,
+                kept: (!interrupted).then_some(kept),
+            }
         };
         self.0.iter().map(judge).collect()
     }
@@ -155,7 +163,11 @@ impl Verdict {
 
     /// What was measured, for people.
     pub(crate) fn measured_shown(&self) -> String {
-        self.measured.map_or_else(|| "not measured".to_owned(), |measured| with_unit(measured, self.unit))
+        match (self.measured, self.kept) {
+            (Some(measured), _) => with_unit(measured, self.unit),
+            (None, Some(_)) => "not measured".to_owned(),
+            (None, None) => "interrupted, not measured".to_owned(),
+        }
     }
 
     /// Why the limit was not kept: `p99_ms is 23.1 ms, 3.1 ms above its limit of 20 ms`.
@@ -195,7 +207,7 @@ mod tests {
     fn verdict(name: &str, limit: f64, measured: Option<f64>) -> Verdict {
         let figure = FIGURES.iter().find(|figure| figure.name() == name).expect("a figure");
         let figures = measured.map(|value| (figure.name(), value)).into_iter().collect();
-        Thresholds(vec![(figure, limit)]).judge(&figures).remove(0)
+        Thresholds(vec![(figure, limit)]).judge(&figures, false).remove(0)
     }
 
     #[test]
@@ -208,15 +220,26 @@ mod tests {
             ("errors", 0.0, 0.0, true),
             ("errors", 0.0, 1.0, false),
         ] {
-            assert_eq!(verdict(name, limit, Some(measured)).kept, kept, "{name} {measured}");
+            assert_eq!(verdict(name, limit, Some(measured)).kept, Some(kept), "{name} {measured}");
         }
     }
 
     #[test]
     fn what_was_not_measured_keeps_no_limit() {
         let verdict = verdict("missed", 0.0, None);
-        assert!(!verdict.kept);
+        assert_eq!(verdict.kept, Some(false));
         assert!(verdict.complaint().contains("missed was not measured"), "{}", verdict.complaint());
+    }
+
+    #[test]
+    fn an_interrupted_run_keeps_and_breaks_no_limit() {
+        let thresholds = Thresholds(FIGURES.iter().map(|figure| (figure, 1.0)).collect());
+        let measured = Figures::from([("p99_ms", 2.0), ("errors", 0.0)]);
+        for verdict in thresholds.judge(&measured, true) {
+            assert_eq!(verdict.kept, None, "{}", verdict.name);
+            let is_measured = measured.contains_key(verdict.name);
+            assert_eq!(verdict.measured_shown() == "interrupted, not measured", !is_measured, "{}", verdict.name);
+        }
     }
 
     #[test]

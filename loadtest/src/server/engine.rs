@@ -53,7 +53,7 @@ impl Engine {
         // It will be started from another folder.
         options.binary = options.binary.canonicalize().with_context(|| {
             format!(
-                "--server {}: no such file; `cargo build --release` makes target/release/guardbeat",
+                "--server {}: no such file; `make build` makes the server and this program, side by side",
                 options.binary.display()
             )
         })?;

@@ -1,6 +1,7 @@
 //! A server as a child process, ended when this value is dropped.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ impl ServerProcess {
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
+            // Ctrl-C is for the one who watches: the server has to go on until it is told to end.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, name, spawned, log: log.to_owned() })

@@ -2,5 +2,6 @@
 
 mod compare;
 mod history;
+mod interrupt;
 mod run;
 mod support;

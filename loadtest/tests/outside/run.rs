@@ -1,10 +1,8 @@
 //! `run` from the outside: the real program against the real server.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -156,24 +154,4 @@ fn results_that_would_have_no_place_are_told_before_the_run() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("--out") && said.contains("out: the folder cannot be made"), "{said}");
-}
-
-#[test]
-fn an_interrupted_run_ends_early_and_has_its_results() {
-    let Some(server) = server() else { return };
-    let folder = TempDir::new().expect("a folder");
-    let scenario = SMALL.replace("duration = \"1s\"", "duration = \"1h\"");
-    let mut command = command(folder.path(), &scenario, &["--server", server.to_str().expect("a path")]);
-    let running = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("started");
-    // Made when signals are heeded.
-    let begun = Instant::now();
-    while !folder.path().join("out").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not begin");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let pid = Pid::from_child(&running);
-    kill_process(pid, Signal::INT).expect("it runs");
-    let output = running.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(result(folder.path())["scenario"], "small");
 }
