@@ -1,10 +1,12 @@
 # What a person runs, and CI as well. `make help` lists the targets.
 
 CARGO ?= cargo
+# The scripts call it too.
+export CARGO
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# More flags for `make run`: make run ARGS="--listen 127.0.0.1:9443".
+# More flags for `make run` and `make load`: make run ARGS="--listen 127.0.0.1:9443".
 ARGS ?=
 # Which benchmarks `make bench` runs: those whose name contains it, or all.
 BENCH ?=
@@ -14,8 +16,8 @@ SILENCE ?= 10000
 # The history of `make history`: threats, of AGENTS agents.
 THREATS ?= 5000000
 
-LOADTEST := target/release/guardbeat-loadtest
-SERVER := target/release/guardbeat
+# Cargo is asked where it has put the program: CARGO_TARGET_DIR may say, or its configuration. The server is beside it.
+LOADTEST = "$$(tests/support/built.sh guardbeat-loadtest --release --workspace)"
 # What the published Guard client asks for.
 NODE_WANTED := 20
 RUST_WANTED := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -33,17 +35,16 @@ define install
        echo "  sudo apt-get install $(2)"; exit 1; }
 endef
 
-.PHONY: help setup setup-checks setup-node setup-python run test api-check guard-e2e build bench bench-store load million compare \
-  compare-redis register fleet fleet-redis history
+.PHONY: help setup setup-checks setup-node setup-python run test api-check guard-e2e build dist bench bench-store load million \
+  compare compare-redis register fleet fleet-redis history
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 run: setup ## build, and start the server with the embedded store in ./data
-	$(CARGO) build --release --locked
 	@# REDIS_URL is another program's, and this one would refuse it.
-	@exec env -u REDIS_URL $(SERVER) serve --store embedded: --data-dir ./data $(ARGS)
+	@exec env -u REDIS_URL $(CARGO) run --release --locked -- serve $(ARGS)
 
 # The tests come last, so that their summary does.
 test: setup setup-checks ## check formatting, lints and documentation, and run all tests
@@ -57,11 +58,9 @@ test: setup setup-checks ## check formatting, lints and documentation, and run a
 	@$(CARGO) test --workspace --locked --no-fail-fast
 
 api-check: setup setup-python ## check the running server against docs/openapi.json with Schemathesis (four minutes)
-	@$(CARGO) build --locked
 	@tests/schemathesis/run.sh
 
 guard-e2e: setup setup-node ## drive the published Guard client against the running server
-	@$(CARGO) build --locked
 	@tests/guard-e2e/run.sh
 
 # mimalloc and ring are partly written in C, and Rust links with the C compiler.
@@ -114,6 +113,10 @@ setup-node: ## check what guard-e2e needs, and install what is missing
 build: setup ## build the server and the load test, for release
 	$(CARGO) build --release --workspace --locked
 
+# What is installed needs no debug information, which is five sixths of what cargo builds.
+dist: setup ## the server to be installed: small, with its debug information in a file beside it
+	@server=$$(tests/support/built.sh guardbeat --release) && tests/support/split.sh "$$server" "$$(dirname "$$server")/dist"
+
 bench: setup ## measure the parts of a heartbeat (a minute, 100 MB in TMPDIR); BENCH=record for some of them
 	$(CARGO) bench --locked --bench engine -- $(BENCH)
 
@@ -121,25 +124,25 @@ bench-store: setup ## measure the candidates for the embedded store (ten minutes
 	$(CARGO) run --release --locked --manifest-path benches/embedded-store-choice/Cargo.toml
 
 load: build setup-checks ## a tour of the load scenarios (six minutes): what this machine holds; reports in load-report
-	$(LOADTEST) tour --server $(SERVER)
+	$(LOADTEST) tour $(ARGS)
 
 million: build ## a million agents of which a tenth falls silent in the same second (six minutes, 4 GB)
-	$(LOADTEST) run million --server $(SERVER)
+	$(LOADTEST) run million
 
 compare: build ## measure a heartbeat beside a bare handler that does nothing with it
-	$(LOADTEST) compare --server $(SERVER)
+	$(LOADTEST) compare
 
 fleet: build ## measure a fleet of AGENTS agents of which SILENCE fall silent
-	$(LOADTEST) fleet --server $(SERVER) --agents $(AGENTS) --silence $(SILENCE)
+	$(LOADTEST) fleet --agents $(AGENTS) --silence $(SILENCE)
 
 history: build ## measure a history of THREATS threats, reported by AGENTS agents
-	$(LOADTEST) history --server $(SERVER) --agents $(AGENTS) --threats $(THREATS)
+	$(LOADTEST) history --agents $(AGENTS) --threats $(THREATS)
 
 compare-redis: build setup-checks ## as compare, on both stores
-	$(LOADTEST) compare --server $(SERVER) --redis --rounds 6
+	$(LOADTEST) compare --redis --rounds 6
 
 register: build setup-checks ## measure registrations on both stores
-	$(LOADTEST) register --server $(SERVER) --redis
+	$(LOADTEST) register --redis
 
 fleet-redis: build setup-checks ## as fleet, with the fleet in Redis
-	$(LOADTEST) fleet --server $(SERVER) --agents $(AGENTS) --silence $(SILENCE) --redis
+	$(LOADTEST) fleet --agents $(AGENTS) --silence $(SILENCE) --redis

@@ -4,10 +4,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 source tests/support/guardbeat.sh
 
-# What is installed stays out of the source tree, and is there for the next run.
-client=${CARGO_TARGET_DIR:-target}/guard-e2e
+client=$target_dir/guard-e2e
 mkdir -p "$client"
-client=$(cd "$client" && pwd)
 cp tests/guard-e2e/package.json tests/guard-e2e/package-lock.json "$client"
 npm ci --prefix "$client" --ignore-scripts --no-audit --no-fund --loglevel=error
 export CLIENT_FILE=$client/node_modules/@panguard-ai/panguard-guard/dist/agent-client/index.js

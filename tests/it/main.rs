@@ -10,6 +10,7 @@ mod disk_full;
 mod hostile;
 mod listing;
 mod liveness;
+mod make;
 mod operations;
 mod redis;
 mod store_tools;

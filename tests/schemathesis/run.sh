@@ -8,10 +8,9 @@ source tests/support/guardbeat.sh
 # Longest run, in seconds.
 LIMIT_S=${LIMIT_S:-180}
 
-# What is installed stays out of the source tree, and is there for the next run.
 here=$PWD/tests/schemathesis
 document=$PWD/docs/openapi.json
-venv=$(realpath "${CARGO_TARGET_DIR:-target}")/schemathesis
+venv=$target_dir/schemathesis
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$here/requirements.txt"
 

@@ -2,7 +2,11 @@
 # The server runs in a folder of its own on free ports, and ends with the script.
 
 # The debug build, unless another is named.
-GUARDBEAT=${GUARDBEAT:-${CARGO_TARGET_DIR:-target}/debug/guardbeat}
+GUARDBEAT=${GUARDBEAT:-$(tests/support/built.sh guardbeat --workspace)}
+# What scripts install stays out of the source tree, and is there for the next run.
+target_dir=$("${CARGO:-cargo}" metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
+# npm does not install through a symbolic link.
+target_dir=$(realpath -m "$target_dir")
 # Longest that a server may take to be ready, in seconds.
 START_LIMIT_S=30
 
