@@ -13,6 +13,7 @@ mod liveness;
 mod make;
 mod operations;
 mod redis;
+mod slow_clients;
 mod store_tools;
 mod support;
 mod tls;

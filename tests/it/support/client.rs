@@ -45,6 +45,14 @@ impl Trust {
         Self { config: Arc::new(config), name: ServerName::try_from("localhost").unwrap() }
     }
 
+    /// Offers this protocol in the handshake (ALPN), and no other.
+    pub fn speaking(mut self, protocol: &[u8]) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        self.config = Arc::new(config);
+        self
+    }
+
     /// Expects the certificate to be for this name.
     pub fn named(mut self, name: &'static str) -> Self {
         self.name = ServerName::try_from(name).unwrap();
@@ -179,6 +187,16 @@ pub enum Stream {
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
+impl Stream {
+    /// What it goes over.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -286,6 +304,12 @@ impl Client {
         self.write(&bytes)?;
         let mut connection = self.connection.take().expect("it was just written to");
         Ok((read_head(&mut connection)?, connection))
+    }
+
+    /// The connection itself, after what was sent and read.
+    pub fn into_stream(mut self) -> io::Result<Stream> {
+        self.connection()?;
+        Ok(self.connection.take().expect("it was just made").into_inner())
     }
 
     fn connection(&mut self) -> io::Result<&mut BufReader<Stream>> {

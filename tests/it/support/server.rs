@@ -172,7 +172,19 @@ impl Server {
 
     /// A client without a token.
     pub fn anonymous(&self) -> Client {
-        Client::new(self.api, self.launch.tls.then(|| Trust::in_file(&self.data().join("tls/ca.pem"))))
+        Client::new(self.api, self.trust())
+    }
+
+    /// What its clients trust, if it speaks TLS.
+    pub fn trust(&self) -> Option<Trust> {
+        self.launch.tls.then(|| Trust::in_file(&self.data().join("tls/ca.pem")))
+    }
+
+    /// Its resident memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it runs");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// A client of the operations listener.
