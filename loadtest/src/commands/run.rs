@@ -44,7 +44,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     let scenario = read(&args.scenario, &args.set)?;
     if args.url.is_some() && scenario.is_disturbing() {
-        let message = "this scenario kills the server or its store: it needs one of its own, with --server";
+        let message = "this scenario kills the server or its store: it needs one of its own: leave out --url";
         return Err(Usage(message.to_owned()).into());
     }
     let out = args.out.unwrap_or_else(|| Path::new(RESULTS).join(&scenario.name));

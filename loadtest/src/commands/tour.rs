@@ -128,8 +128,8 @@ fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
     }
     for stop in &stops {
         read(Path::new(stop.name), &stop.sets).map_err(|Usage(mistakes)| {
-            let remedy = format!("a setting for one scenario alone begins with its name: {}:section.key", stop.name);
-            Usage(format!("{}: {mistakes}\n{remedy}", stop.name))
+            let remedy = format!("\na setting for one scenario alone begins with its name: {}:section.key", stop.name);
+            Usage(format!("{}: {mistakes}{}", stop.name, if stops.len() > 1 { &remedy } else { "" }))
         })?;
     }
     Ok(stops)
