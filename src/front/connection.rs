@@ -1,4 +1,4 @@
-//! What is known of one connection, and the rule by which its time runs out.
+//! What is known of one connection.
 //!
 //! All of it belongs to one thread. Times are ticks of the worker's coarse clock, so noting one costs a load and a store.
 
@@ -11,125 +11,16 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::limits::{
-    ANSWER_TIMEOUT_MS, CONNECTION_TICK_MS, HANDSHAKE_TIMEOUT_MS, HEAD_TIMEOUT_MS, LINGER_MS, READ_TURN_BYTES,
-};
-
-/// A moment, in ticks of the worker's clock.
-pub(super) type Tick = u32;
-
-/// What a connection is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// Nothing has come yet.
-    Silent,
-    /// A TLS handshake is under way.
-    Handshake,
-    /// A head has begun and is not whole. On HTTP/2: the connection preface.
-    Head,
-    /// Requests are under way.
-    Busy,
-    /// All that was asked is answered.
-    Idle,
-    /// The last answer has been given; the peer has a moment to take it.
-    Closing,
-}
-
-/// Why a connection was cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// Nothing was asked for too long.
-    Idle,
-    /// A head, or the first byte, took too long.
-    SlowHead,
-    /// A TLS handshake took too long.
-    SlowHandshake,
-    /// An answer was not read for too long.
-    Unread,
-    /// The last answer was given, and the peer did not close.
-    Ended,
-    /// Room was needed for a new connection.
-    Crowded,
-    /// The server ends.
-    Stopping,
-}
-
-impl Cut {
-    /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Idle, Self::SlowHead, Self::SlowHandshake, Self::Unread, Self::Ended, Self::Crowded, Self::Stopping];
-
-    /// As a metric's label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::SlowHead => "slow_head",
-            Self::SlowHandshake => "slow_handshake",
-            Self::Unread => "unread",
-            Self::Ended => "ended",
-            Self::Crowded => "crowded",
-            Self::Stopping => "stopping",
-        }
-    }
-}
-
-/// How many ticks each phase may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Deadlines {
-    pub(super) idle: Tick,
-}
-
-/// Ticks that are no fewer than these milliseconds.
-pub(super) const fn ticks(ms: u64) -> Tick {
-    // One more: the tick in which it begins has already begun.
-    (ms.div_ceil(CONNECTION_TICK_MS) + 1) as Tick
-}
-
-/// The times of a connection: pure.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    pub(super) phase: Phase,
-    /// When the phase began.
-    pub(super) since: Tick,
-    /// Since when the peer takes nothing of what waits for it.
-    pub(super) blocked_since: Option<Tick>,
-}
-
-impl Times {
-    /// Why the connection has had its time, if it has.
-    pub(super) fn overdue(self, now: Tick, deadlines: Deadlines) -> Option<Cut> {
-        let age = now.wrapping_sub(self.since);
-        if self.blocked_since.is_some_and(|since| now.wrapping_sub(since) > ticks(ANSWER_TIMEOUT_MS)) {
-            return Some(Cut::Unread);
-        }
-        let (limit, cut) = match self.phase {
-            Phase::Silent | Phase::Head => (ticks(HEAD_TIMEOUT_MS), Cut::SlowHead),
-            Phase::Handshake => (ticks(HANDSHAKE_TIMEOUT_MS), Cut::SlowHandshake),
-            Phase::Busy => return None,
-            Phase::Idle => (deadlines.idle, Cut::Idle),
-            // What is on its way has the time of an answer.
-            Phase::Closing if self.blocked_since.is_some() => return None,
-            Phase::Closing => (ticks(LINGER_MS), Cut::Ended),
-        };
-        (age > limit).then_some(cut)
-    }
-
-    /// Which of several goes first when there is no more room: less is earlier. Whoever is being answered stays.
-    pub(super) fn precedence(self, now: Tick) -> Option<(u8, std::cmp::Reverse<Tick>)> {
-        let class = match self.phase {
-            Phase::Busy => return None,
-            Phase::Idle | Phase::Closing => 0,
-            Phase::Silent | Phase::Head | Phase::Handshake => 1,
-        };
-        Some((class, std::cmp::Reverse(now.wrapping_sub(self.since))))
-    }
-}
+use super::times::{Cut, Phase, Tick, Times};
+use crate::limits::READ_TURN_BYTES;
 
 /// A connection, as its stream, its requests and the sweep of its worker see it.
 pub struct Connection {
     clock: Rc<Cell<Tick>>,
     phase: Cell<Phase>,
     since: Cell<Tick>,
+    /// Of HTTP/2, since when there was no request when a frame began.
+    idle_since: Cell<Tick>,
     blocked_since: Cell<Option<Tick>>,
     under_way: Cell<u32>,
     /// Whether a request that is under way has a body, for which bytes must be read.
@@ -158,6 +49,7 @@ impl Connection {
         Self {
             clock,
             phase: Cell::new(Phase::Silent),
+            idle_since: since.clone(),
             since,
             blocked_since: Cell::default(),
             under_way: Cell::default(),
@@ -185,6 +77,22 @@ impl Connection {
         match self.phase.get() {
             Phase::Silent | Phase::Idle => self.enter(Phase::Head),
             Phase::Handshake | Phase::Head | Phase::Busy | Phase::Closing => {}
+        }
+    }
+
+    /// Frames of HTTP/2 have come; `whole`, if none has begun that has yet to end. They alone do not make a connection less
+    /// idle: requests do.
+    pub(super) fn heard_frames(&self, whole: bool) {
+        match (self.phase.get(), whole) {
+            (Phase::Idle, false) => {
+                self.idle_since.set(self.since.get());
+                self.enter(Phase::Head);
+            }
+            (Phase::Head, true) => {
+                self.phase.set(Phase::Idle);
+                self.since.set(self.idle_since.get());
+            }
+            (Phase::Silent | Phase::Handshake | Phase::Head | Phase::Busy | Phase::Idle | Phase::Closing, _) => {}
         }
     }
 
@@ -345,40 +253,6 @@ impl Drop for UnderWay {
 mod tests {
     use super::*;
 
-    const IDLE: Deadlines = Deadlines { idle: ticks(75_000) };
-
-    #[test]
-    fn each_phase_has_its_time_and_no_more() {
-        for (phase, ms, cut) in [
-            (Phase::Silent, HEAD_TIMEOUT_MS, Cut::SlowHead),
-            (Phase::Head, HEAD_TIMEOUT_MS, Cut::SlowHead),
-            (Phase::Handshake, HANDSHAKE_TIMEOUT_MS, Cut::SlowHandshake),
-            (Phase::Idle, 75_000, Cut::Idle),
-            (Phase::Closing, LINGER_MS, Cut::Ended),
-        ] {
-            // Also where the clock has gone round.
-            for since in [7, Tick::MAX - 1] {
-                let times = Times { phase, since, blocked_since: None };
-                assert_eq!(times.overdue(since.wrapping_add(ticks(ms)), IDLE), None, "{phase:?}");
-                assert_eq!(times.overdue(since.wrapping_add(ticks(ms) + 1), IDLE), Some(cut), "{phase:?}");
-            }
-        }
-        let busy = Times { phase: Phase::Busy, since: 0, blocked_since: None };
-        assert_eq!(busy.overdue(1_000_000, IDLE), None);
-        let blocked = Times { blocked_since: Some(5), ..busy };
-        assert_eq!(blocked.overdue(5 + ticks(ANSWER_TIMEOUT_MS), IDLE), None);
-        assert_eq!(blocked.overdue(6 + ticks(ANSWER_TIMEOUT_MS), IDLE), Some(Cut::Unread));
-    }
-
-    #[test]
-    fn the_longest_idle_go_first_and_whoever_is_answered_stays() {
-        let order = |phase, since| Times { phase, since, blocked_since: None }.precedence(100);
-        assert_eq!(order(Phase::Busy, 0), None);
-        assert!(order(Phase::Idle, 10) < order(Phase::Idle, 20));
-        assert!(order(Phase::Idle, 99) < order(Phase::Head, 0));
-        assert!(order(Phase::Silent, 10) < order(Phase::Handshake, 20));
-    }
-
     #[test]
     fn a_byte_after_an_answer_begins_a_head() {
         let clock = Rc::new(Cell::new(3));
@@ -393,5 +267,21 @@ mod tests {
         clock.set(12);
         connection.heard();
         assert_eq!((connection.times().phase, connection.times().since), (Phase::Head, 9));
+    }
+
+    #[test]
+    fn frames_alone_leave_a_connection_idle_and_must_be_whole_in_time() {
+        let clock = Rc::new(Cell::new(3));
+        let connection = Rc::new(Connection::new(clock.clone()));
+        connection.enter(Phase::Idle);
+        let at = |tick, whole| {
+            clock.set(tick);
+            connection.heard_frames(whole);
+            (connection.times().phase, connection.times().since)
+        };
+        assert_eq!(at(5, true), (Phase::Idle, 3));
+        assert_eq!(at(7, false), (Phase::Head, 7));
+        assert_eq!(at(8, false), (Phase::Head, 7));
+        assert_eq!(at(9, true), (Phase::Idle, 3));
     }
 }

@@ -10,8 +10,8 @@ use tokio::io::AsyncReadExt;
 use super::{connection::Connection, transport::Transport};
 use crate::limits::HEAD_MAX_BYTES;
 
-/// What HTTP/2 begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What HTTP/2 begins with (RFC 9113, 3.4).
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Read at a time.
 const STEP: usize = 4_096;
 

@@ -32,8 +32,9 @@ use h2::{
 };
 
 use super::{
-    connection::{Connection, Cut, Phase, Tick, ticks},
+    connection::Connection,
     stream::Observed,
+    times::{Cut, Phase, Tick, ticks},
     worker::Worker,
 };
 use crate::{
@@ -59,7 +60,6 @@ where
 {
     connection.enter(Phase::Head);
     let mut http2 = builder().handshake::<_, Bytes>(io).await.ok()?;
-    connection.enter(Phase::Idle);
     let progress = Progress::new(connection);
     let mut streams = FuturesUnordered::new();
     loop {

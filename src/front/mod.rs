@@ -2,7 +2,7 @@
 //!
 //! What serves HTTP/1 is actix-http's dispatcher, what serves HTTP/2 is the `h2` crate under a server of our own
 //! (`http2.rs`). Below both lies a stream that notes what happens on the connection (`stream.rs`): bytes of a head, a
-//! request under way, an answer that nobody takes. From these notes a pure rule (`connection.rs`) says when a connection
+//! request under way, an answer that nobody takes. From these notes a pure rule (`times.rs`) says when a connection
 //! has had its time, and a sweep over all connections of the worker (`worker.rs`) cuts those that have: one coarse clock
 //! for all, no timer each. When connections are used up, the longest idle ones make room.
 //!
@@ -11,10 +11,12 @@
 
 mod connection;
 mod first_bytes;
+mod frames;
 mod framing;
 mod http2;
 mod refusal;
 mod stream;
+mod times;
 mod tls;
 mod transport;
 mod worker;
@@ -28,8 +30,9 @@ use actix_web::{Error, body::MessageBody, dev::AppConfig};
 use tokio::net::TcpStream;
 
 pub use self::{
-    connection::{Connection, Cut, UnderWay},
+    connection::{Connection, UnderWay},
     refusal::Refuse,
+    times::Cut,
     worker::FrontMetrics,
 };
 use self::{first_bytes::Opening, stream::Observed, tls::Acceptor, transport::Transport, worker::Worker};

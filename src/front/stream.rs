@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     connection::Connection,
+    frames::Frames,
     framing::{Framing, Pass},
     refusal::{self, Refuse},
     transport::Transport,
@@ -24,7 +25,13 @@ pub(super) struct Observed {
     /// What was read and has not been passed on.
     waiting: Bytes,
     connection: Rc<Connection>,
-    http1: Option<Http1>,
+    protocol: Protocol,
+}
+
+/// What is spoken, and what is known of it.
+enum Protocol {
+    Http1(Http1),
+    Http2(Frames),
 }
 
 /// What only HTTP/1 needs.
@@ -56,11 +63,11 @@ impl Observed {
         peer: Option<SocketAddr>,
     ) -> Self {
         let http1 = Http1 { framing: Framing::Head, answered: 0, refuse, peer, instead: Instead::No };
-        Self { transport, waiting, connection, http1: Some(http1) }
+        Self { transport, waiting, connection, protocol: Protocol::Http1(http1) }
     }
 
     pub(super) fn http2(transport: Transport, waiting: Bytes, connection: Rc<Connection>) -> Self {
-        Self { transport, waiting, connection, http1: None }
+        Self { transport, waiting, connection, protocol: Protocol::Http2(Frames::new()) }
     }
 
     pub(super) fn connection(&self) -> &Rc<Connection> {
@@ -69,7 +76,7 @@ impl Observed {
 
     /// Whether the dispatcher may have more now; if not, it is woken when it may.
     fn may_read(&mut self) -> bool {
-        let Some(http1) = &mut self.http1 else { return true };
+        let Protocol::Http1(http1) = &mut self.protocol else { return true };
         let answered = self.connection.answered();
         if answered != http1.answered {
             http1.answered = answered;
@@ -93,9 +100,9 @@ impl Observed {
 
     /// How many of the bytes that wait, of which so many fit, are passed on.
     fn pass(&mut self, fits: usize) -> Pass {
-        match &mut self.http1 {
+        match &mut self.protocol {
             // A head is looked at whole; it is passed on in as many parts as it takes.
-            Some(Http1 { framing: framing @ Framing::Head, .. }) => match framing.pass(&self.waiting) {
+            Protocol::Http1(Http1 { framing: framing @ Framing::Head, .. }) => match framing.pass(&self.waiting) {
                 Pass::On(passed) if passed > fits => {
                     let mut rest = Framing::Body { left: (passed - fits) as u64 };
                     if *framing == Framing::Free {
@@ -108,8 +115,11 @@ impl Observed {
                 }
                 pass => pass,
             },
-            Some(Http1 { framing, .. }) => framing.pass(&self.waiting[..fits]),
-            None => Pass::On(fits),
+            Protocol::Http1(Http1 { framing, .. }) => framing.pass(&self.waiting[..fits]),
+            Protocol::Http2(frames) => {
+                self.connection.heard_frames(frames.advance(&self.waiting[..fits]));
+                Pass::On(fits)
+            }
         }
     }
 
@@ -120,7 +130,7 @@ impl Observed {
         ready!(Pin::new(&mut self.transport).poll_read(cx, &mut bytes))?;
         if bytes.filled().is_empty() {
             // Whoever ends here is answered as far as it can be: the parser says what is missing.
-            if let Some(http1) = &mut self.http1 {
+            if let Protocol::Http1(http1) = &mut self.protocol {
                 http1.framing = Framing::Free;
             }
             return Poll::Ready(Ok(()));
@@ -164,14 +174,14 @@ impl Observed {
 
     /// Sends what stands in place of the parser's answer, and waits until it has been taken or its time is over.
     fn write_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(Http1 { instead: Instead::Sending(rest), .. }) = &self.http1 {
+        while let Protocol::Http1(Http1 { instead: Instead::Sending(rest), .. }) = &self.protocol {
             let mut rest = rest.clone();
             let written = ready!(self.write(cx, &rest))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             rest.advance(written);
-            if let Some(http1) = &mut self.http1 {
+            if let Protocol::Http1(http1) = &mut self.protocol {
                 http1.instead = if rest.is_empty() { Instead::Sent } else { Instead::Sending(rest) };
             }
         }
@@ -214,8 +224,13 @@ impl AsyncRead for Observed {
                 return Poll::Ready(Ok(()));
             }
             this.connection.took(read);
-            // On HTTP/2 requests alone say that a connection is not idle.
-            let Some(http1) = &mut this.http1 else { return Poll::Ready(Ok(())) };
+            let http1 = match &mut this.protocol {
+                Protocol::Http1(http1) => http1,
+                Protocol::Http2(frames) => {
+                    this.connection.heard_frames(frames.advance(&buf.filled()[start..]));
+                    return Poll::Ready(Ok(()));
+                }
+            };
             this.connection.heard();
             let passed = match http1.framing.pass(&buf.filled()[start..]) {
                 Pass::On(passed) => passed,
@@ -236,8 +251,9 @@ impl AsyncWrite for Observed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         let is_answering = this.connection.is_answering();
-        let Some(http1) = this.http1.as_mut().filter(|_| !is_answering) else {
-            return this.write(cx, bytes);
+        let http1 = match &mut this.protocol {
+            Protocol::Http1(http1) if !is_answering => http1,
+            Protocol::Http1(_) | Protocol::Http2(_) => return this.write(cx, bytes),
         };
         if matches!(http1.instead, Instead::No) {
             match refusal::find(bytes) {

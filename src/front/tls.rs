@@ -13,10 +13,7 @@ use std::{
 use tokio::{net::TcpStream, pin, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 
-use super::{
-    connection::{Connection, Phase},
-    transport::Transport,
-};
+use super::{connection::Connection, times::Phase, transport::Transport};
 use crate::limits::{HANDSHAKE_PLACE_MS, HANDSHAKES_MAX, KNOWN_ADDRESSES_MAX};
 
 /// Accepts TLS on one worker.

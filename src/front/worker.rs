@@ -15,7 +15,8 @@ use slab::Slab;
 
 use super::{
     FrontRules,
-    connection::{Connection, Cut, Deadlines, Phase, Tick, ticks},
+    connection::Connection,
+    times::{Cut, Deadlines, Phase, Tick, ticks},
 };
 use crate::limits::{CONNECTION_TICK_MS, CROWDED_SHARE};
 
