@@ -11,8 +11,8 @@ pub struct Banner<'a> {
     pub api: SocketAddr,
     /// Address of the operations listener.
     pub operations: SocketAddr,
-    /// The data folder.
-    pub data_dir: &'a Path,
+    /// The data folder, if there is one.
+    pub data_dir: Option<&'a Path>,
     /// The store.
     pub store: &'a StoreUrl,
     /// Agents found in it.
@@ -41,7 +41,10 @@ impl fmt::Display for Banner<'_> {
         writeln!(f, "Guardbeat {} is ready", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  API       {api}")?;
         writeln!(f, "  metrics   http://{}/metrics", host_of(self.operations))?;
-        writeln!(f, "  data      {} ({store}, agents: {})", absolute(self.data_dir), self.agents)?;
+        match self.data_dir {
+            Some(folder) => writeln!(f, "  data      {} ({store}, agents: {})", absolute(folder), self.agents)?,
+            None => writeln!(f, "  data      {store} (agents: {})", self.agents)?,
+        }
         let trust = self.ca_file.map(|file| format!(" --cacert {}", quoted(&absolute(file)))).unwrap_or_default();
         match self.token_file {
             Some(file) => {

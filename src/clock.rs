@@ -29,6 +29,14 @@ use crate::{
     limits::{DEAF_AFTER_MAX_MS, DEAF_AFTER_MIN_MS, PULSE_MAX_MS},
 };
 
+/// Wall-clock time where there is no engine, and so no [`Clock`].
+#[expect(clippy::disallowed_methods, reason = "this is the place the others are to take it from")]
+pub fn system_time() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    // A machine whose clock stands before 1970 shows 1970.
+    Timestamp::from_millis(since_epoch.map_or(0, |span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+}
+
 /// The clock of one engine; clones share it.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -112,14 +120,7 @@ impl Clock {
     /// Wall-clock time, for people.
     pub fn wall(&self) -> Timestamp {
         match &self.shared.wall {
-            #[expect(clippy::disallowed_methods, reason = "this is the place the others are to take it from")]
-            WallClock::System => {
-                let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                // A machine whose clock stands before 1970 shows 1970.
-                Timestamp::from_millis(
-                    since_epoch.map_or(0, |span| i64::try_from(span.as_millis()).unwrap_or(i64::MAX)),
-                )
-            }
+            WallClock::System => system_time(),
             WallClock::Set(millis) => Timestamp::from_millis(millis.load(Relaxed)),
         }
     }

@@ -30,6 +30,7 @@ use crate::{
     listener::listen,
     loading::{await_threats, keep_threats_loaded, load},
     metrics::Metrics,
+    preflight::Preflight,
     private_file,
     serve_error::ServeError,
     signals::Signals,
@@ -45,6 +46,11 @@ const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 /// Runs the server until it is told to stop.
 pub async fn serve(config: Config) -> Result<(), ServeError> {
     let mut signals = Signals::listen()?;
+    let found = Preflight::check(&config);
+    for warning in &found.warnings {
+        tracing::warn!("{warning}");
+    }
+    found.errors()?;
     // Every connection is a file; the limit a shell sets by default is made for other programs.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of open files cannot be raised");
@@ -83,18 +89,20 @@ struct Parts {
 impl Parts {
     async fn build(config: Config) -> Result<Self, ServeError> {
         let data_dir = &config.server.data_dir;
-        private_file::create_folder(data_dir).map_err(|error| ServeError::DataDir { path: data_dir.clone(), error })?;
+        if config.needs_data_dir() {
+            let failed = |error| ServeError::DataDir { path: data_dir.clone(), error };
+            private_file::create_folder(data_dir).map_err(failed)?;
+        }
         let listen = |key, address| listen(address).map_err(|error| ServeError::Listen { address, key, error });
         let api = listen("server.listen", config.server.listen)?;
         let operations = listen("metrics.listen", config.metrics.listen)?;
-        let admin_token = AdminToken::find(config.auth.admin_token.as_deref(), data_dir)
-            .map_err(|(path, error)| ServeError::DataDir { path, error })?;
+        let admin_token = AdminToken::find(&config.auth, data_dir)?;
 
         let store = backend::open(&config.store, data_dir).await?;
         let base = store.clock().await?.unwrap_or_default();
         let rules = liveness_rules(&config.liveness);
         let clock = Clock::new(config.server.workers, base, Duration::from_millis(config.liveness.grace_ms));
-        let tls = Tls::new(&config.tls, data_dir, config.server.listen.ip(), &clock)?;
+        let tls = Tls::new(&config.tls, data_dir, config.server.listen.ip(), clock.wall())?;
         let engine = EngineHandle::new(
             config.server.workers,
             config.limits.max_agents,
@@ -102,6 +110,9 @@ impl Parts {
             clock,
             Arc::new(Metrics::new()),
         );
+        if let Some(tls) = &tls {
+            engine.metrics().certificate_expires(tls.expires);
+        }
         let flush = FlushRules {
             interval: Duration::from_millis(config.store.flush_interval_ms),
             clock_from: clock_from(base, &rules),
@@ -301,6 +312,14 @@ impl Running {
             self.engine.metrics().corrupt_records.increment(loaded.corrupt);
             tracing::error!(records = loaded.corrupt, "some records of the store could not be read and were left out");
         }
+        if loaded.agents > 0 && self.tls.as_ref().is_some_and(|tls| tls.ca_is_new) {
+            tracing::warn!(
+                agents = loaded.agents,
+                "there was no certificate authority in the data folder, and a new one was made: the agents of this fleet \
+                 refuse the server until they trust the new tls/ca.pem, or until the old tls/ca.pem and tls/ca-key.pem are \
+                 back"
+            );
+        }
         self.lifecycle.enter(Phase::Serving);
         say(self.banner(loaded));
         Ok(())
@@ -310,7 +329,7 @@ impl Running {
         banner::Banner {
             api: self.addresses.0,
             operations: self.addresses.1,
-            data_dir: &self.config.server.data_dir,
+            data_dir: self.config.needs_data_dir().then_some(self.config.server.data_dir.as_path()),
             store: &self.config.store.url,
             agents: loaded.agents,
             tls: self.tls.is_some(),

@@ -21,7 +21,7 @@
 //! | [`limits`] | every bound, in one place |
 //!
 //! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`loading`],
-//! [`private_file`], [`serve_error`], [`signals`], [`stdout`], [`tls`].
+//! [`named_file`], [`preflight`], [`private_file`], [`serve_error`], [`signals`], [`stdout`], [`tls`].
 
 pub mod actors;
 pub mod admin_token;
@@ -40,7 +40,9 @@ pub mod limits;
 pub mod listener;
 pub mod loading;
 pub mod metrics;
+pub mod named_file;
 pub mod policy;
+pub mod preflight;
 pub mod private_file;
 pub mod serve_error;
 pub mod signals;

@@ -249,11 +249,23 @@ pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of all bodies that an HTTP/2 peer may send ahead of their readers.
 pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// Shortest administrator's token, in characters.
+pub const ADMIN_TOKEN_MIN_CHARS: usize = 8;
+/// Longest administrator's token, in characters.
+pub const ADMIN_TOKEN_MAX_CHARS: usize = 256;
+/// Days for which a server certificate of ours is good, the one before it is made included: clients refuse longer than 825.
+pub const CERTIFICATE_DAYS: i64 = 820;
+/// Days for which our certificate authority is good.
+pub const AUTHORITY_DAYS: i64 = 3_650;
+/// A clock that stands before this, the beginning of 2026, has not been set; in milliseconds since 1970.
+pub const CLOCK_UNSET_BEFORE_MS: i64 = 1_767_225_600_000;
+
 /// Largest random part of a token, in bytes (256 bits).
 pub const TOKEN_SECRET_BYTES: usize = 32;
 
 const _: () = {
     assert!(PARTITIONS.is_power_of_two());
+    assert!(CERTIFICATE_DAYS < 825 && CERTIFICATE_DAYS < AUTHORITY_DAYS);
     assert!(PAGE_MAX <= LIST_SCAN_MAX);
     assert!(LIST_SCAN_MAX <= LIST_PASS_MAX);
     assert!(PULSE_MAX_MS < DEAF_AFTER_MAX_MS);

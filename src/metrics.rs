@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
 use crate::{
     actors::{EngineHandle, LabelCounts, OTHER, ShardCensus, most_frequent},
     events::EventKind,
-    fleet::{Status, Transition},
+    fleet::{Status, Timestamp, Transition},
     front::{Cut, FrontMetrics},
     threats::Severity,
 };
@@ -109,6 +109,8 @@ pub struct Metrics {
     events: [Counter; EventKind::ALL.len()],
     heartbeats: Heartbeats,
     transitions: [[Counter; Status::ALL.len()]; Status::ALL.len()],
+    /// When the certificate expires, in seconds since 1970; 0 without TLS.
+    certificate_expiry: AtomicI64,
     collector: Collector,
     /// The values that each label showed last.
     shown: Mutex<HashMap<&'static str, HashSet<Box<str>>>>,
@@ -169,6 +171,7 @@ impl Metrics {
                         counter!("guardbeat_transitions_total", "from" => from.name(), "to" => to.name())
                     })
                 }),
+                certificate_expiry: AtomicI64::default(),
                 collector: Collector::default(),
                 shown: Mutex::default(),
                 handle: recorder.handle(),
@@ -197,6 +200,11 @@ impl Metrics {
         self.events[kind as usize].increment(1);
     }
 
+    /// Notes when the certificate that is served expires.
+    pub fn certificate_expires(&self, at: Timestamp) {
+        self.certificate_expiry.store(at.as_millis() / 1_000, Relaxed);
+    }
+
     /// Moves recorded latencies into their buckets; to be called regularly, or they take up memory.
     pub fn upkeep(&self) {
         self.handle.run_upkeep();
@@ -220,6 +228,10 @@ impl Metrics {
             gauge!("guardbeat_threats").set(threats as f64);
             gauge!("guardbeat_threats_bytes").set(bytes as f64);
             gauge!("guardbeat_threats_loaded").set(if engine.threats_are_loaded() { 1.0 } else { 0.0 });
+            let expiry = self.certificate_expiry.load(Relaxed);
+            if expiry != 0 {
+                gauge!("guardbeat_tls_certificate_expiry_timestamp_seconds").set(expiry as f64);
+            }
             gauge!("guardbeat_uptime_seconds").set(uptime.as_secs_f64());
             gauge!("guardbeat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
             self.show_by("guardbeat_agents_by_os", "os", censuses.iter().map(|census| &census.os));
@@ -309,6 +321,11 @@ fn describe() {
     describe_counter!("guardbeat_events_total", "Events told on the streams, by type.");
     describe_counter!("guardbeat_event_readers_cut_off_total", "Readers of events that fell behind the backlog.");
     describe_gauge!("guardbeat_deaf_seconds", Unit::Seconds, "Time in which the process could not hear, all told.");
+    describe_gauge!(
+        "guardbeat_tls_certificate_expiry_timestamp_seconds",
+        Unit::Seconds,
+        "When the first of the certificates that clients check expires, in seconds since 1970. Not shown without TLS."
+    );
     describe_gauge!("guardbeat_uptime_seconds", Unit::Seconds, "Time since the start.");
     describe_gauge!("guardbeat_build_info", "The running version.");
     requests::describe();

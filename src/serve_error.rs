@@ -2,7 +2,12 @@
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
-use crate::{actors::EngineError, store::StoreError, tls::TlsError};
+use crate::{
+    actors::EngineError,
+    named_file::{FileError, FileErrors},
+    store::StoreError,
+    tls::TlsError,
+};
 
 /// Why the server cannot start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +30,12 @@ pub enum ServeError {
         /// Why.
         error: io::Error,
     },
+    /// Files that the settings name cannot be used.
+    #[error(transparent)]
+    Files(#[from] FileErrors),
+    /// A file of the data folder cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -42,6 +53,23 @@ pub enum ServeError {
     /// The operating system refused something else.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl ServeError {
+    /// Whether it is the operator's to put right: another start would end alike.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::Files(_) => true,
+            Self::Listen { .. }
+            | Self::DataDir { .. }
+            | Self::File(_)
+            | Self::Tls(_)
+            | Self::Store(_)
+            | Self::Engine(_)
+            | Self::ShardFell
+            | Self::Io(_) => false,
+        }
+    }
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -18,6 +18,7 @@ use crate::{
     config::{Config, ConfigErrors, LogConfig, LogFormat},
     engine,
     http::openapi,
+    preflight::Preflight,
     stdout::say,
 };
 
@@ -67,9 +68,10 @@ struct Settings {
     /// TLS: self-signed, files or off [default: self-signed].
     #[arg(long, value_name = "MODE")]
     tls: Option<String>,
-    /// Allow a non-loopback address without a configured admin token, or without TLS.
-    #[arg(long)]
-    allow_exposed: bool,
+    /// Accept on addresses that other machines can reach: token (nobody chose the administrator's token), tls (the API is
+    /// in clear text), metrics (the operations listener, which asks for no token); several separated by commas.
+    #[arg(long, value_name = "WHAT")]
+    allow_exposed: Option<String>,
 }
 
 /// What the process ends with. Usage errors, which clap finds, end with 2 as well.
@@ -106,13 +108,12 @@ impl Cli {
 impl Settings {
     fn load(&self) -> Result<Config, Exit> {
         let flag = |key, value: &Option<String>, name| value.clone().map(|value| (key, value, name));
-        let exposed = self.allow_exposed.then(|| "true".to_owned());
         let flags: Vec<_> = [
             flag("server.listen", &self.listen, "--listen"),
             flag("store.url", &self.store, "--store"),
             flag("server.data_dir", &self.data_dir, "--data-dir"),
             flag("tls.mode", &self.tls, "--tls"),
-            flag("server.allow_exposed", &exposed, "--allow-exposed"),
+            flag("server.allow_exposed", &self.allow_exposed, "--allow-exposed"),
         ]
         .into_iter()
         .flatten()
@@ -140,6 +141,13 @@ fn refuse(errors: &dyn std::fmt::Display) -> Exit {
 fn check_config(settings: &Settings) -> Exit {
     match settings.load() {
         Ok(config) => {
+            let found = Preflight::check(&config);
+            for warning in &found.warnings {
+                eprintln!("Warning: {warning}");
+            }
+            if let Err(errors) = found.errors() {
+                return refuse(&errors);
+            }
             say(config.describe());
             Exit::Good
         }
@@ -159,6 +167,7 @@ fn serve(settings: &Settings) -> Exit {
     });
     match ended {
         Ok(Ok(())) => Exit::Good,
+        Ok(Err(error)) if error.is_configuration() => refuse(&error),
         Ok(Err(error)) => {
             eprintln!("The server ended: {error}");
             Exit::Failed

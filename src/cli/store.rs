@@ -178,6 +178,9 @@ fn run<T>(
     let screen = Screen::default();
     // However little a server may log: who looks into a store wants to see what is wrong with it.
     start_log(&LogConfig { level: "info".into(), format: config.log.format }, screen.clone());
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     run_here(otherwise, work(&screen))?.map_err(|error| failed(otherwise, &error))
 }
 

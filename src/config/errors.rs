@@ -4,23 +4,27 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-/// Everything that is wrong with the settings; displayed one per line.
+/// Everything that is wrong with the settings; displayed one per line, and then what was to be warned of, since that is
+/// often the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(pub(super) Vec<ConfigError>);
+pub struct ConfigErrors {
+    pub(super) errors: Vec<ConfigError>,
+    pub(super) warnings: Vec<String>,
+}
 
 impl ConfigErrors {
     /// The errors; at least one.
     pub fn errors(&self) -> &[ConfigError] {
-        &self.0
+        &self.errors
     }
 }
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
+        for (i, error) in self.errors.iter().enumerate() {
             write!(f, "{}{error}", if i == 0 { "" } else { "\n" })?;
         }
-        Ok(())
+        self.warnings.iter().try_for_each(|warning| write!(f, "\nWarning: {warning}"))
     }
 }
 

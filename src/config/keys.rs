@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    ForwardedHeader, LogFormat, TlsMode,
+    Exposure, ForwardedHeader, LogFormat, TlsMode,
     key::{
         Key,
         KeyDefault::{Derived, Value as Fixed},
@@ -106,10 +106,10 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "server.allow_exposed",
-        Fixed("false"),
-        "accept listeners that other machines can reach and that the rules would refuse",
-        |d, v| put(&mut d.config.server.allow_exposed, v.boolean()),
-        |c| show(c.server.allow_exposed),
+        Fixed("[]"),
+        "rules for listeners that other machines can reach which need not hold",
+        |d, v| put(&mut d.config.server.allow_exposed, v.list("token, tls or metrics", Exposure::parse)),
+        |c| show_list(&c.server.allow_exposed),
     ),
     Key::new(
         "auth.admin_token",
@@ -120,6 +120,13 @@ pub static KEYS: &[Key] = &[
     )
     .alias("MANAGER_AUTH_TOKEN")
     .secret(),
+    Key::new(
+        "auth.admin_token_file",
+        Derived("none; it is auth.admin_token, or generated"),
+        "the file that holds the administrator's token",
+        |d, v| put(&mut d.config.auth.admin_token_file, v.path().map(Some)),
+        |c| c.auth.admin_token_file.as_ref().map(|file| quoted(&file.to_string_lossy())),
+    ),
     Key::new(
         "auth.open_enrollment",
         Fixed("[]"),

@@ -8,13 +8,14 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use toml::de::{DeTable, DeValue};
 
 use super::{
+    environment::{PREFIX, is_service_link, meant, passed_over},
     errors::{ConfigError, Origin},
     key::Key,
     keys::KEYS,
     value::Value,
 };
+use crate::named_file::without_byte_order_mark;
 
-const PREFIX: &str = "GUARDBEAT_";
 /// A file with more mistakes than these is none of ours.
 const SYNTAX_ERRORS_MAX: usize = 20;
 
@@ -34,6 +35,10 @@ pub(super) struct Layers {
     /// In rising precedence.
     pub(super) settings: Vec<Setting>,
     pub(super) errors: Vec<ConfigError>,
+    /// What can hardly have been meant so.
+    pub(super) warnings: Vec<String>,
+    /// Variables of keys that were set to nothing.
+    pub(super) empty: Vec<(&'static Key, String)>,
     /// Whether the whole file could be read.
     pub(super) complete: bool,
 }
@@ -44,7 +49,8 @@ impl Layers {
         env: impl Iterator<Item = (String, String)>,
         flags: &[(&'static str, String, &'static str)],
     ) -> Self {
-        let mut layers = Self { settings: Vec::new(), errors: Vec::new(), complete: true };
+        let mut layers =
+            Self { settings: Vec::new(), errors: Vec::new(), warnings: Vec::new(), empty: Vec::new(), complete: true };
         if let Some(path) = file {
             layers.add_file(path);
         }
@@ -61,12 +67,13 @@ impl Layers {
                 return self.errors.push(ConfigError::Unreadable { path: path.into(), cause: error.to_string() });
             }
         };
+        let bytes = without_byte_order_mark(&bytes);
         let path: Arc<Path> = path.into();
         let line = |offset: usize| {
             let before = bytes.iter().take(offset);
             Origin::File(path.clone(), 1 + before.filter(|byte| **byte == b'\n').count())
         };
-        let text = match str::from_utf8(&bytes) {
+        let text = match str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
                 self.complete = false;
@@ -132,25 +139,37 @@ impl Layers {
     }
 
     fn add_environment(&mut self, env: impl Iterator<Item = (String, String)>) {
-        // A variable that is set to nothing is one that is not set.
-        let mut env: BTreeMap<String, String> = env.filter(|(_, value)| !value.is_empty()).collect();
+        let is_ours = |name: &str| name.starts_with(PREFIX) || KEYS.iter().any(|key| key.alias == Some(name));
+        let is_link = |(name, value): &(String, String)| is_ours(name) && is_service_link(name, value);
+        let (links, mut env): (BTreeMap<_, _>, BTreeMap<_, _>) = env.partition(is_link);
+        let links: Vec<_> = links.into_keys().collect();
+        if !links.is_empty() {
+            self.warnings.push(passed_over(&links));
+        }
         for key in KEYS {
             let alias = key.alias.map(|alias| (alias.to_owned(), key.set_part.is_some()));
             for (name, part) in alias.into_iter().chain([(key.variable(), false)]) {
-                if let Some(text) = env.remove(&name) {
+                let Some(text) = env.remove(&name) else { continue };
+                if text.is_empty() {
+                    self.empty.push((key, name));
+                } else {
                     let origin = Origin::Variable(name);
                     self.settings.push(Setting { key, part, value: Value::Plain(text), origin });
                 }
             }
         }
-        for name in env.into_keys() {
-            if let Some((section, field)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__")) {
+        for (name, value) in env {
+            let ours = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once("__"));
+            if let Some((section, field)) = ours.filter(|_| !value.is_empty()) {
                 let remedy = match nearest(&format!("{section}.{field}").to_lowercase()) {
                     Some(key) => format!("did you mean {}?", key.variable()),
                     None => format!("a setting's variable is {PREFIX}<SECTION>__<KEY>, and there is no such key"),
                 };
                 let unknown = format!("unknown environment variable {}", shown(&name));
                 self.errors.push(ConfigError::Unknown { unknown, remedy });
+            } else if let Some(variable) = meant(&name) {
+                self.warnings
+                    .push(format!("environment variable {} sets nothing; did you mean {variable}?", shown(&name)));
             }
         }
     }
@@ -205,7 +224,7 @@ fn remedy(name: &str) -> String {
 }
 
 /// The key whose name is so close that it was probably meant, if there is one; the section may be wrong or missing.
-fn nearest(name: &str) -> Option<&'static Key> {
+pub(super) fn nearest(name: &str) -> Option<&'static Key> {
     let field = name.rsplit('.').next().unwrap_or(name);
     let whole = KEYS.iter().map(|key| (distance(name, key.name), key));
     let fields = KEYS.iter().map(|key| (distance(field, key.field()) + 1, key));
@@ -215,13 +234,13 @@ fn nearest(name: &str) -> Option<&'static Key> {
 }
 
 /// Mistakes in a name that still leave no doubt what it was meant to be.
-fn tolerance(name: &str) -> usize {
+pub(super) fn tolerance(name: &str) -> usize {
     (name.len() / 3).clamp(1, 3)
 }
 
 /// Letters to insert, remove, replace, or swap with their neighbour, to turn one name into the other ("optimal string
 /// alignment").
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<_>, Vec<_>) = (a.chars().take(64).collect(), b.chars().collect());
     let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
     for i in 1..=a.len() {

@@ -11,9 +11,15 @@
 //! - `texts`: what a token, an origin, a log filter must look like.
 //! - `value`: one given value, and how to make a number, an address, a list of it.
 //! - `rules`: defaults that follow from other settings, and what contradicts what.
+//! - `exposure`: what may be accepted of listeners that other machines can reach.
+//! - `environment`: what to make of variables that are no settings, or empty ones.
 //! - `errors`: how all of that is told.
 
+mod environment;
+#[cfg(test)]
+mod environment_tests;
 mod errors;
+mod exposure;
 mod key;
 mod keys;
 mod layers;
@@ -35,8 +41,10 @@ use std::{
 
 use ipnet::IpNet;
 
+pub(crate) use self::texts::certificate_name;
 pub use self::{
     errors::{ConfigError, ConfigErrors, Origin},
+    exposure::Exposure,
     key::{Key, KeyDefault},
     keys::KEYS,
 };
@@ -69,6 +77,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// What it says while it runs.
     pub log: LogConfig,
+    /// What was given that can hardly have been meant so, a sentence each: to be shown to the operator.
+    pub warnings: Vec<String>,
 }
 
 /// `[server]`
@@ -93,8 +103,8 @@ pub struct ServerConfig {
     pub keep_alive_ms: u64,
     /// How long a shutdown waits for requests that are being answered: 0 to 600,000.
     pub shutdown_grace_ms: u64,
-    /// The operator accepts listeners that the rules would refuse to expose to other machines.
-    pub allow_exposed: bool,
+    /// What the operator accepts of listeners that other machines can reach.
+    pub allow_exposed: Vec<Exposure>,
 }
 
 /// The header in which a trusted proxy says whom it was called by.
@@ -109,8 +119,11 @@ pub enum ForwardedHeader {
 /// `[auth]`
 #[derive(Clone, PartialEq)]
 pub struct AuthConfig {
-    /// The administrator's token: 8 to 256 visible ASCII characters. None: one is generated and kept in the data folder.
+    /// The administrator's token: 8 to 256 visible ASCII characters. None, and no file either: one is generated and kept
+    /// in the data folder.
     pub admin_token: Option<String>,
+    /// The file that holds it instead; relative to the working directory.
+    pub admin_token_file: Option<PathBuf>,
     /// Networks from which an agent may register without a token.
     pub open_enrollment: Vec<IpNet>,
 }
@@ -243,7 +256,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         flags: &[(&'static str, String, &'static str)],
     ) -> Result<Self, ConfigErrors> {
-        let Layers { settings, mut errors, complete } = Layers::gather(file, env, flags);
+        let Layers { settings, mut errors, mut warnings, empty, complete } = Layers::gather(file, env, flags);
         let mut draft = Draft::default();
         let (mut sources, mut refused) = (Sources::new(), BTreeSet::new());
         for Setting { key, part, value, origin } in settings {
@@ -260,12 +273,24 @@ impl Config {
                 }
             }
         }
-        let (config, contradictions) = draft.settle(&sources, &refused);
+        let (mut config, contradictions) = draft.settle(&sources, &refused);
+        warnings.extend(empty.iter().map(|(key, variable)| environment::empty(key, variable, &config, &sources)));
         // Of a file that could not be read whole nobody knows whether it contradicts itself.
         if complete {
             errors.extend(contradictions);
         }
-        if errors.is_empty() { Ok(config) } else { Err(ConfigErrors(errors)) }
+        if errors.is_empty() {
+            config.warnings = warnings;
+            Ok(config)
+        } else {
+            Err(ConfigErrors { errors, warnings })
+        }
+    }
+
+    /// Whether anything has to be kept in the data folder.
+    pub fn needs_data_dir(&self) -> bool {
+        let token = self.auth.admin_token.is_none() && self.auth.admin_token_file.is_none();
+        token || self.tls.mode == TlsMode::SelfSigned || self.store.url == StoreUrl::Embedded(None)
     }
 
     /// The settings as a file that would set exactly these, but for secrets: the administrator's token is left out, and
@@ -303,9 +328,9 @@ impl Config {
                 max_connections: 25_000,
                 keep_alive_ms: 75_000,
                 shutdown_grace_ms: 10_000,
-                allow_exposed: false,
+                allow_exposed: Vec::new(),
             },
-            auth: AuthConfig { admin_token: None, open_enrollment: Vec::new() },
+            auth: AuthConfig { admin_token: None, admin_token_file: None, open_enrollment: Vec::new() },
             liveness: LivenessConfig { timeout_ms: 60_000, grace_ms: 0, offline_after_ms: 0, restart_grace_ms: 0 },
             store: StoreConfig {
                 url: StoreUrl::Embedded(None),
@@ -322,6 +347,7 @@ impl Config {
             events: EventsConfig { backlog: 10_000, max_streams: 10_000 },
             limits: LimitsConfig { max_agents: 20_000_000, max_in_flight: 10_000 },
             log: LogConfig { level: "info".into(), format: LogFormat::Text },
+            warnings: Vec::new(),
         }
     }
 }
@@ -336,6 +362,7 @@ impl fmt::Debug for AuthConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthConfig")
             .field("admin_token", &self.admin_token.as_ref().map(|_| format_args!("[redacted]")))
+            .field("admin_token_file", &self.admin_token_file)
             .field("open_enrollment", &self.open_enrollment)
             .finish()
     }

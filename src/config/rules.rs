@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{Config, TlsMode, errors::ConfigError, key::Key};
+use super::{Config, Exposure, TlsMode, errors::ConfigError, key::Key};
 use crate::{limits::LIVENESS_MAX_MS, store::StoreUrl};
 
 /// `offline_after_ms` when nobody sets it, unless it would be too little.
@@ -89,6 +89,7 @@ impl Draft {
         let mut check = Check { sources, refused, config: &config, found: Vec::new() };
         let files = check.tls_files(self.tls_mode, self.cert_file, self.key_file);
         check.liveness();
+        check.token();
         check.listeners(self.tls_mode);
         check.redis();
         let contradictions = check.found;
@@ -197,6 +198,16 @@ impl Check<'_> {
         }
     }
 
+    fn token(&mut self) {
+        const TOKEN: &str = "auth.admin_token";
+        const FILE: &str = "auth.admin_token_file";
+        let auth = &self.config.auth;
+        if auth.admin_token.is_some() && auth.admin_token_file.is_some() {
+            let (token, file) = (self.cite_as(TOKEN, "set"), self.cite(FILE));
+            self.refuse(&[TOKEN, FILE], format!("{token} and {file} both give the token; leave one of them out"));
+        }
+    }
+
     fn listeners(&mut self, tls: TlsModeName) {
         const LISTEN: &str = "server.listen";
         const METRICS: &str = "metrics.listen";
@@ -207,28 +218,32 @@ impl Check<'_> {
             let what = format!("{listen} and {metrics_listen} are the same place; give one of them another port");
             self.refuse(&[LISTEN, METRICS], what);
         }
-        let accept = "or accept it with --allow-exposed (server.allow_exposed = true)";
-        if is_exposed(server.listen) && !server.allow_exposed {
+        let accepts = |rule: Exposure| server.allow_exposed.contains(&rule);
+        let accept = |rule: Exposure| format!("or accept it with --allow-exposed {rule} (server.allow_exposed)");
+        if is_exposed(server.listen) {
             let reachable = format!("{listen} can be reached from other machines, but");
-            if self.config.auth.admin_token.is_none() {
-                let why = "auth.admin_token is not set, and a generated token cannot be known to be safe there";
-                let remedy = "set auth.admin_token (MANAGER_AUTH_TOKEN), listen on 127.0.0.1";
-                let what = format!("{reachable} {why}; {remedy}, {accept}");
-                self.refuse(&[LISTEN, ALLOW, "auth.admin_token"], what);
+            let auth = &self.config.auth;
+            if auth.admin_token.is_none() && auth.admin_token_file.is_none() && !accepts(Exposure::Token) {
+                let why = "nobody has chosen the administrator's token";
+                let remedy = "set auth.admin_token (MANAGER_AUTH_TOKEN) or auth.admin_token_file, listen on 127.0.0.1";
+                let what = format!("{reachable} {why}; {remedy}, {}", accept(Exposure::Token));
+                self.refuse(&[LISTEN, ALLOW, "auth.admin_token", "auth.admin_token_file"], what);
             }
-            if tls == TlsModeName::Off {
+            if tls == TlsModeName::Off && !accepts(Exposure::Tls) {
                 let mode = self.cite_as("tls.mode", "\"off\"");
                 let what = format!(
                     "{reachable} {mode} would send tokens over the network in clear text; turn TLS on (tls.mode \
-                     \"self-signed\" or \"files\"), listen on 127.0.0.1, {accept}"
+                     \"self-signed\" or \"files\"), listen on 127.0.0.1, {}",
+                    accept(Exposure::Tls)
                 );
                 self.refuse(&[LISTEN, ALLOW, "tls.mode"], what);
             }
         }
-        if is_exposed(metrics.listen) && !server.allow_exposed {
+        if is_exposed(metrics.listen) && !accepts(Exposure::Metrics) {
             let why = "can be reached from other machines, but asks for no token";
             let remedy = "listen on 127.0.0.1 (the API serves /metrics with the admin token)";
-            self.refuse(&[METRICS, ALLOW], format!("{metrics_listen} {why}; {remedy}, {accept}"));
+            let what = format!("{metrics_listen} {why}; {remedy}, {}", accept(Exposure::Metrics));
+            self.refuse(&[METRICS, ALLOW], what);
         }
     }
 }

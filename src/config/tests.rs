@@ -76,7 +76,7 @@ fn the_shipped_file_documents_every_key_with_its_default() {
 
 #[test]
 fn setting_every_default_that_is_the_same_everywhere_changes_nothing() {
-    let elsewhere = ["workers =", "admin_token =", "cert_file =", "key_file =", "ca_file ="];
+    let elsewhere = ["workers =", "admin_token =", "admin_token_file =", "cert_file =", "key_file =", "ca_file ="];
     let text: String = uncommented(SHIPPED)
         .lines()
         .filter(|line| !elsewhere.iter().any(|key| line.starts_with(key)))
@@ -90,7 +90,7 @@ fn every_key_can_be_set_by_its_variable() {
     for key in KEYS {
         let value = match key.name {
             "auth.admin_token" => "correct-horse".to_owned(),
-            "tls.cert_file" | "tls.key_file" | "store.ca_file" => continue,
+            "tls.cert_file" | "tls.key_file" | "store.ca_file" | "auth.admin_token_file" => continue,
             _ => {
                 let (_, section) = text.split_once(&format!("[{}]\n", key.section())).unwrap();
                 let (_, rest) = section.split_once(&format!("{} = ", key.field())).unwrap();
@@ -99,7 +99,8 @@ fn every_key_can_be_set_by_its_variable() {
         };
         let config = from_env(&[(&key.variable(), &value)]).unwrap();
         assert_eq!(config.auth.admin_token.is_some(), key.secret, "{}", key.name);
-        assert_eq!(Config { auth: Config::default().auth, ..config }, Config::default());
+        // An empty list is an empty variable, which is warned of.
+        assert_eq!(Config { auth: Config::default().auth, warnings: vec![], ..config }, Config::default());
     }
 }
 
@@ -185,7 +186,8 @@ fn a_wrong_value_is_told_with_what_would_be_right() {
         ("server.workers = \"2\"", "server.workers is \"2\"; it must be a whole number"),
         ("server.workers = -1", "server.workers is -1; it must be"),
         ("server.workers = 99999999999999999999", "server.workers is 99999999999999999999; it must be"),
-        ("server.allow_exposed = \"yes\"", "is \"yes\"; it must be true or false"),
+        ("server.allow_exposed = true", "is true; it must be a list of strings, each token, tls or metrics"),
+        ("server.allow_exposed = [\"all\"]", "has \"all\"; each must be token, tls or metrics"),
         ("server.data_dir = \"\"", "server.data_dir is \"\"; it must be the path"),
         ("server.cors_allowed_origins = \"*\"", "is \"*\"; it must be a list of strings, each * or an origin"),
         ("server.cors_allowed_origins = [\"https://a/\"]", "has \"https://a/\"; each must be * or an origin"),
@@ -268,12 +270,18 @@ fn contradictions_name_both_sides() {
             "server.listen = \"0.0.0.0:1\"",
             &[("MANAGER_PORT", "2")],
             "server.listen (\"0.0.0.0:2\", from FILE:1 and environment variable MANAGER_PORT) can be reached from other \
-             machines, but auth.admin_token is not set",
+             machines, but nobody has chosen the administrator's token; set auth.admin_token",
         ),
         (
             "server.listen = \"0.0.0.0:1\"\nauth.admin_token = \"correct-horse\"\ntls.mode = \"off\"",
             &[],
             "but tls.mode (\"off\", from FILE:3) would send tokens over the network in clear text; turn TLS on",
+        ),
+        (
+            "auth.admin_token_file = \"t\"",
+            &[("MANAGER_AUTH_TOKEN", "correct-horse")],
+            "auth.admin_token (set, from environment variable MANAGER_AUTH_TOKEN) and auth.admin_token_file (\"t\", from \
+             FILE:1) both give the token",
         ),
         (
             "metrics.listen = \"[::]:1\"",
@@ -303,7 +311,8 @@ fn a_refused_value_contradicts_nothing() {
     let errors = from_file("server.listen = \"0.0.0.0:1\"\nauth.admin_token = \"short\"\n").unwrap_err();
     assert_eq!(
         errors,
-        "FILE:2: auth.admin_token cannot be used (it is not shown); it must be 8 to 256 visible ASCII characters"
+        "FILE:2: auth.admin_token cannot be used (it is not shown); it must be 8 to 256 visible ASCII characters, and has \
+         5"
     );
 }
 
@@ -314,13 +323,23 @@ fn an_exposed_address_needs_a_chosen_token_and_tls_or_consent() {
     let loads =
         |listen, more: &[_]| load_with("", &[&[("GUARDBEAT_SERVER__LISTEN", listen)], more].concat(), &[]).is_ok();
     let (token, tls_off) = (("MANAGER_AUTH_TOKEN", "correct-horse"), ("GUARDBEAT_TLS__MODE", "off"));
-    let consent = ("GUARDBEAT_SERVER__ALLOW_EXPOSED", "true");
+    let consent = |what| ("GUARDBEAT_SERVER__ALLOW_EXPOSED", what);
     for listen in loopback {
         assert!(loads(listen, &[]) && loads(listen, &[tls_off]), "{listen}");
     }
     for listen in exposed {
         assert!(!loads(listen, &[]) && !loads(listen, &[tls_off]) && !loads(listen, &[token, tls_off]), "{listen}");
-        assert!(loads(listen, &[token]) && loads(listen, &[consent]) && loads(listen, &[tls_off, consent]), "{listen}");
+        assert!(loads(listen, &[token]) && loads(listen, &[("GUARDBEAT_AUTH__ADMIN_TOKEN_FILE", "t")]), "{listen}");
+        assert!(loads(listen, &[consent("token")]) && loads(listen, &[tls_off, consent("token,tls")]), "{listen}");
+        assert!(loads(listen, &[tls_off, token, consent("tls")]), "{listen}");
+        for (more, what) in
+            [(&[][..], "tls,metrics"), (&[tls_off], "tls,metrics"), (&[tls_off, token], "token,metrics")]
+        {
+            assert!(!loads(listen, &[more, &[consent(what)]].concat()), "{listen}: {what} is another matter");
+        }
+        let metrics = ("GUARDBEAT_METRICS__LISTEN", listen);
+        assert!(loads("127.0.0.1:2", &[metrics, consent("metrics")]), "{listen}");
+        assert!(!loads("127.0.0.1:2", &[metrics, consent("token,tls")]), "{listen}");
     }
 }
 
@@ -335,8 +354,9 @@ fn listeners_that_cannot_both_be_bound_are_refused() {
         ("[::1]:1", "0.0.0.0:1", true),
     ];
     for (server, metrics, possible) in cases {
-        let text =
-            format!("server = {{ listen = \"{server}\", allow_exposed = true }}\nmetrics.listen = \"{metrics}\"");
+        let text = format!(
+            "server = {{ listen = \"{server}\", allow_exposed = [\"token\", \"metrics\"] }}\nmetrics.listen = \"{metrics}\""
+        );
         assert_eq!(from_file(&text).is_ok(), possible, "{text}");
     }
 }

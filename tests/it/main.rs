@@ -12,6 +12,7 @@ mod listing;
 mod liveness;
 mod make;
 mod operations;
+mod preflight;
 mod redis;
 mod slow_clients;
 mod store_tools;

@@ -13,7 +13,7 @@ use super::{
     trouble::Trouble,
     url::{Address, RedisUrl, Servers},
 };
-use crate::store::StoreError;
+use crate::{named_file::without_byte_order_mark, store::StoreError};
 
 /// Opens connections; each time anew, so that a name may lead to another server by then.
 pub(super) struct Connector {
@@ -112,6 +112,7 @@ fn read_authority(path: &Path) -> Result<Vec<u8>, StoreError> {
         StoreError::unavailable(format_args!("store.ca_file {} cannot be used: {reason}", path.display()))
     };
     let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let pem = without_byte_order_mark(&pem).to_vec();
     match CertificateDer::pem_slice_iter(&pem).next() {
         Some(Ok(_)) => Ok(pem),
         Some(Err(error)) => Err(wrong(&error)),

@@ -36,6 +36,15 @@ fn a_wrong_password_is_told() {
 }
 
 #[test]
+fn with_a_configured_token_and_without_tls_no_folder_is_made() {
+    let redis = RedisServer::start();
+    let launch = on(redis.url()).env("MANAGER_AUTH_TOKEN", "correct-horse");
+    let server = launch.start();
+    works(&server, &redis);
+    assert!(!server.data().exists());
+}
+
+#[test]
 fn a_node_of_a_cluster_is_refused() {
     let redis = RedisServer::launch().line("cluster-enabled yes").start();
     let why = start_refused(&redis.url(), &[]);

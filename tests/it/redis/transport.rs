@@ -78,8 +78,8 @@ fn a_redis_that_nobody_vouches_for_is_refused() {
     let why = start_refused(&redis.url(), &[quickly]);
     assert!(why.contains("certificate"), "{why}");
     // Signed by another.
-    let others = text(&Certificates::of(&["127.0.0.1"]).file("ca.pem"));
-    start_refused(&redis.url(), &[quickly, ("GUARDBEAT_STORE__CA_FILE", &others)]);
+    let others = Certificates::of(&["127.0.0.1"]);
+    start_refused(&redis.url(), &[quickly, ("GUARDBEAT_STORE__CA_FILE", &text(&others.file("ca.pem")))]);
     // For another.
     let elsewhere = Certificates::of(&["redis.example"]);
     let why = start_refused(

@@ -147,11 +147,11 @@ impl Server {
     fn start(launch: Launch, dir: TempDir) -> Self {
         let mut child = KilledOnDrop { child: launch.spawn(dir.path()), log: dir.path().join("stderr.log") };
         let (api, operations) = addresses(&mut child.child, dir.path());
-        let configured = launch.env.iter().find(|(name, _)| name == "MANAGER_AUTH_TOKEN");
-        let token = match configured {
-            Some((_, token)) => token.clone(),
-            None => fs::read_to_string(dir.path().join("data/admin-token")).unwrap().trim().to_owned(),
-        };
+        let given = |wanted: &str| launch.env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        let token = given("MANAGER_AUTH_TOKEN").unwrap_or_else(|| {
+            let file = given("GUARDBEAT_AUTH__ADMIN_TOKEN_FILE").unwrap_or_else(|| "data/admin-token".to_owned());
+            fs::read_to_string(dir.path().join(file)).unwrap().trim_matches(['\u{feff}', '\r', '\n']).to_owned()
+        });
         Self { child, launch, dir, api, operations, token }
     }
 

@@ -1,0 +1,66 @@
+//! What to make of variables that are no settings, or empty ones.
+
+use super::{
+    Config,
+    key::Key,
+    keys::KEYS,
+    layers::{distance, nearest, tolerance},
+    rules::Sources,
+};
+
+/// What the names of our variables begin with.
+pub(super) const PREFIX: &str = "GUARDBEAT_";
+
+/// That this variable of a setting was set to nothing, and what holds instead.
+pub(super) fn empty(key: &Key, variable: &str, config: &Config, sources: &Sources) -> String {
+    let source = sources.get(key.name).map_or("default", String::as_str);
+    let holds = match (key.show)(config) {
+        Some(_) if key.secret => format!("is set ({source})"),
+        Some(value) => format!("is {value} ({source})"),
+        None => format!("is not set ({})", key.default),
+    };
+    format!("environment variable {variable} is empty and counts as not set; {} {holds}", key.name)
+}
+
+/// What was probably meant by a variable that is none of ours, but has almost the name of one.
+pub(super) fn meant(name: &str) -> Option<String> {
+    // One underscore for two is the most frequent mistake, small letters the next.
+    let plain = |name: &str| name.to_uppercase().replace("__", "_");
+    let written = plain(name);
+    let rest = |name: &str| name.split_once('_').map_or(0, |(_, rest)| rest.len());
+    let variables = KEYS.iter().flat_map(Key::variables);
+    let near = variables.filter(|variable| variable.len().abs_diff(written.len()) <= 4).filter_map(|variable| {
+        let distance = distance(&written, &plain(&variable));
+        (distance <= tolerance(&"x".repeat(rest(&written)))).then_some((distance, variable))
+    });
+    let whole = near.min().map(|(_, variable)| variable);
+    whole.or_else(|| {
+        let field = written.strip_prefix(PREFIX)?;
+        nearest(&field.to_lowercase()).map(Key::variable)
+    })
+}
+
+/// Whether it is one of the variables that Kubernetes sets in every container for a service of the namespace:
+/// `NAME_PORT=tcp://10.96.12.3:8443`, `NAME_PORT_8443_TCP_ADDR`, `NAME_SERVICE_HOST` …
+pub(super) fn is_service_link(name: &str, value: &str) -> bool {
+    let protocols = ["tcp", "udp", "sctp"];
+    let is_address = protocols.iter().any(|protocol| value.starts_with(&format!("{protocol}://")));
+    let of_port = name.split("_PORT_").skip(1).any(|rest| {
+        let mut words = rest.split('_');
+        let number = words.next().is_some_and(|word| word.parse::<u16>().is_ok());
+        number && words.next().is_some_and(|word| protocols.contains(&&*word.to_lowercase()))
+    });
+    let of_service =
+        name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_");
+    of_service || of_port || is_address && name.ends_with("_PORT")
+}
+
+/// What is said of such variables.
+pub(super) fn passed_over(links: &[String]) -> String {
+    let (are, they) = if links.len() == 1 { ("is a link", "it is") } else { ("are links", "they are") };
+    format!(
+        "{} {are} that Kubernetes sets for a service of that name, and no setting; {they} passed over \
+         (enableServiceLinks: false in the pod's spec keeps such variables away)",
+        links.join(", ")
+    )
+}

@@ -1,0 +1,59 @@
+//! From when to when a certificate is good.
+
+use rustls::pki_types::CertificateDer;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+
+use crate::{
+    fleet::Timestamp,
+    named_file::{FileError, NamedFile},
+};
+
+/// The time in which a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Validity {
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+}
+
+impl Validity {
+    /// That of a certificate; an error only for what is none.
+    pub(super) fn of(der: &CertificateDer<'_>) -> Result<Self, rustls::Error> {
+        let (_, certificate) = X509Certificate::from_der(der)
+            .map_err(|_| rustls::Error::InvalidCertificate(rustls::CertificateError::BadEncoding))?;
+        let millis = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1_000));
+        let validity = certificate.validity();
+        Ok(Self { start: millis(validity.not_before.timestamp()), end: millis(validity.not_after.timestamp()) })
+    }
+
+    /// What is to be said of it now.
+    pub(super) fn warning(&self, now: Timestamp) -> Option<String> {
+        if now > self.end {
+            Some(format!("it expired at {}, and clients refuse it", self.end))
+        } else if now < self.start {
+            Some(format!("it is not valid before {}, and clients refuse it; here it is {now}", self.start))
+        } else {
+            None
+        }
+    }
+}
+
+/// When the first of these expires.
+pub(super) fn first_end(chain: &[CertificateDer<'_>]) -> Result<Timestamp, rustls::Error> {
+    let ends = chain.iter().map(|one| Validity::of(one).map(|validity| validity.end));
+    ends.reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Err(rustls::Error::NoCertificatesPresented))
+}
+
+/// What is to be said now of the certificates in a file.
+pub(super) fn warnings(
+    file: &NamedFile,
+    chain: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Vec<String>, FileError> {
+    let mut warnings = Vec::new();
+    for (index, one) in chain.iter().enumerate() {
+        let validity = Validity::of(one).map_err(|error| file.wrong(error))?;
+        let which = if chain.len() == 1 { String::new() } else { format!("certificate {}: ", index + 1) };
+        warnings.extend(validity.warning(now).map(|what| format!("{file}: {which}{what}")));
+    }
+    Ok(warnings)
+}
