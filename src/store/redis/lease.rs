@@ -10,13 +10,19 @@ use std::{fmt, time::Duration};
 use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::time::Instant;
 
-use super::{keys::Keys, server::clients, trouble::Trouble};
+use super::{
+    keys::Keys,
+    server::clients,
+    trouble::{Trouble, of_key},
+};
 use crate::store::StoreError;
 
 /// How long an owner that does not renew it keeps the fleet.
 pub(super) const LEASE: Duration = Duration::from_secs(10);
 /// Between two looks at a lease that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
+/// Within this an owner that is there takes a lease again that somebody has deleted: it looks once a second.
+const REASSERTION: Duration = Duration::from_secs(3);
 /// Within this an owner that has lost its connection is back, if it still runs.
 const RETURN: Duration = Duration::from_secs(2);
 
@@ -72,10 +78,13 @@ impl Lease<'_> {
     /// know yet who is there: then an owner without connections is given time to come back.
     pub(super) async fn acquire(&mut self, has_just_started: bool) -> Result<(), Trouble> {
         let patience = if has_just_started { RETURN } else { Duration::ZERO };
-        let (mut left_ms, mut last_seen) = (i64::MAX, Instant::now());
+        let (began, mut left_ms, mut last_seen) = (Instant::now(), i64::MAX, Instant::now());
         loop {
             let Some(held) = self.held().await? else {
-                if self.take_if_free().await? {
+                // It has run out, or somebody has deleted it under an owner that is there: that one takes it again.
+                if began.elapsed() < REASSERTION && self.others_have_connections().await? {
+                    tokio::time::sleep(LOOK).await;
+                } else if self.take_if_free().await? {
                     return Ok(());
                 }
                 continue;
@@ -147,7 +156,7 @@ impl Lease<'_> {
     }
 
     /// Takes the lease, unless it is another's by now than the one that was seen.
-    async fn take_from(&mut self, seen: &Held) -> RedisResult<bool> {
+    async fn take_from(&mut self, seen: &Held) -> Result<bool, Trouble> {
         redis::cmd("WATCH").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
         if self.held().await?.is_none_or(|held| held.run != seen.run) {
             redis::cmd("UNWATCH").query_async::<()>(&mut self.connection).await?;
@@ -159,14 +168,21 @@ impl Lease<'_> {
         Ok(set.query_async::<Option<()>>(&mut self.connection).await?.is_some())
     }
 
-    async fn held(&mut self) -> RedisResult<Option<Held>> {
+    async fn held(&mut self) -> Result<Option<Held>, Trouble> {
         let mut ask = redis::pipe();
         ask.cmd("GET").arg(self.keys.lease()).cmd("PTTL").arg(self.keys.lease());
-        let (entry, left_ms): (Option<String>, i64) = ask.query_async(&mut self.connection).await?;
+        let asked = ask.query_async(&mut self.connection).await;
+        let (entry, left_ms): (Option<String>, i64) = asked.map_err(|error| of_key(self.keys.lease(), error))?;
         Ok(entry.map(|entry| {
             let (run, place) = entry.split_once(' ').unwrap_or((&entry, "another process"));
             Held { run: run.to_owned(), place: place.to_owned(), left_ms }
         }))
+    }
+
+    async fn others_have_connections(&mut self) -> RedisResult<bool> {
+        let ours = format!("{}{}/", self.keys.connections(), self.owner.run);
+        let all = clients(&mut self.connection, &self.keys.connections(), self.database).await?;
+        Ok(all.iter().any(|client| !client.name.starts_with(&ours)))
     }
 
     async fn has_connections(&mut self, run: &str) -> RedisResult<bool> {

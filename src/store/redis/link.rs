@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::watch,
     time::{Instant, sleep, timeout},
@@ -17,7 +18,7 @@ use tokio::{
 use super::{
     persistence::Persistence,
     rewrite::Rewrite,
-    session::{Beginning, Identity, Lost, Session, Writes},
+    session::{Beginning, Identity, Lost, Meta, Session, Writes},
     trouble::Trouble,
     url::RedisUrl,
 };
@@ -41,6 +42,13 @@ enum State {
     Over(StoreError),
 }
 
+/// How a process begins.
+enum Begun {
+    Ours(Box<Session>),
+    /// Redis has no room even for the lease.
+    Refused(Meta, String),
+}
+
 /// What all users of a store's connection share.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -50,6 +58,8 @@ pub(super) struct Link {
     state: watch::Sender<State>,
     commits: AtomicI64,
     saves: AtomicI64,
+    /// What stood in Redis when the fleet was read that could not be owned; none once it is ours.
+    unclaimed: Mutex<Option<Meta>>,
     gone: Mutex<VecDeque<AgentId>>,
     /// What Redis has lost and is not being told yet.
     lost: Mutex<Option<Lost>>,
@@ -67,23 +77,63 @@ impl Link {
         deadline: Instant,
     ) -> Result<Arc<Self>, StoreError> {
         let sessions = AtomicU64::new(0);
-        let begin = || identity.begin(sessions.fetch_add(1, Relaxed), Beginning::First);
-        let first = wait_for_redis(deadline, identity.connector.url(), begin).await?;
-        let persistence = first.persistence.clone();
+        let begin = async || match identity.begin(sessions.fetch_add(1, Relaxed), Beginning::First).await {
+            Ok(session) => Ok(Begun::Ours(Box::new(session))),
+            // It has no memory or no disk, and can be read all the same.
+            Err(Trouble::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
+            Err(trouble) => Err(trouble),
+        };
+        let begun = wait_for_redis(deadline, identity.connector.url(), begin).await?;
+        let (state, unclaimed, writes, persistence) = match begun {
+            Begun::Ours(first) => {
+                let (writes, persistence) = (first.writes, first.persistence.clone());
+                (State::Up(Arc::new(*first)), None, writes, Some(persistence))
+            }
+            Begun::Refused(seen, reason) => {
+                tracing::error!(
+                    reason,
+                    "Redis takes nothing now: the fleet is read, heartbeats are kept, durable changes refused until it does"
+                );
+                (State::Down(reason.into()), Some(seen), Writes::default(), None)
+            }
+        };
         let link = Self {
             identity: Arc::new(identity),
             min_replicas,
             sessions,
-            commits: AtomicI64::new(first.writes.commits),
-            saves: AtomicI64::new(first.writes.saves),
-            state: watch::Sender::new(State::Up(Arc::new(first))),
+            commits: AtomicI64::new(writes.commits),
+            saves: AtomicI64::new(writes.saves),
+            state: watch::Sender::new(state),
+            unclaimed: Mutex::new(unclaimed),
             gone: Mutex::default(),
             lost: Mutex::default(),
             warned_of: Mutex::default(),
             rewrite: Rewrite::default(),
         };
-        link.warn_of(&persistence);
+        if let Some(persistence) = persistence {
+            link.warn_of(&persistence);
+        }
         Ok(Arc::new(link))
+    }
+
+    /// Whether the fleet has not been ours yet in this process, because Redis takes nothing; it can be read.
+    pub(super) fn is_unclaimed(&self) -> bool {
+        self.unclaimed().is_some()
+    }
+
+    /// A connection to read through.
+    pub(super) async fn reading(&self) -> Result<MultiplexedConnection, StoreError> {
+        match self.session() {
+            Ok(session) => Ok(session.connection.clone()),
+            Err(_) if self.is_unclaimed() => {
+                self.identity.look().await.map_err(|trouble| StoreError::unavailable(trouble.to_string()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unclaimed(&self) -> MutexGuard<'_, Option<Meta>> {
+        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The session to write through, if the link is up.
@@ -199,9 +249,16 @@ impl Link {
             let confirmed = Writes { commits: self.commits.load(Relaxed), saves: self.saves.load(Relaxed) };
             // A new number each time: what an attempt that failed has left on its way is stopped by the next.
             let number = self.sessions.fetch_add(1, Relaxed);
-            let again = Beginning::Again { confirmed, gone: &gone, lost: &self.lost };
-            let reason = match self.identity.begin(number, again).await {
-                Ok(session) => return self.is_up_again(session, since.elapsed()),
+            let seen = self.unclaimed().clone();
+            let beginning = match &seen {
+                Some(seen) => Beginning::Late { seen },
+                None => Beginning::Again { confirmed, gone: &gone, lost: &self.lost },
+            };
+            let reason = match self.identity.begin(number, beginning).await {
+                Ok(session) => {
+                    *self.unclaimed() = None;
+                    return self.is_up_again(session, since.elapsed());
+                }
                 Err(Trouble::Lasting(error @ (StoreError::Locked(_) | StoreError::Format(_)))) => {
                     tracing::error!(%error, "this process has lost the fleet; it must be started again");
                     self.state.send_replace(State::Over(error));

@@ -16,6 +16,7 @@ mod partition;
 mod persistence;
 mod policies;
 mod rewrite;
+mod rights;
 mod server;
 mod session;
 mod threats;
@@ -157,15 +158,14 @@ impl StoreReader for RedisStore {
     }
 
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
-        async move {
-            let session = self.link.session()?;
-            clock(&self.link.identity.keys, session.connection.clone()).await
-        }
-        .boxed()
+        async move { clock(&self.link.identity.keys, self.link.reading().await?).await }.boxed()
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         async move {
+            if self.link.is_unclaimed() {
+                return loading::load(&self.link.identity, out, Load::Look).await;
+            }
             let session = self.link.session()?;
             loading::load(&self.link.identity, out, Load::Own(&session.connection)).await
         }
@@ -173,15 +173,11 @@ impl StoreReader for RedisStore {
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        threats::load(&self.link.identity, out, true).boxed()
+        threats::load(&self.link.identity, out, !self.link.is_unclaimed()).boxed()
     }
 
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
-        async move {
-            let session = self.link.session()?;
-            threats::read(session.connection.clone(), &self.link.identity.keys, keys).await
-        }
-        .boxed()
+        async move { threats::read(self.link.reading().await?, &self.link.identity.keys, keys).await }.boxed()
     }
 }
 

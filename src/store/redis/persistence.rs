@@ -68,11 +68,15 @@ impl Persistence {
         }
         if let (Some(limit @ 1..), Some(policy)) = (self.max_memory, &self.max_memory_policy)
             && policy != "noeviction"
-            && !policy.starts_with("volatile-")
         {
+            let what = if policy.starts_with("volatile-") {
+                "the lease of the fleet, which keeps a second server out, could vanish"
+            } else {
+                "parts of the fleet could vanish"
+            };
             warnings.push(format!(
-                "Redis throws keys away when its memory of {limit} bytes is full (maxmemory-policy {policy}): parts of the \
-                 fleet could vanish. Set maxmemory-policy noeviction"
+                "Redis throws keys away when its memory of {limit} bytes is full (maxmemory-policy {policy}): {what}. Set \
+                 maxmemory-policy noeviction"
             ));
         }
         if self.replicas < u64::from(min_replicas) {
@@ -104,11 +108,9 @@ mod tests {
     #[test]
     fn safe_settings_are_not_warned_of() {
         assert_eq!(safe().warnings(1), Vec::<String>::new());
-        // Without a limit nothing is thrown away; and nothing of ours has an expiry but the lease.
+        // Without a limit nothing is thrown away.
         let unlimited = Persistence { max_memory: Some(0), max_memory_policy: Some("allkeys-lru".into()), ..safe() };
         assert_eq!(unlimited.warnings(0), Vec::<String>::new());
-        let volatile = Persistence { max_memory_policy: Some("volatile-lru".into()), ..safe() };
-        assert_eq!(volatile.warnings(0), Vec::<String>::new());
     }
 
     #[test]
@@ -127,6 +129,9 @@ mod tests {
         warned(pausing, 0, ["no-appendfsync-on-rewrite yes", "no-appendfsync-on-rewrite no"]);
         let evicting = Persistence { max_memory_policy: Some("allkeys-lru".into()), ..safe() };
         warned(evicting, 0, ["allkeys-lru", "noeviction"]);
+        // Nothing of ours has an expiry but the lease.
+        let evicting_leases = Persistence { max_memory_policy: Some("volatile-ttl".into()), ..safe() };
+        warned(evicting_leases, 0, ["volatile-ttl", "lease"]);
         warned(safe(), 2, ["1 of the 2 replicas", "store.min_replicas"]);
     }
 }

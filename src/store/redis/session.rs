@@ -9,8 +9,9 @@ use super::{
     keys::{Keys, field},
     lease::{Lease, Owner},
     persistence::Persistence,
+    rights,
     server::ServerInfo,
-    trouble::Trouble,
+    trouble::{Trouble, of_key},
 };
 use crate::{fleet::AgentId, limits::FLUSH_BATCH_MAX, store::StoreError};
 
@@ -39,6 +40,11 @@ pub(super) enum Lost {
 pub(super) enum Beginning<'a> {
     /// The first of this process: what is in Redis is what there is.
     First,
+    /// The first of a process that has read the fleet without owning it: Redis had no room for the lease then.
+    Late {
+        /// What stood in Redis when it was read: nobody else may have had the fleet since.
+        seen: &'a Meta,
+    },
     /// A later one.
     Again {
         /// What Redis had confirmed by then.
@@ -77,6 +83,12 @@ impl Identity {
         Ok(connection)
     }
 
+    /// What there is to be read of a fleet that cannot be owned now, because Redis takes nothing.
+    pub(super) async fn survey(&self) -> Result<Meta, Trouble> {
+        let mut connection = self.look().await?;
+        self.meta(&mut connection).await
+    }
+
     /// A connection beside the session's, the `number`th, to read a fleet that is ours.
     pub(super) async fn assist(&self, number: usize) -> Result<MultiplexedConnection, Trouble> {
         let mut connection = self.connector.connect().await?;
@@ -97,23 +109,33 @@ impl Identity {
         info.must_be_usable()?;
         let name = format!("{}{}/{number}", self.keys.connections(), self.owner.run);
         redis::cmd("CLIENT").arg("SETNAME").arg(&name).query_async::<()>(&mut connection).await?;
+        rights::must_suffice(&mut connection, &self.keys).await?;
         // Before anything is written: a newer format is not ours to touch, not even with a lease.
         let before = self.meta(&mut connection).await?;
         before.must_be_readable(self)?;
-        if let Beginning::Again { confirmed, .. } = beginning {
-            // Another's by now, or only a lease that came back with older data? The counts tell.
-            self.lost(&before, confirmed)?;
+        match beginning {
+            Beginning::First => {}
+            Beginning::Late { seen } => before.must_be(seen)?,
+            Beginning::Again { confirmed, .. } => {
+                // Another's by now, or only a lease that came back with older data? The counts tell.
+                self.lost(&before, confirmed)?;
+            }
         }
         let mut lease = self.lease(connection.clone());
         match beginning {
-            Beginning::First => lease.acquire(info.has_just_started()).await?,
+            Beginning::First | Beginning::Late { .. } => lease.acquire(info.has_just_started()).await?,
             Beginning::Again { .. } => lease.renew().await?,
         }
         lease.close_others(&name).await?;
         let meta = self.meta(&mut connection).await?;
         let writes = match beginning {
             // One more, so that a process that has lost the fleet finds that another has had it.
-            Beginning::First => Writes { commits: meta.writes.commits.saturating_add(1), ..meta.writes },
+            Beginning::First | Beginning::Late { .. } => {
+                if let Beginning::Late { seen } = beginning {
+                    meta.must_be(seen)?;
+                }
+                Writes { commits: meta.writes.commits.saturating_add(1), ..meta.writes }
+            }
             Beginning::Again { confirmed, gone, lost } => {
                 let found = self.lost(&meta, confirmed)?;
                 let all = {
@@ -184,19 +206,32 @@ impl Identity {
         let mut ask = redis::cmd("HMGET");
         ask.arg(self.keys.meta()).arg("format").arg("run").arg("commits").arg("saves");
         let (format, run, commits, saves): (Option<String>, Option<String>, Option<i64>, Option<i64>) =
-            ask.query_async(connection).await?;
+            ask.query_async(connection).await.map_err(|error| of_key(self.keys.meta(), error))?;
         let writes = Writes { commits: commits.unwrap_or_default(), saves: saves.unwrap_or_default() };
         Ok(Meta { format, run, writes })
     }
 }
 
-struct Meta {
+/// What Redis says of the fleet as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
     format: Option<String>,
     run: Option<String>,
     writes: Writes,
 }
 
 impl Meta {
+    /// Makes sure that nobody has written since this was `seen`.
+    fn must_be(&self, seen: &Self) -> Result<(), Trouble> {
+        if self == seen {
+            return Ok(());
+        }
+        Err(Trouble::Lasting(StoreError::Locked(
+            "the fleet in this Redis has changed since it was read, when Redis had no room for the lease; start again"
+                .into(),
+        )))
+    }
+
     fn must_be_readable(&self, identity: &Identity) -> Result<(), Trouble> {
         match &self.format {
             Some(format) if format != FORMAT => {

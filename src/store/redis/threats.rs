@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     keys::Keys,
     session::Identity,
-    trouble::{Trouble, explained},
+    trouble::{Trouble, explained, is_wrong_type},
 };
 use crate::{
     limits::LOAD_CHUNK_MAX,
@@ -96,7 +96,15 @@ impl Reader<'_> {
         let last: Option<u64> = ask.arg(self.keys.meta()).arg("threat").query_async(&mut self.connection).await?;
         let mut loaded = LoadedThreats { last: last.map(ThreatId::new), ..LoadedThreats::default() };
         let mut ask = redis::cmd("SMEMBERS");
-        let orgs: Vec<Vec<u8>> = ask.arg(self.keys.threat_tenants()).query_async(&mut self.connection).await?;
+        let orgs = match ask.arg(self.keys.threat_tenants()).query_async::<Vec<Vec<u8>>>(&mut self.connection).await {
+            Err(error) if is_wrong_type(&error) => {
+                loaded.corrupt += 1;
+                self.set_aside(&self.keys.threat_tenants(), "set of the tenants that have threats").await?;
+                // Those of other tenants are there, and found again once one of them reports.
+                vec![Vec::new()]
+            }
+            orgs => orgs?,
+        };
         for org in orgs {
             // A name that is not text is not ours.
             let Ok(org) = String::from_utf8(org) else { continue };
@@ -117,16 +125,21 @@ impl Reader<'_> {
         ask.arg(&key).arg("-").arg("+").arg("COUNT").arg(1);
         match ask.query_async::<redis::Value>(&mut self.connection).await {
             Ok(_) => Ok(true),
-            Err(error) if error.code() == Some("WRONGTYPE") => {
-                tracing::error!(%key, "a key in Redis is no stream of threats; it is set aside under the name with :corrupt");
-                if self.is_ours {
-                    let aside = format!("{key}:corrupt");
-                    redis::cmd("RENAME").arg(&key).arg(aside).query_async::<()>(&mut self.connection).await?;
-                }
+            Err(error) if is_wrong_type(&error) => {
+                self.set_aside(&key, "stream of threats").await?;
                 Ok(false)
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn set_aside(&mut self, key: &str, should_be: &str) -> Result<(), RedisError> {
+        tracing::error!(key, "a key in Redis is no {should_be}; it is set aside under the name with :corrupt");
+        if self.is_ours {
+            let aside = format!("{key}:corrupt");
+            redis::cmd("RENAME").arg(key).arg(aside).query_async::<()>(&mut self.connection).await?;
+        }
+        Ok(())
     }
 
     /// Answers whether more is wanted.

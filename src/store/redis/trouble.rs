@@ -41,6 +41,23 @@ impl std::fmt::Display for Trouble {
     }
 }
 
+/// The error of a command on this key; one of another type than ours is named.
+pub(super) fn of_key(key: String, error: RedisError) -> Trouble {
+    if is_wrong_type(&error) {
+        let what = format!(
+            "the key {key} in Redis is of another type than Guardbeat's; rename it out of the way, or choose another \
+             store.key_prefix"
+        );
+        return Trouble::Lasting(StoreError::Unavailable(what.into()));
+    }
+    error.into()
+}
+
+/// Whether the key has another type than it should.
+pub(super) fn is_wrong_type(error: &RedisError) -> bool {
+    code(error) == Some("WRONGTYPE")
+}
+
 /// Whether Redis refused the whole transaction, so that nothing of it was done.
 pub(super) fn is_refusal(error: &RedisError) -> bool {
     error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ExecAbort)
@@ -63,6 +80,7 @@ fn code(error: &RedisError) -> Option<&'static str> {
         "MISCONF",
         "NOREPLICAS",
         "MASTERDOWN",
+        "WRONGTYPE",
         "CROSSSLOT",
         "MOVED",
         "CLUSTERDOWN",
@@ -74,6 +92,10 @@ fn code(error: &RedisError) -> Option<&'static str> {
     let text = error.to_string();
     CODES.iter().find(|code| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == **code)).copied()
 }
+
+/// What a user is told who may not do something.
+pub(super) const NO_RIGHTS: &str =
+    "the user in store.url may not do what is needed; docs/redis.md lists the commands to allow";
 
 /// Characters of an error's own text that are shown beside the advice.
 const TEXT_MAX: usize = 160;
@@ -88,7 +110,7 @@ pub(super) fn explained(error: &RedisError) -> String {
         Some("MASTERDOWN") => "this Redis is a replica that has lost its primary; store.url must lead to the primary",
         Some("WRONGPASS") => "the user or the password in store.url is wrong",
         Some("NOAUTH") => "Redis wants a password; put it into store.url: redis://user:password@host",
-        Some("NOPERM") => "the user in store.url may not do what is needed; docs/redis.md lists the commands to allow",
+        Some("NOPERM") => NO_RIGHTS,
         Some("CROSSSLOT" | "MOVED" | "CLUSTERDOWN") => "this is a node of a Redis Cluster, which is not supported",
         Some("LOADING") => "Redis is loading its data from disk",
         _ if error.is_timeout() => return "no answer in time (store.timeout_ms)".into(),

@@ -34,6 +34,21 @@ fn a_second_process_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
+fn a_lease_that_somebody_deletes_lets_no_second_process_in() {
+    let redis = RedisServer::start();
+    let server = on(redis.url()).start();
+    server.client().enrol("before");
+    for _ in 0..3 {
+        redis.command(&["DEL", "guardbeat:lease"]);
+        let why = start_refused(&redis.url(), &[]);
+        assert!(why.contains("in use by another process"), "{why}");
+    }
+    server.client().enrol("after");
+    assert!(server.is_ready());
+    wait_until_registered(&redis, &ids(&server));
+}
+
+#[test]
 fn a_process_that_has_ended_leaves_the_fleet_to_the_next_at_once() {
     let redis = RedisServer::start();
     let mut first = on(redis.url()).start();

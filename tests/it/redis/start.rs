@@ -178,6 +178,54 @@ fn a_user_who_may_not_write_is_told() {
 }
 
 #[test]
+fn rights_that_are_missing_are_told_at_the_start_and_not_by_the_first_who_needs_them() {
+    for right in ["xadd", "xrange", "xdel", "xtrim", "sadd", "smembers", "hincrby", "hdel", "rename", "pexpire", "del"]
+    {
+        let user = documented_user().replace(&format!(" +{right} "), " ");
+        let redis = RedisServer::launch().line(user).start();
+        let why = start_refused(&format!("redis://guardbeat:secret@127.0.0.1:{}", redis.port()), &[]);
+        assert!(why.contains("may not do") && why.contains(&format!("'{right}'")), "{right}: {why}");
+        assert!(redis.keys("*").is_empty(), "{right}: nothing was written");
+    }
+}
+
+#[test]
+fn a_redis_without_memory_is_started_on_and_written_to_when_it_has_some() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let (id, token) = server.client().enrol("host");
+    assert!(server.terminate().success());
+    redis.configure("maxmemory", "1");
+    let server = server.restart();
+    let mut client = server.client();
+    assert!(!server.is_ready());
+    client.with_token(&token).beat(&id, "{}").data(200);
+    assert_eq!(client.get(&format!("/api/agents/{id}")).data(200)["hostname"], "host");
+    let refused = client.post("/api/agents/register", r#"{"hostname":"h","os":"linux","version":"1"}"#);
+    assert_eq!(refused.status, 503);
+    redis.configure("maxmemory", "0");
+    wait_until(SOON, "it writes again", || server.is_ready());
+    let (new, _) = client.with_token(&server.token).enrol("new");
+    wait_until_registered(&redis, [&id, &new]);
+    wait_until_written(&server);
+}
+
+#[test]
+fn a_key_of_another_type_is_named_or_set_aside() {
+    for key in ["meta", "lease"] {
+        let redis = RedisServer::start();
+        redis.command(&["SADD", &format!("guardbeat:{key}"), "x"]);
+        let why = start_refused(&redis.url(), &[]);
+        assert!(why.contains(&format!("guardbeat:{key}")) && why.contains("another type"), "{why}");
+    }
+    let redis = RedisServer::start();
+    redis.command(&["SET", "guardbeat:threat-tenants", "x"]);
+    let server = on(redis.url()).start();
+    assert_eq!(redis.keys("guardbeat:threat-tenants*"), ["guardbeat:threat-tenants:corrupt"]);
+    assert_eq!(server.client().get("/api/threats").data(200), json!([]));
+}
+
+#[test]
 fn what_a_redis_may_lose_is_told() {
     let unsafe_redis = RedisServer::launch().line("maxmemory 100mb").line("maxmemory-policy allkeys-lru").start();
     let log = on(unsafe_redis.url()).start().log();
