@@ -5,25 +5,33 @@ use std::{path::Path, sync::Arc, time::Duration};
 use crate::{
     config::StoreConfig,
     store::{
-        EmbeddedStore, MemoryStore, RedisReader, RedisSettings, RedisStore, RedisUrl, Store, StoreError, StoreReader,
-        StoreUrl,
+        EmbeddedReader, EmbeddedStore, MemoryStore, RedisReader, RedisSettings, RedisStore, RedisUrl, Store,
+        StoreError, StoreReader, StoreUrl,
     },
 };
 
 /// Opens the store, and owns what is in it.
 pub async fn open(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match &config.url {
-        StoreUrl::Embedded(path) => Arc::new(EmbeddedStore::open(path.as_deref().unwrap_or(&data_dir.join("store")))?),
+        StoreUrl::Embedded(path) => {
+            if config.accept_loss {
+                tracing::warn!("store.accept_loss is set: take it out again once the server has started");
+            }
+            Arc::new(EmbeddedStore::open(path.as_deref().unwrap_or(&data_dir.join("store")), config.accept_loss)?)
+        }
         StoreUrl::Redis(url) => Arc::new(RedisStore::open(&settings(config, url)).await?),
         StoreUrl::Memory => Arc::new(MemoryStore::default()),
     })
 }
 
-/// Opens the store to look at it. A Redis may be in use meanwhile; a folder may not.
+/// Opens the store to look at it, without writing to it. A Redis may be in use meanwhile; a folder may not.
 pub async fn open_to_read(config: &StoreConfig, data_dir: &Path) -> Result<Arc<dyn StoreReader>, StoreError> {
     Ok(match &config.url {
         StoreUrl::Redis(url) => Arc::new(RedisReader::open(&settings(config, url)).await?),
-        StoreUrl::Embedded(_) | StoreUrl::Memory => open(config, data_dir).await?,
+        StoreUrl::Embedded(path) => {
+            Arc::new(EmbeddedReader::open(path.as_deref().unwrap_or(&data_dir.join("store")), config.accept_loss)?)
+        }
+        StoreUrl::Memory => open(config, data_dir).await?,
     })
 }
 

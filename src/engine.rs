@@ -14,6 +14,7 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory, Service as _, ServiceFactoryExt};
 use actix_web::{App, middleware::Condition, web};
 use futures_util::TryFutureExt as _;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::{
     actors::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
@@ -289,23 +290,30 @@ struct Running {
 impl Running {
     /// Loads the fleet and is in service until a shard falls.
     async fn run(&self) -> Result<(), ServeError> {
-        self.load_fleet().await?;
+        let mut threats = self.load_fleet().await?;
         while self.engine.is_intact() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::select! {
+                damage = &mut threats => return Err(damaged(damage)),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
         }
         Err(ServeError::ShardFell)
     }
 
-    /// Brings the fleet back from the store and goes into service.
-    async fn load_fleet(&self) -> Result<(), ServeError> {
+    /// Brings the fleet back from the store and goes into service. What it answers keeps the threats loaded, and ends if they
+    /// are damaged.
+    async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
         let began = self.engine.clock().monotonic();
         while !self.engine.is_attached() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let loaded = load(&self.engine, &*self.engine.durability().store).await?;
         // After the fleet, which is not to share the processors with them.
-        actix_rt::spawn(keep_threats_loaded(self.engine.clone()));
-        await_threats(&self.engine).await;
+        let mut threats = actix_rt::spawn(keep_threats_loaded(self.engine.clone()));
+        tokio::select! {
+            damage = &mut threats => return Err(damaged(damage)),
+            () = await_threats(&self.engine) => {}
+        }
         let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
         tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
         if loaded.corrupt > 0 {
@@ -322,7 +330,7 @@ impl Running {
         }
         self.lifecycle.enter(Phase::Serving);
         say(self.banner(loaded));
-        Ok(())
+        Ok(threats)
     }
 
     fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {
@@ -389,6 +397,10 @@ impl Running {
         }
         flushed
     }
+}
+
+fn damaged(outcome: Result<StoreError, JoinError>) -> ServeError {
+    outcome.unwrap_or_else(StoreError::unavailable).into()
 }
 
 fn retention(config: &ThreatsConfig) -> Retention {

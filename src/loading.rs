@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::{
-    actors::EngineHandle,
+    actors::{EngineError, EngineHandle},
     serve_error::ServeError,
-    store::{Chunk, Loaded, LoadedThreats, Store},
+    store::{Chunk, Loaded, LoadedThreats, Store, StoreError},
 };
 
 /// How long a start waits for the threat history, once the fleet is there.
@@ -26,8 +26,9 @@ pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loa
     Ok(loaded)
 }
 
-/// Loads the threats, again and again if that fails, and whenever the store has lost some.
-pub(crate) async fn keep_threats_loaded(engine: EngineHandle) {
+/// Loads the threats, again and again if that fails, and whenever the store has lost some. Ends if it finds that the store
+/// is damaged.
+pub(crate) async fn keep_threats_loaded(engine: EngineHandle) -> StoreError {
     loop {
         let losses = engine.durability().store.losses();
         let began = engine.clock().monotonic();
@@ -41,6 +42,7 @@ pub(crate) async fn keep_threats_loaded(engine: EngineHandle) {
                 }
                 tracing::warn!("the store has lost data: the threat history is loaded anew");
             }
+            Err(EngineError::Store(error @ StoreError::Damaged(_))) => return error,
             Err(error) => {
                 tracing::error!(%error, "the threat history cannot be loaded; it is tried again");
                 tokio::time::sleep(THREATS_AGAIN).await;

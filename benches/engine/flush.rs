@@ -15,7 +15,7 @@ const FLUSH: usize = 1_500;
 
 pub fn measure(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let embedded = EmbeddedStore::open(folder.path()).expect("a new store can be opened");
+    let embedded = EmbeddedStore::open(folder.path(), false).expect("a new store can be opened");
     let stores: [(&str, Arc<dyn Store>); 2] =
         [("memory", Arc::new(MemoryStore::default())), ("embedded", Arc::new(embedded))];
 

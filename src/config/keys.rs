@@ -173,6 +173,13 @@ pub static KEYS: &[Key] = &[
     .alias("REDIS_URL")
     .may_hold_password(),
     Key::new(
+        "store.accept_loss",
+        Fixed("false"),
+        "open an embedded store that is damaged with what is left of it",
+        |d, v| put(&mut d.config.store.accept_loss, v.boolean()),
+        |c| show(c.store.accept_loss),
+    ),
+    Key::new(
         "store.flush_interval_ms",
         Fixed("100"),
         "how often the last heartbeats are written",

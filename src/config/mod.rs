@@ -148,6 +148,8 @@ pub struct LivenessConfig {
 pub struct StoreConfig {
     /// Which store, and where.
     pub url: StoreUrl,
+    /// Whether an embedded store that is damaged is opened with what is left of it.
+    pub accept_loss: bool,
     /// How often the last heartbeats are written, and so how many of them a crash may cost: 10 to 10,000.
     pub flush_interval_ms: u64,
     /// What the names of all keys in Redis begin with, so that several fleets can share it: 1 to 64 characters of
@@ -334,6 +336,7 @@ impl Config {
             liveness: LivenessConfig { timeout_ms: 60_000, grace_ms: 0, offline_after_ms: 0, restart_grace_ms: 0 },
             store: StoreConfig {
                 url: StoreUrl::Embedded(None),
+                accept_loss: false,
                 flush_interval_ms: 100,
                 key_prefix: rules::KEY_PREFIX_DEFAULT.into(),
                 ca_file: None,

@@ -14,6 +14,7 @@ fn a_redis_and_all_that_belongs_to_it_can_be_set() {
     let store = config.unwrap().store;
     let expected = StoreConfig {
         url: "rediss://guardbeat:hunter2@redis.example:6379/1".parse().unwrap(),
+        accept_loss: false,
         flush_interval_ms: 100,
         key_prefix: "Fleet-1.a_b:".into(),
         ca_file: Some("ca.pem".into()),

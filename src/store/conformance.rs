@@ -32,7 +32,7 @@ struct Embedded(tempfile::TempDir);
 
 impl Backend for Embedded {
     fn open(&self) -> LocalBoxFuture<'_, Arc<dyn Store>> {
-        Box::pin(async { Arc::new(EmbeddedStore::open(self.0.path()).unwrap()) as Arc<dyn Store> })
+        Box::pin(async { Arc::new(EmbeddedStore::open(self.0.path(), false).unwrap()) as Arc<dyn Store> })
     }
 }
 
@@ -363,8 +363,8 @@ async fn concurrent_commits_are_all_answered_after_they_are_durable() {
 #[tokio::test]
 async fn a_second_process_is_refused_with_the_folder_it_wants() {
     let folder = tempfile::tempdir().unwrap();
-    let _first = EmbeddedStore::open(folder.path()).unwrap();
-    let refused = EmbeddedStore::open(folder.path()).unwrap_err().to_string();
+    let _first = EmbeddedStore::open(folder.path(), false).unwrap();
+    let refused = EmbeddedStore::open(folder.path(), false).unwrap_err().to_string();
     assert!(refused.contains("in use by another process"), "{refused}");
     assert!(refused.contains(&folder.path().display().to_string()), "{refused}");
 }

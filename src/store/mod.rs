@@ -44,7 +44,7 @@ use crate::{
 pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;
 pub use durability::{Durability, Progress};
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedReader, EmbeddedStore};
 pub use memory::MemoryStore;
 pub use policies::{Policies, PublishError};
 use record::RecordError;

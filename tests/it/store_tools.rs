@@ -177,7 +177,7 @@ fn a_check_tells_what_is_there() {
     let checked = store(dir.path(), &["check", "--store", "embedded:store"]);
     ends(&checked, 0, &[]);
     assert!(line(&checked, "store").ends_with("/store"));
-    assert_eq!((line(&checked, "format"), line(&checked, "agents")), ("2", "3"));
+    assert_eq!((line(&checked, "format"), line(&checked, "agents")), ("3", "3"));
     assert_eq!(line(&checked, "last heartbeats"), "2");
     assert!(line(&checked, "never heard").starts_with("1 "));
     assert!(line(&checked, "last saved").starts_with("20"));

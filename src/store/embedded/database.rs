@@ -1,12 +1,17 @@
 //! A fjall database that is opened again after a write has failed.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
+use super::files::{Damage, Unfit, prepare};
 use crate::store::StoreError;
 
 /// The caches stay small: after the start nothing is read.
@@ -37,6 +42,8 @@ impl Tables {
 pub(super) struct Reopening {
     path: PathBuf,
     data: &'static str,
+    /// The latest ledger that it must have, see [`prepare`].
+    least: AtomicU64,
     tables: RwLock<Option<Tables>>,
 }
 
@@ -47,10 +54,20 @@ impl std::fmt::Debug for Reopening {
 }
 
 impl Reopening {
-    /// Opens the database in `path`, and creates it if there is none; its data is in the keyspace `data`.
-    pub(super) fn open(path: &Path, data: &'static str) -> Result<Self, StoreError> {
-        let tables = open(path, data).map_err(|error| cannot_open(path, &error))?;
-        Ok(Self { path: path.into(), data, tables: RwLock::new(Some(tables)) })
+    /// Opens the database in `path`, and creates it if there is none; its data is in the keyspace `data`. It must have the
+    /// ledger numbered `least`, unless that is 0.
+    pub(super) fn open(path: &Path, data: &'static str, least: u64) -> Result<Self, Unfit> {
+        let tables = open(path, data, least)?;
+        Ok(Self { path: path.into(), data, least: AtomicU64::new(least), tables: RwLock::new(Some(tables)) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// From now on it must have this ledger.
+    pub(super) fn must_have(&self, ledger: u64) {
+        self.least.store(ledger, Relaxed);
     }
 
     /// The open database, which may have to be opened again.
@@ -62,7 +79,8 @@ impl Reopening {
         if let Some(tables) = &*slot {
             return Ok(tables.clone());
         }
-        let tables = open(&self.path, self.data).map_err(|error| cannot_open(&self.path, &error))?;
+        let tables =
+            open(&self.path, self.data, self.least.load(Relaxed)).map_err(|unfit| refusal(&self.path, unfit))?;
         tracing::info!(path = %self.path.display(), "the embedded store has been opened again after a failed write");
         Ok(slot.insert(tables).clone())
     }
@@ -72,11 +90,26 @@ impl Reopening {
         drop(tables);
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = None;
         let path = self.path.display();
-        format!("writing to {path} failed ({error}); is the disk full?").into()
+        format!("writing to {path} failed ({}); is the disk full?", plain(error)).into()
     }
 }
 
-fn open(path: &Path, data: &str) -> fjall::Result<Tables> {
+fn open(path: &Path, data: &str, least: u64) -> Result<Tables, Unfit> {
+    prepare(path, least)?;
+    // What fjall does not expect in a file may make it panic.
+    let opened = catch_unwind(AssertUnwindSafe(|| open_prepared(path, data)));
+    let opened = opened.unwrap_or(Err(fjall::Error::Unrecoverable));
+    opened.map_err(|error| match error {
+        fjall::Error::Locked => Unfit::Locked,
+        // A file that is there and cannot be read may be readable again tomorrow; what is in it is not lost.
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(&error) => {
+            Unfit::Io(error)
+        }
+        error => Damage::new(path.join("keyspaces"), format!("cannot be read: {}", plain(&error))).into(),
+    })
+}
+
+fn open_prepared(path: &Path, data: &str) -> fjall::Result<Tables> {
     let database =
         Database::builder(path).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES).worker_threads(1).open()?;
     let data = database.keyspace(data, options)?;
@@ -88,22 +121,53 @@ fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
 }
 
-fn cannot_open(path: &Path, error: &fjall::Error) -> StoreError {
+/// Why the database in `path` is not opened, in words that say what to do.
+pub(super) fn refusal(path: &Path, unfit: Unfit) -> StoreError {
     let path = path.display();
-    match error {
-        fjall::Error::Locked => StoreError::Locked(
+    match unfit {
+        Unfit::Locked => StoreError::Locked(
             format!("{path} is in use by another process; stop that one, or choose another folder").into(),
         ),
-        // A file that is there and cannot be read may be readable again tomorrow; what is in it is not lost.
+        Unfit::Io(error) => StoreError::unavailable(format_args!("{path} cannot be opened: {error}")),
+        Unfit::Damaged(damage) => StoreError::Damaged(format!("{damage}; {REMEDY}").into()),
+    }
+}
+
+/// What can be done about damage.
+pub(super) const REMEDY: &str = "the store is damaged. Restore the data folder from a \
+     backup; `guardbeat store check` says what is left; or start with store.accept_loss = true \
+     (GUARDBEAT_STORE__ACCEPT_LOSS=true) to go on without what is missing";
+
+/// What a read from an open database failed with.
+pub(super) fn read_failed(path: &Path, error: &fjall::Error) -> StoreError {
+    match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(error) => {
-            StoreError::unavailable(format_args!("{path} cannot be opened: {error}"))
+            StoreError::unavailable(format_args!("{} cannot be read: {error}", path.display()))
         }
-        error => StoreError::Damaged(format!("{path} is damaged: {error}").into()),
+        error => {
+            let damage = Damage::new(path.join("keyspaces"), format!("cannot be read: {}", plain(error)));
+            StoreError::Damaged(format!("{damage}; {REMEDY}").into())
+        }
+    }
+}
+
+/// What fjall means, without its `Debug` words.
+fn plain(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error.to_string(),
+        fjall::Error::Storage(fjall::LsmError::ChecksumMismatch { .. }) => "a table does not match its checksum".into(),
+        fjall::Error::Storage(_) => "a table, or the list of tables, is not what it should be".into(),
+        fjall::Error::JournalRecovery(_) | fjall::Error::InvalidTrailer | fjall::Error::InvalidTag(_) => {
+            "a journal does not match its checksum".into()
+        }
+        fjall::Error::InvalidVersion(_) => "the file version is not one that this program reads".into(),
+        fjall::Error::Poisoned => "an earlier write has failed".into(),
+        _ => "its files do not belong together".into(),
     }
 }
 
 /// Whether the error says that a file was read and does not hold what it should.
 fn is_damage(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
-    matches!(error.kind(), InvalidData | UnexpectedEof | NotFound)
+    use std::io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof | NotFound | AlreadyExists)
 }

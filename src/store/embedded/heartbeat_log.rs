@@ -5,8 +5,10 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     ops::Range,
-    path::{Path, PathBuf},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -15,7 +17,12 @@ use std::{
 
 use fjall::PersistMode;
 
-use super::{database::Reopening, latest::Stretch, number};
+use super::{
+    database::{Reopening, read_failed, refusal},
+    files::{Damage, Unfit, aside, make_readable},
+    latest::Stretch,
+    number,
+};
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat},
     store::{StoreError, Sweep, record::encode_heartbeat},
@@ -23,6 +30,10 @@ use crate::{
 
 /// A log below this size is not worth sweeping.
 const SWEEP_MIN_BYTES: u64 = 64 << 20;
+/// What follows the name of the log in that of the mark.
+const MARK: &str = "mark";
+/// The key of the number from which on flushes may be there: a sweep has removed those before.
+const SWEPT: &str = "swept";
 /// The log is swept when it has grown to this many times what the last sweep left.
 const SWEEP_FACTOR: u64 = 4;
 
@@ -31,12 +42,17 @@ pub(super) struct HeartbeatLog {
     database: Reopening,
     next_flush: AtomicU64,
     extent: Mutex<Extent>,
+    /// A file beside the database with the number that the next flush has: what is missing at the end of the log is missed.
+    /// Written without an fsync, like the log.
+    mark: File,
 }
 
 /// How far the log reaches, and how a sweep of it stands.
 #[derive(Debug, Default)]
 struct Extent {
     oldest: u64,
+    /// The number in the mark.
+    marked: u64,
     bytes: u64,
     /// Size that the last sweep left.
     swept_bytes: u64,
@@ -55,23 +71,32 @@ impl HeartbeatLog {
     /// Opens the log. One that cannot be read any more, torn by a power cut, is set aside: what is lost with it is how
     /// long each agent has been silent.
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = match Reopening::open(path, "flushes") {
-            Ok(database) => database,
-            Err(StoreError::Damaged(error)) => {
-                let aside = aside(path);
-                tracing::error!(%error, moved_to = %aside.display(), "the log of last heartbeats is damaged; it is set aside");
-                std::fs::rename(path, &aside).map_err(StoreError::unavailable)?;
-                Reopening::open(path, "flushes")?
-            }
-            Err(error) => return Err(error),
+        let database = match Reopening::open(path, "flushes", 0) {
+            Err(Unfit::Damaged(damage)) => rescue(path, &damage)?,
+            opened => opened.map_err(|unfit| refusal(path, unfit))?,
         };
         let tables = database.tables()?;
         let key = |guard: Option<fjall::Guard>| guard.map(|guard| guard.key().map(|key| number(&key))).transpose();
-        let oldest = key(tables.data.first_key_value()).map_err(StoreError::unavailable)?;
-        let newest = key(tables.data.last_key_value()).map_err(StoreError::unavailable)?;
+        let failed = |error| read_failed(path, &error);
+        let oldest = key(tables.data.first_key_value()).map_err(failed)?;
+        let newest = key(tables.data.last_key_value()).map_err(failed)?;
         let extent = Extent { oldest: oldest.unwrap_or(0), bytes: tables.data.disk_space(), ..Extent::default() };
-        let next_flush = AtomicU64::new(newest.map_or(0, |newest| newest + 1));
-        Ok(Self { database, next_flush, extent: Mutex::new(extent) })
+        let swept = numbered(tables.meta.get(SWEPT).map_err(failed)?.as_deref());
+        let next_flush = newest.map_or(0, |newest| newest + 1).max(swept.unwrap_or(0));
+        let mark = path.with_extension(MARK);
+        let noted = numbered(std::fs::read(&mark).ok().as_deref()).unwrap_or(0);
+        if noted > next_flush {
+            let flushes = noted - next_flush;
+            tracing::warn!(
+                flushes,
+                path = %path.display(),
+                "the latest flushes of last heartbeats are missing, as after a power cut, or because files are damaged: some \
+                 agents seem to have been silent for longer than they were"
+            );
+        }
+        let mark = File::options().write(true).create(true).truncate(false).mode(0o600).open(mark);
+        let mark = mark.map_err(|error| StoreError::unavailable(format_args!("{}: {error}", path.display())))?;
+        Ok(Self { database, next_flush: AtomicU64::new(next_flush.max(noted)), extent: Mutex::new(extent), mark })
     }
 
     /// Appends a flush, and saves the clock with it.
@@ -79,19 +104,28 @@ impl HeartbeatLog {
         let tables = self.database.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
         let bytes = flush.len() as u64;
-        if bytes > 0 {
-            batch.insert(&tables.data, self.next_flush.fetch_add(1, Relaxed).to_be_bytes(), flush);
+        let number = (bytes > 0).then(|| self.next_flush.fetch_add(1, Relaxed));
+        if let Some(number) = number {
+            batch.insert(&tables.data, number.to_be_bytes(), flush);
         }
         if let Some(clock) = clock {
             batch.insert(&tables.meta, "clock", clock.as_micros().to_string());
         }
         batch.commit().map_err(|error| StoreError::Unavailable(self.database.failed(tables, &error)))?;
-        self.extent().bytes += bytes;
+        let mut extent = self.extent();
+        extent.bytes += bytes;
+        if let Some(number) = number.filter(|number| *number >= extent.marked) {
+            extent.marked = number + 1;
+            // As wide as any number: a shorter one leaves nothing of a longer.
+            self.mark
+                .write_all_at(format!("{:<20}\n", extent.marked).as_bytes(), 0)
+                .map_err(StoreError::unavailable)?;
+        }
         Ok(())
     }
 
     pub(super) fn clock(&self) -> Result<Option<Heard>, StoreError> {
-        let digits = self.database.tables()?.meta.get("clock").map_err(StoreError::unavailable)?;
+        let digits = self.database.tables()?.meta.get("clock").map_err(|error| self.failed(&error))?;
         let micros = digits.as_deref().map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         match micros {
             None => Ok(None),
@@ -112,7 +146,7 @@ impl HeartbeatLog {
     pub(super) fn latest(&self, flushes: Range<u64>) -> Result<Stretch, StoreError> {
         let numbers = flushes.start.to_be_bytes()..flushes.end.to_be_bytes();
         let backwards = self.database.tables()?.data.range(numbers).rev();
-        Stretch::gather(backwards.map(|entry| entry.value().map_err(StoreError::unavailable)))
+        Stretch::gather(backwards.map(|entry| entry.value().map_err(|error| self.failed(&error))))
     }
 
     pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
@@ -143,6 +177,7 @@ impl HeartbeatLog {
         let tables = self.database.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
         superseded.clone().for_each(|flush| batch.remove(&tables.data, flush.to_be_bytes()));
+        batch.insert(&tables.meta, SWEPT, superseded.end.to_string());
         batch.commit().map_err(|error| StoreError::Unavailable(self.database.failed(tables, &error)))?;
         let mut extent = self.extent();
         if let Some(sweep) = extent.sweep.take() {
@@ -153,15 +188,40 @@ impl HeartbeatLog {
         Ok(())
     }
 
+    #[cfg(test)]
+    pub(super) fn flush_to_tables(&self) {
+        let tables = self.database.tables().unwrap();
+        [tables.data, tables.meta].iter().for_each(|keyspace| keyspace.rotate_memtable_and_wait().unwrap());
+    }
+
+    fn failed(&self, error: &fjall::Error) -> StoreError {
+        read_failed(self.database.path(), error)
+    }
+
     fn extent(&self) -> MutexGuard<'_, Extent> {
         self.extent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A name beside `path` that is not taken.
-fn aside(path: &Path) -> PathBuf {
-    let candidates = (1_u32..).map(|n| path.with_extension(format!("damaged-{n}")));
-    candidates.into_iter().find(|candidate| !candidate.exists()).expect("some number is free")
+fn numbered(digits: Option<&[u8]>) -> Option<u64> {
+    std::str::from_utf8(digits?).ok()?.trim().parse().ok()
+}
+
+/// Opens what can be read of a damaged log: all before the place at which a journal is damaged, or nothing.
+fn rescue(path: &Path, damage: &Damage) -> Result<Reopening, StoreError> {
+    if damage.file.extension().is_some_and(|extension| extension == "jnl") && damage.file.exists() {
+        let kept = aside(&damage.file.with_extension("jnl.damaged"));
+        std::fs::copy(&damage.file, &kept).and_then(|_| make_readable(path)).map_err(StoreError::unavailable)?;
+        if let Ok(database) = Reopening::open(path, "flushes", 0) {
+            let copy = kept.display();
+            tracing::error!(%damage, %copy, "the log of last heartbeats is damaged; what stands before that is read");
+            return Ok(database);
+        }
+    }
+    let moved_to = aside(&path.with_extension("damaged"));
+    tracing::error!(%damage, moved_to = %moved_to.display(), "the log of last heartbeats is damaged; it is set aside");
+    std::fs::rename(path, &moved_to).map_err(StoreError::unavailable)?;
+    Reopening::open(path, "flushes", 0).map_err(|unfit| refusal(path, unfit))
 }
 
 /// Encodes the heartbeats of a flush.

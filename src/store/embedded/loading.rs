@@ -11,8 +11,10 @@ use tokio::sync::mpsc;
 
 use super::{
     blocking,
+    changing::{Kind, View},
     heartbeat_log::HeartbeatLog,
     latest::{Latest, Stretch},
+    ledger::Sum,
     registry::Registry,
 };
 use crate::{
@@ -35,8 +37,9 @@ pub(super) async fn load(
     log: &Arc<HeartbeatLog>,
     out: mpsc::Sender<Chunk>,
 ) -> Result<Loaded, StoreError> {
-    let handed_over = out.clone();
-    let policies = blocking(registry, move |registry| load_policies(registry, &handed_over)).await?;
+    let (view, handed_over) = (registry.view()?, out.clone());
+    let whole = view.clone();
+    let policies = blocking(registry, move |registry| load_policies(registry, &whole, &handed_over)).await?;
     let stretches: Arc<[Stretch]> = latest_heartbeats(log).await?.into();
     let turns = Arc::new(Turns::of(RUN));
     let readers = (0..readers()).map(|_| {
@@ -46,24 +49,32 @@ pub(super) async fn load(
             out: out.clone(),
             ready: Ordered::default(),
             loaded: Loaded::default(),
+            sum: Sum::default(),
         };
-        blocking(registry, move |registry| {
+        let view = view.clone();
+        blocking(registry, move |_| {
             // Whoever fails, or finds that nobody wants more, ends it for all.
-            reader.read(registry).inspect_err(|_| reader.turns.end())?;
-            Ok(reader.loaded)
+            reader.read(&view).inspect_err(|_| reader.turns.end())?;
+            Ok((reader.loaded, reader.sum))
         })
     });
-    join_all(readers).await.into_iter().chain([Ok(policies)]).sum()
+    let read: Vec<(Loaded, Sum)> = join_all(readers).await.into_iter().collect::<Result<_, _>>()?;
+    if !out.is_closed() {
+        view.must_be_all(Kind::Agent, read.iter().map(|(_, sum)| *sum).sum())?;
+    }
+    Ok(read.into_iter().map(|(loaded, _)| loaded).chain([policies]).sum())
 }
 
 /// Hands the policies of all scopes to `out`.
-fn load_policies(registry: &Registry, out: &mpsc::Sender<Chunk>) -> Result<Loaded, StoreError> {
+fn load_policies(registry: &Registry, view: &View, out: &mpsc::Sender<Chunk>) -> Result<Loaded, StoreError> {
     let mut loaded = Loaded { policy_version: registry.policy_version()?, ..Loaded::default() };
-    let mut records = registry.policies()?.peekable();
+    let mut sum = Sum::default();
+    let mut records = view.policies().peekable();
     while records.peek().is_some() {
         let mut some = Vec::new();
         for entry in records.by_ref().take(POLICY_STEP_MAX) {
             let (scope, record) = entry?;
+            View::count_policies(&mut sum, &scope, &record);
             match decode_policies(&scope, &record) {
                 Ok(policies) => some.push(Arc::new(policies)),
                 Err(error) => {
@@ -76,9 +87,10 @@ fn load_policies(registry: &Registry, out: &mpsc::Sender<Chunk>) -> Result<Loade
         let chunk = Chunk::Policies(some);
         loaded.count(&chunk);
         if !chunk.is_empty() && out.blocking_send(chunk).is_err() {
-            break;
+            return Ok(loaded);
         }
     }
+    view.must_be_all(Kind::Policies, sum)?;
     Ok(loaded)
 }
 
@@ -96,13 +108,14 @@ struct Reader {
     out: mpsc::Sender<Chunk>,
     ready: Ordered,
     loaded: Loaded,
+    sum: Sum,
 }
 
 impl Reader {
-    fn read(&mut self, registry: &Registry) -> Result<(), StoreError> {
+    fn read(&mut self, view: &View) -> Result<(), StoreError> {
         while let Some(partitions) = self.turns.take() {
             for partition in partitions {
-                self.read_partition(registry, partition)?;
+                self.read_partition(view, partition)?;
             }
             let rest = self.ready.take();
             self.hand_over(rest);
@@ -110,10 +123,11 @@ impl Reader {
         Ok(())
     }
 
-    fn read_partition(&mut self, registry: &Registry, partition: Partition) -> Result<(), StoreError> {
+    fn read_partition(&mut self, view: &View, partition: Partition) -> Result<(), StoreError> {
         let mut latest = Latest::take(&self.stretches, partition);
-        for entry in registry.records(partition)? {
+        for entry in view.records(partition) {
             let (id, record) = entry?;
+            self.sum.add(&id.get().to_be_bytes(), &record);
             let last = latest.of(id);
             let Some(registration) = self.understood("registration", id, decode_registration(id, &record)) else {
                 self.loaded.orphans += u64::from(last.is_some());
@@ -172,14 +186,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [agents, heartbeats] = ["agents", "heartbeats"].map(|name| folder.path().join(name));
         {
-            let Tables { data: raw, meta, .. } = Reopening::open(&agents, "agents").unwrap().tables().unwrap();
+            let Tables { data: raw, meta, .. } = Reopening::open(&agents, "agents", 0).unwrap().tables().unwrap();
+            meta.insert("format", "2").unwrap();
             meta.insert("policies:o:acme", "torn").unwrap();
             for (id, record) in [(1_u64, REGISTRATION), (2, "torn"), (3, REGISTRATION)] {
                 raw.insert(id.to_be_bytes(), record).unwrap();
             }
             raw.insert("not a key of ours", REGISTRATION).unwrap();
         }
-        let registry = Arc::new(Registry::open(&agents).unwrap());
+        let registry = Arc::new(Registry::open(&agents, false).unwrap());
         registry.commit(&[Change::SetPolicies(Arc::new(policies(None, &[1])))]).unwrap();
         let log = Arc::new(HeartbeatLog::open(&heartbeats).unwrap());
         let torn = [&1_u64.to_be_bytes()[..], &[0, 4], b"torn"].concat();

@@ -6,10 +6,16 @@
 //! | `threat_bodies` | the same | the body |
 //! | `meta` | `threat` | the latest id that was given out, decimal |
 
-use fjall::{Keyspace, OwnedWriteBatch};
+use fjall::{Keyspace, Readable};
 use tokio::sync::mpsc;
 
-use super::{database::Tables, registry::Registry};
+use super::{
+    changing::{Changing, Kind, View},
+    database::{REMEDY, Tables, read_failed},
+    files::Damage,
+    ledger::Sum,
+    registry::Registry,
+};
 use crate::{
     limits::LOAD_CHUNK_MAX,
     store::{
@@ -21,26 +27,27 @@ use crate::{
 
 /// The keyspaces of threats.
 pub(super) struct Threats {
-    rows: Keyspace,
+    pub(super) rows: Keyspace,
     bodies: Keyspace,
-    meta: Keyspace,
 }
 
 impl Threats {
     pub(super) fn of(tables: &Tables) -> fjall::Result<Self> {
         let (rows, bodies) = (tables.keyspace("threats")?, tables.keyspace("threat_bodies")?);
-        Ok(Self { rows, bodies, meta: tables.meta.clone() })
+        Ok(Self { rows, bodies })
     }
 
-    pub(super) fn report(&self, batch: &mut OwnedWriteBatch, threats: &[StoredThreat]) {
+    pub(super) fn report(changing: &mut Changing<'_>, threats: &[StoredThreat]) -> Result<(), StoreError> {
         for StoredThreat { entry, body } in threats {
             let key = key_of(entry.org.as_deref(), entry.id);
-            batch.insert(&self.rows, key.as_slice(), encode_row(entry));
-            batch.insert(&self.bodies, key.as_slice(), &body[..]);
+            changing.put(Kind::Threat, &key, encode_row(entry).as_ref())?;
+            let bodies = changing.threats()?.bodies.clone();
+            changing.batch.insert(&bodies, key.as_slice(), &body[..]);
         }
         if let Some(last) = threats.last() {
-            batch.insert(&self.meta, "threat", last.entry.id.get().to_string());
+            changing.batch.insert(&changing.tables.meta, "threat", last.entry.id.get().to_string());
         }
+        Ok(())
     }
 }
 
@@ -57,9 +64,10 @@ pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), S
         Discard::Oldest(ThreatRange { org, from, up_to }) => {
             let (mut from, up_to) = (key_of(org.as_deref(), *from), key_of(org.as_deref(), *up_to));
             loop {
-                let rows = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?.rows;
+                let rows = Threats::of(&registry.tables()?).map_err(|error| read_failed(registry.path(), &error))?.rows;
                 let keys = rows.range(&from[..]..=&up_to[..]).take(STEP).map(|entry| Ok(entry.key()?.to_vec()));
-                let keys: Vec<_> = keys.collect::<fjall::Result<_>>().map_err(StoreError::unavailable)?;
+                let keys: Vec<_> =
+                    keys.collect::<fjall::Result<_>>().map_err(|error| read_failed(registry.path(), &error))?;
                 drop(rows);
                 let Some(last) = keys.last().cloned() else { return Ok(()) };
                 remove_all(registry, keys)?;
@@ -71,26 +79,31 @@ pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), S
 }
 
 fn remove_all(registry: &Registry, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
-    let tables = registry.tables()?;
-    let threats = Threats::of(&tables).map_err(StoreError::unavailable)?;
-    let mut batch = tables.database.batch();
-    for key in keys {
-        batch.remove(&threats.rows, key.as_slice());
-        batch.remove(&threats.bodies, key.as_slice());
-    }
-    drop(threats);
-    batch.commit().map_err(|error| StoreError::InDoubt(registry.failed(tables, &error)))
+    registry.change_softly(|changing| {
+        let bodies = changing.threats()?.bodies.clone();
+        for key in keys {
+            changing.remove(Kind::Threat, &key)?;
+            changing.batch.remove(&bodies, key.as_slice());
+        }
+        Ok(())
+    })
 }
 
 /// Hands the rows of all threats to `out`.
 pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) -> Result<LoadedThreats, StoreError> {
-    let threats = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?;
-    let last = threats.meta.get("threat").map_err(StoreError::unavailable)?;
+    let view = registry.view()?;
+    let failed = |error: fjall::Error| read_failed(&view.path, &error);
+    let threats = Threats::of(&view.tables).map_err(failed)?;
+    let last = view.snapshot.get(&view.tables.meta, "threat").map_err(failed)?;
     let last = last.and_then(|digits| std::str::from_utf8(&digits).ok()?.parse().ok()).map(ThreatId::new);
     let mut loaded = LoadedThreats { last, ..LoadedThreats::default() };
     let mut rows = Vec::with_capacity(LOAD_CHUNK_MAX);
-    for entry in threats.rows.iter() {
-        let (key, row) = entry.into_inner().map_err(StoreError::unavailable)?;
+    let mut sum = Sum::default();
+    let mut ends: Option<(fjall::Slice, fjall::Slice)> = None;
+    for entry in view.snapshot.iter(&threats.rows) {
+        let (key, row) = entry.into_inner().map_err(failed)?;
+        sum.add(&key, &row);
+        ends = Some((ends.map_or_else(|| key.clone(), |(first, _)| first), key.clone()));
         // Keys of another form are not ours.
         let Some(key) = named_by(&key) else { continue };
         let id = key.id;
@@ -108,17 +121,40 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
             }
         }
     }
+    view.must_be_all(Kind::Threat, sum)?;
+    must_have_bodies(&view, &threats, ends)?;
     loaded.threats += rows.len() as u64;
     // If nobody wants them any more there is nobody to tell.
     let _ = out.blocking_send(rows);
     Ok(loaded)
 }
 
+/// Bodies are written with their rows, and are too many to be read at a start: that of the first row and that of the last
+/// tell whether they are there at all.
+fn must_have_bodies(
+    view: &View,
+    threats: &Threats,
+    ends: Option<(fjall::Slice, fjall::Slice)>,
+) -> Result<(), StoreError> {
+    let Some((first, last)) = ends else { return Ok(()) };
+    for key in [first, last] {
+        let is_there = view.snapshot.contains_key(&threats.bodies, &key);
+        if !is_there.map_err(|error| read_failed(&view.path, &error))? {
+            let damage = Damage::new(&*view.path, "does not hold the bodies of its threats");
+            return Err(StoreError::Damaged(format!("{damage}; {REMEDY}").into()));
+        }
+    }
+    Ok(())
+}
+
 /// The threats of these names, each if it is there and can be read.
 pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Option<Threat>>, StoreError> {
-    let threats = Threats::of(&registry.tables()?).map_err(StoreError::unavailable)?;
+    let threats = Threats::of(&registry.tables()?).map_err(|error| read_failed(registry.path(), &error))?;
     let read = keys.into_iter().map(|key| {
-        let body = threats.bodies.get(key_of(key.org.as_deref(), key.id)).map_err(StoreError::unavailable)?;
+        let body = threats
+            .bodies
+            .get(key_of(key.org.as_deref(), key.id))
+            .map_err(|error| read_failed(registry.path(), &error))?;
         Ok(body.and_then(|body| read_body(key, &body)))
     });
     read.collect()

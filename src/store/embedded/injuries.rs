@@ -1,0 +1,306 @@
+//! What becomes of a store of which one file is injured: all is there, or it is refused, or it is said what is missing.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use tokio::sync::mpsc;
+
+use super::{EmbeddedReader, EmbeddedStore, journal::filled};
+use crate::{
+    fleet::{AgentId, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash},
+    policy::samples::policies,
+    store::{Change, Chunk, HeartbeatBatch, Store, StoreError, StoreReader, StoredThreat},
+    threats::{Severity, Threat, ThreatEntry, ThreatId, ThreatKey},
+};
+
+const AGENTS: u64 = 600;
+const THREATS: u64 = 200;
+
+/// All that there is in a store, each with its name.
+type Content = BTreeMap<String, String>;
+
+fn registration(id: u64) -> Registration {
+    Registration {
+        id: AgentId::new(id.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        hostname: format!("host-{id}").into(),
+        os: "linux".into(),
+        version: "1".into(),
+        ip: "203.0.113.10".parse().unwrap(),
+        org_id: None,
+        tags: vec!["tag".into()],
+        machine: Some(MachineKey::new(None, &format!("machine-{id}"))),
+        registered_at: Timestamp::from_millis(1_000),
+        heard_at: Heard::from_micros(7),
+        token: TokenHash::of("secret"),
+    }
+}
+
+fn threat(number: u64) -> Threat {
+    Threat {
+        id: ThreatId::new(number),
+        agent: registration(number % 7).id,
+        org: number.is_multiple_of(2).then(|| "acme".into()),
+        hostname: "host".into(),
+        kind: "brute_force".into(),
+        severity: Severity::ALL[0],
+        confidence: None,
+        rule_id: None,
+        source_ip: None,
+        occurred_at: None,
+        details: format!(r#"{{"n":{number}}}"#).into(),
+        bytes: 0,
+    }
+}
+
+async fn fill(store: &EmbeddedStore, agents: Range<u64>, threats: Range<u64>) {
+    for first in agents.step_by(10) {
+        let registrations: Vec<_> = (first..first + 10).map(registration).collect();
+        let agent = registrations[0].id.get();
+        let changes = registrations.into_iter().map(|one| Change::Register(Box::new(one)));
+        store.commit(changes.collect()).await.unwrap();
+        let at = Timestamp::from_millis(2_000 + first as i64);
+        let last = LastHeartbeat { at, registration: Timestamp::from_millis(1_000), ..LastHeartbeat::bare(agent) };
+        store.save(&HeartbeatBatch { heartbeats: vec![last], clock: Some(Heard::from_micros(9)) }).await.unwrap();
+    }
+    for first in threats.step_by(5) {
+        let reported = (first..first + 5).map(|number| StoredThreat::new(&threat(number + 1)));
+        store.commit(vec![Change::Report(reported.collect())]).await.unwrap();
+    }
+}
+
+/// A store that has everything in its journals, and one that has half of it in tables.
+async fn templates(folder: &Path) -> [PathBuf; 2] {
+    let (journals, tables) = (folder.join("journals"), folder.join("tables"));
+    for (path, flushed) in [(&journals, false), (&tables, true)] {
+        let store = EmbeddedStore::open(path, false).unwrap();
+        store.commit(vec![Change::SetPolicies(Arc::new(policies(None, &[1])))]).await.unwrap();
+        fill(&store, 0..AGENTS / 2, 0..THREATS / 2).await;
+        if flushed {
+            let tables = store.registry.tables().unwrap();
+            for name in tables.database.list_keyspace_names() {
+                tables.keyspace(&name).unwrap().rotate_memtable_and_wait().unwrap();
+            }
+            store.heartbeats.flush_to_tables();
+        }
+        fill(&store, AGENTS / 2..AGENTS, THREATS / 2..THREATS).await;
+        drop(store);
+    }
+    [journals, tables]
+}
+
+async fn everything(store: &dyn StoreReader) -> Result<Content, StoreError> {
+    let mut content = Content::new();
+    let (out, mut chunks) = mpsc::channel(64);
+    let gather = async {
+        while let Some(chunk) = chunks.recv().await {
+            match chunk {
+                Chunk::Policies(some) => some.iter().for_each(|one| {
+                    content.insert(format!("policies {}", one.scope()), format!("{one:?}"));
+                }),
+                Chunk::Registrations(some) => some.iter().for_each(|one| {
+                    content.insert(format!("agent {}", one.id), format!("{one:?}"));
+                }),
+                Chunk::Heartbeats(some) => some.iter().for_each(|one| {
+                    content.insert(format!("heartbeat {}", one.id), format!("{one:?}"));
+                }),
+            }
+        }
+    };
+    let (loaded, ()) = tokio::join!(store.load(out), gather);
+    loaded?;
+    let (out, mut rows) = mpsc::channel::<Vec<ThreatEntry>>(64);
+    let mut keys = Vec::new();
+    let gather = async {
+        while let Some(some) = rows.recv().await {
+            keys.extend(some.into_iter().map(|row| ThreatKey { org: row.org, id: row.id }));
+        }
+    };
+    let (loaded, ()) = tokio::join!(store.load_threats(out), gather);
+    loaded?;
+    for (key, threat) in keys.iter().zip(store.threats(keys.clone()).await?) {
+        content.insert(format!("threat {}", key.id), format!("{threat:?}"));
+    }
+    Ok(content)
+}
+
+fn files_of(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_of(&path)) } else { files.push(path) }
+    }
+    files.sort();
+    files
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files_of(from) {
+        let target = to.join(file.strip_prefix(from).unwrap());
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let bytes = fs::read(&file).unwrap();
+        let end =
+            if file.extension().is_some_and(|extension| extension == "jnl") { filled(&bytes) } else { bytes.len() };
+        fs::write(target, &bytes[..end]).unwrap();
+    }
+    // Folders that are empty belong to it.
+    for folder in ["agents/keyspaces", "heartbeats/keyspaces"] {
+        for entry in fs::read_dir(from.join(folder)).unwrap() {
+            fs::create_dir_all(to.join(folder).join(entry.unwrap().file_name()).join("tables")).unwrap();
+        }
+    }
+}
+
+fn bytes_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    files_of(folder).into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+}
+
+/// What has been logged, by everybody in this process.
+#[derive(Clone, Default)]
+struct Said(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Said {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What has been logged with this in it, worse than information.
+fn said(of: &str) -> String {
+    static SAID: OnceLock<Said> = OnceLock::new();
+    let said = SAID.get_or_init(|| {
+        let said = Said::default();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
+        // Nobody else in this process listens.
+        let _ = tracing::subscriber::set_global_default(log.with_writer(Mutex::new(said.clone())).finish());
+        said
+    });
+    let text = String::from_utf8_lossy(&said.0.lock().unwrap()).into_owned();
+    text.lines().filter(|line| line.contains(of)).collect::<Vec<_>>().join("\n")
+}
+
+/// Random numbers, the same in every run: SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ mixed >> 31) % end.max(1) as u64) as usize
+    }
+}
+
+/// Injures the file. Answers how.
+fn injure(file: &Path, dice: &mut Dice) -> String {
+    let mut bytes = fs::read(file).unwrap();
+    let how = match dice.below(5) {
+        0 => {
+            fs::remove_file(file).unwrap();
+            return "removed".into();
+        }
+        1 => {
+            let at = dice.below(bytes.len());
+            bytes.truncate(at);
+            format!("cut at {at}")
+        }
+        2 => {
+            let (start, end) = (dice.below(bytes.len()), dice.below(64));
+            let end = bytes.len().min(start + end);
+            bytes[start..end].fill(0);
+            format!("zeros from {start} to {end}")
+        }
+        _ => {
+            let (at, bit) = (dice.below(bytes.len()), dice.below(8));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte ^= 1 << bit;
+            }
+            format!("bit {bit} of byte {at} flipped")
+        }
+    };
+    fs::write(file, bytes).unwrap();
+    how
+}
+
+/// Whether a refusal speaks of the files and of what to do, and not in the words of a library.
+fn is_plain(error: &StoreError, path: &Path) -> bool {
+    let text = error.to_string();
+    let foreign = ["FjallError", "Storage(", "Io(", "JournalRecovery", "Checksum"];
+    text.contains(&*path.to_string_lossy())
+        && !foreign.iter().any(|word| text.contains(word))
+        && (!matches!(error, StoreError::Damaged(_)) || text.contains("backup") && text.contains("accept_loss"))
+}
+
+fn without_heartbeats(content: &Content) -> Vec<(&String, &String)> {
+    content.iter().filter(|(name, _)| !name.starts_with("heartbeat")).collect()
+}
+
+#[tokio::test]
+async fn after_any_injury_all_is_there_or_the_store_is_refused_or_it_is_said_what_is_missing() {
+    said("");
+    let folder = tempfile::tempdir().unwrap();
+    let templates = templates(folder.path()).await;
+    let mut dice = Dice(std::env::var("GUARDBEAT_SEED").map_or(1, |seed| seed.parse().unwrap()));
+    let (mut all_there, mut refused, mut told, mut rescued) = (0, 0, 0, 0);
+    let injuries = std::env::var("GUARDBEAT_INJURIES").map_or(200, |number| number.parse().unwrap());
+    let whole = everything(&EmbeddedStore::open(&templates[0], false).unwrap()).await.unwrap();
+    assert_eq!(whole.len() as u64, AGENTS + AGENTS / 10 + THREATS + 1);
+    for number in 0..injuries {
+        let path = folder.path().join(format!("injured-{number}-"));
+        copy(&templates[number % 2], &path);
+        let files = files_of(&path);
+        let file = &files[dice.below(files.len())];
+        let how = format!("{}: {}", file.strip_prefix(&path).unwrap().display(), injure(file, &mut dice));
+        let name = path.to_string_lossy().into_owned();
+        let before = bytes_of(&path);
+
+        let looked = match EmbeddedReader::open(&path, false) {
+            Ok(reader) => everything(&reader).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(bytes_of(&path), before, "{how}: looking has changed a file");
+
+        let found = match EmbeddedStore::open(&path, false) {
+            Ok(store) => everything(&store).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(looked.is_ok(), found.is_ok(), "{how}: {looked:?} {found:?}");
+        match found {
+            Ok(found) if found == whole => all_there += 1,
+            Ok(found) => {
+                assert_eq!(without_heartbeats(&found), without_heartbeats(&whole), "{how}: gone without a word");
+                assert_ne!(said(&name), "", "{how}: heartbeats are gone without a word");
+                told += 1;
+            }
+            Err(error) => {
+                assert!(is_plain(&error, &path), "{how}: {error}");
+                assert!(is_plain(looked.as_ref().unwrap_err(), &path), "{how}: {looked:?}");
+                refused += 1;
+                let already = said(&name);
+                let left = match EmbeddedStore::open(&path, true) {
+                    Ok(store) => everything(&store).await,
+                    Err(error) => Err(error),
+                };
+                if let Ok(left) = left {
+                    assert!(left.iter().all(|(name, record)| whole.get(name) == Some(record)), "{how}");
+                    assert_ne!(said(&name), already, "{how}: it is said that something may be missing");
+                    // From then on it is a store like any other.
+                    let again = everything(&EmbeddedStore::open(&path, false).unwrap()).await.unwrap();
+                    assert_eq!(again, left, "{how}");
+                    rescued += 1;
+                }
+            }
+        }
+        fs::remove_dir_all(&path).unwrap();
+    }
+    println!("{injuries} injuries: {all_there} all there, {refused} refused, {told} said; {rescued} rescued");
+    assert!(all_there > 0 && refused > 0 && rescued > 0);
+}
