@@ -106,7 +106,6 @@ impl Value {
     }
 
     /// `true` or `false`.
-    #[allow(dead_code, reason = "no setting of today is one; those that will be are read like this")]
     pub(super) fn boolean(&self) -> Result<bool, Wrong> {
         match self {
             Self::Boolean(boolean) => Ok(*boolean),
