@@ -2,7 +2,9 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
-use crate::{listener::host_of, store::StoreUrl};
+use serde_json::{Value, json};
+
+use crate::{fleet::Timestamp, listener::host_of, store::StoreUrl};
 
 /// Where everything is, and how to call it.
 #[derive(Debug)]
@@ -23,15 +25,47 @@ pub struct Banner<'a> {
     pub ca_file: Option<&'a Path>,
     /// The file with the administrator's token, unless it was configured.
     pub token_file: Option<&'a Path>,
-    /// That token, if it was made just now: to be shown this once.
+    /// That token, if it was made just now and is to be shown this once.
     pub new_token: Option<&'a str>,
+}
+
+fn absolute(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.into()).display().to_string()
+}
+
+impl Banner<'_> {
+    fn api_url(&self) -> String {
+        format!("{}://{}", if self.tls { "https" } else { "http" }, host_of(self.api))
+    }
+
+    fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", host_of(self.operations))
+    }
+
+    /// For programs, in the shape of a log line.
+    pub fn json(&self, now: Timestamp) -> Value {
+        json!({
+            "timestamp": now,
+            "level": "INFO",
+            "fields": {
+                "message": format!("Guardbeat {} is ready", env!("CARGO_PKG_VERSION")),
+                "api": self.api_url(),
+                "metrics": self.metrics_url(),
+                "data": self.data_dir.map(absolute),
+                "store": self.store.to_string(),
+                "agents": self.agents,
+                "ca_file": self.ca_file.map(absolute),
+                "token_file": self.token_file.map(absolute),
+                "token": self.new_token,
+            },
+            "target": "guardbeat",
+        })
+    }
 }
 
 impl fmt::Display for Banner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.into()).display().to_string();
-        let scheme = if self.tls { "https" } else { "http" };
-        let api = format!("{scheme}://{}", host_of(self.api));
+        let api = self.api_url();
         let store = match self.store {
             StoreUrl::Embedded(None) => "embedded store".to_owned(),
             StoreUrl::Embedded(Some(path)) => format!("embedded store in {}", absolute(path)),
@@ -40,7 +74,7 @@ impl fmt::Display for Banner<'_> {
         };
         writeln!(f, "Guardbeat {} is ready", env!("CARGO_PKG_VERSION"))?;
         writeln!(f, "  API       {api}")?;
-        writeln!(f, "  metrics   http://{}/metrics", host_of(self.operations))?;
+        writeln!(f, "  metrics   {}", self.metrics_url())?;
         match self.data_dir {
             Some(folder) => writeln!(f, "  data      {} ({store}, agents: {})", absolute(folder), self.agents)?,
             None => writeln!(f, "  data      {store} (agents: {})", self.agents)?,

@@ -189,10 +189,13 @@ impl Shared {
         if uncounted > 0 {
             self.lost.fetch_add(uncounted, Relaxed);
             *last_gap_end = to;
-            tracing::warn!(
-                gap_ms = uncounted / 1000,
-                "the process could not hear for a while; deadlines move by that much"
-            );
+            // The workers wake one after the other from the same gap: what the later ones add is no news.
+            if uncounted > self.deaf_after {
+                tracing::warn!(
+                    gap_ms = uncounted / 1000,
+                    "the process could not hear for a while; deadlines move by that much"
+                );
+            }
         }
     }
 }
@@ -243,6 +246,40 @@ mod tests {
         assert_eq!(heard_seconds(clock.hear(1)), 10.0);
         run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
         assert_eq!(heard_seconds(clock.heard_by_all(0)), 20.0);
+    }
+
+    /// What is logged meanwhile.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gap_is_told_once_however_many_workers_wake_from_it_and_however_late() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let clock = clock(3);
+        run_workers(&clock, &[0, 1, 2], Duration::from_secs(10)).await;
+        tokio::time::advance(Duration::from_secs(50)).await;
+        clock.hear(0);
+        tokio::time::advance(Duration::from_micros(20)).await;
+        clock.hear(1);
+        tokio::time::advance(Duration::from_millis(300)).await;
+        clock.hear(2);
+        let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(told.matches("could not hear").count(), 1, "{told}");
+        assert!(clock.lost() > Duration::from_secs(50), "all of it counts");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The composition root: builds the parts, starts them, and brings them to an end.
 
 use std::{
+    io::{self, IsTerminal},
     net::{SocketAddr, TcpListener},
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory, Service as _, ServiceFactoryExt};
 use actix_web::{App, middleware::Condition, web};
 use futures_util::TryFutureExt as _;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::sync::mpsc;
 
 use crate::{
     actors::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
@@ -22,21 +23,23 @@ use crate::{
     backend, banner,
     clock::Clock,
     config::{Config, LivenessConfig, ThreatsConfig},
+    descriptors::connections_per_worker,
     events::{Bus, EventRules},
     fleet::{Heard, Thresholds},
     front::{self, FrontMetrics, FrontParts, FrontRules},
     http::{ApiState, AuthRules, Gate, Lane, Listener, RequestLog, complete, refuse_unparsed, route, route_operations},
     lifecycle::{Lifecycle, Phase},
-    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS},
+    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, WORKERS_START_MS},
     listener::listen,
     loading::{await_threats, keep_threats_loaded, load},
     metrics::Metrics,
+    output,
     preflight::Preflight,
     private_file,
-    serve_error::ServeError,
+    serve_error::{Failed, ServeError},
     signals::Signals,
-    stdout::say,
     store::{Durability, FlushRules, Loaded, StoreError, WriteBehind},
+    supervision::{Task, restarted},
     threats::Retention,
     tls::Tls,
 };
@@ -45,32 +48,31 @@ use crate::{
 const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs the server until it is told to stop.
-pub async fn serve(config: Config) -> Result<(), ServeError> {
-    let mut signals = Signals::listen()?;
+pub async fn serve(mut config: Config) -> Result<(), Failed> {
+    let mut signals = Signals::listen().map_err(|error| Failed::ToStart(error.into()))?;
     let found = Preflight::check(&config);
     for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
-    found.errors()?;
-    // Every connection is a file; the limit a shell sets by default is made for other programs.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
-    }
+    found.errors().map_err(|errors| Failed::ToStart(errors.into()))?;
+    // Before anything is opened. Whoever accepts connections keeps to this one value.
+    config.server.max_connections =
+        connections_per_worker(&config.server).map_err(|error| Failed::ToStart(error.into()))?;
     // A Redis may be waited for.
     let parts = tokio::select! {
-        built = Parts::build(config) => built?,
+        built = Parts::build(config) => built.map_err(Failed::ToStart)?,
         () = signals.next() => return Ok(()),
     };
-    let running = parts.start()?;
+    let running = parts.start().map_err(Failed::ToStart)?;
     tokio::select! {
         ended = running.run() => return ended,
         () = signals.next() => {}
     }
     tokio::select! {
-        ended = running.drain() => ended,
+        ended = running.drain() => ended.map_err(Failed::InService),
         () = signals.next() => {
             tracing::warn!("told to stop a second time: ending at once");
-            std::process::exit(130);
+            output::exit(130);
         }
     }
 }
@@ -166,8 +168,9 @@ impl Parts {
         };
         actix_rt::spawn(api);
         actix_rt::spawn(operations);
-        actix_rt::spawn(upkeep(running.engine.metrics().clone(), request_log));
-        actix_rt::spawn(events.collect(running.engine.clock().clone()));
+        let (metrics, clock) = (running.engine.metrics().clone(), running.engine.clock().clone());
+        actix_rt::spawn(restarted(Task::Upkeep, move || upkeep(metrics.clone(), request_log.clone())));
+        actix_rt::spawn(restarted(Task::Collector, move || events.clone().collect(clock.clone())));
         Ok(running)
     }
 
@@ -289,29 +292,43 @@ struct Running {
 
 impl Running {
     /// Loads the fleet and is in service until a shard falls.
-    async fn run(&self) -> Result<(), ServeError> {
-        let mut threats = self.load_fleet().await?;
+    async fn run(&self) -> Result<(), Failed> {
+        let mut damage = self.load_fleet().await.map_err(Failed::ToStart)?;
         while self.engine.is_intact() {
             tokio::select! {
-                damage = &mut threats => return Err(damaged(damage)),
+                Some(damage) = damage.recv() => return Err(Failed::InService(damage.into())),
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }
-        Err(ServeError::ShardFell)
+        Err(Failed::InService(ServeError::ShardFell))
     }
 
-    /// Brings the fleet back from the store and goes into service. What it answers keeps the threats loaded, and ends if they
-    /// are damaged.
-    async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
+    /// Brings the fleet back from the store and goes into service. What it answers tells if threats are
+    /// found to be damaged.
+    async fn load_fleet(&self) -> Result<mpsc::Receiver<StoreError>, ServeError> {
         let began = self.engine.clock().monotonic();
         while !self.engine.is_attached() {
+            // A worker that falls at its start says so nowhere else.
+            if self.engine.clock().monotonic() - began > Duration::from_millis(WORKERS_START_MS) {
+                return Err(ServeError::WorkersMissing);
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let loaded = load(&self.engine, &*self.engine.durability().store).await?;
         // After the fleet, which is not to share the processors with them.
-        let mut threats = actix_rt::spawn(keep_threats_loaded(self.engine.clone()));
+        let (tell, mut damage) = mpsc::channel(1);
+        let engine = self.engine.clone();
+        let load = move || {
+            let (engine, tell) = (engine.clone(), tell.clone());
+            async move {
+                let damage = keep_threats_loaded(engine).await;
+                // Whoever is told ends the process.
+                let _ = tell.send(damage).await;
+            }
+        };
+        actix_rt::spawn(restarted(Task::ThreatLoader, load));
         tokio::select! {
-            damage = &mut threats => return Err(damaged(damage)),
+            Some(damage) = damage.recv() => return Err(damage.into()),
             () = await_threats(&self.engine) => {}
         }
         let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
@@ -329,8 +346,9 @@ impl Running {
             );
         }
         self.lifecycle.enter(Phase::Serving);
-        say(self.banner(loaded));
-        Ok(threats)
+        let banner = self.banner(loaded);
+        output::announce(&banner, || banner.json(self.engine.clock().wall()));
+        Ok(damage)
     }
 
     fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {
@@ -343,7 +361,8 @@ impl Running {
             tls: self.tls.is_some(),
             ca_file: self.tls.as_ref().and_then(|tls| tls.ca_file.as_deref()),
             token_file: self.admin_token.file.as_deref(),
-            new_token: self.admin_token.fresh.as_deref(),
+            // Elsewhere it would be kept with what is logged.
+            new_token: self.admin_token.fresh.as_deref().filter(|_| io::stdout().is_terminal()),
         }
     }
 
@@ -397,10 +416,6 @@ impl Running {
         }
         flushed
     }
-}
-
-fn damaged(outcome: Result<StoreError, JoinError>) -> ServeError {
-    outcome.unwrap_or_else(StoreError::unavailable).into()
 }
 
 fn retention(config: &ThreatsConfig) -> Retention {

@@ -20,8 +20,9 @@
 //! | [`threats`] | the domain: threats, and the figures of their history. Pure; uses [`fleet`] |
 //! | [`limits`] | every bound, in one place |
 //!
-//! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`lifecycle`], [`listener`], [`loading`],
-//! [`named_file`], [`preflight`], [`private_file`], [`serve_error`], [`signals`], [`stdout`], [`tls`].
+//! Small helpers beside them: [`admin_token`], [`backend`], [`banner`], [`descriptors`], [`lifecycle`], [`listener`],
+//! [`loading`], [`named_file`], [`output`], [`preflight`], [`private_file`], [`serve_error`], [`signals`],
+//! [`supervision`], [`tls`].
 
 pub mod actors;
 pub mod admin_token;
@@ -30,6 +31,7 @@ pub mod banner;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod descriptors;
 pub mod engine;
 pub mod events;
 pub mod fleet;
@@ -41,13 +43,14 @@ pub mod listener;
 pub mod loading;
 pub mod metrics;
 pub mod named_file;
+pub mod output;
 pub mod policy;
 pub mod preflight;
 pub mod private_file;
 pub mod serve_error;
 pub mod signals;
-pub mod stdout;
 pub mod store;
 pub mod store_tools;
+pub mod supervision;
 pub mod threats;
 pub mod tls;

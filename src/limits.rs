@@ -171,6 +171,23 @@ pub const REFUSAL_LOG_INTERVAL_MS: u64 = 1_000;
 /// Longest part of a path that is logged, or told back, in bytes.
 pub const PATH_SHOWN_MAX_BYTES: usize = 200;
 
+/// Log lines that wait to be written, in bytes; what comes beyond is dropped and counted.
+pub const LOG_QUEUE_MAX_BYTES: usize = 1024 * 1024;
+/// How long the end of the process waits for its last lines to be written, in milliseconds.
+pub const LAST_WORDS_MS: u64 = 1_000;
+
+/// Files that the process needs besides the connections of its API: for the store, which opens some for a moment while it
+/// compacts, for the operations listener and for itself.
+pub const FILES_RESERVED: u64 = 160;
+/// Files that a worker needs before the first connection.
+pub const FILES_PER_WORKER: u64 = 8;
+/// Fewest connections of a worker with which a start makes sense.
+pub const CONNECTIONS_PER_WORKER_MIN: u64 = 4;
+/// Files that each database of the embedded store keeps open.
+pub const STORE_FILES_MAX: usize = 32;
+/// How long a start waits for the worker threads, in milliseconds.
+pub const WORKERS_START_MS: u64 = 30_000;
+
 /// Distinct values of `os`, `version` and `org_id` shown as metric labels; the rest is `other`.
 pub const LABEL_VALUES_MAX: usize = 20;
 /// Values each shard reports per label when the fleet has more distinct ones; the rest is `other`.
@@ -228,10 +245,10 @@ pub const HANDSHAKES_MAX: usize = 256;
 pub const HANDSHAKE_PLACE_MS: u64 = 250;
 /// Addresses that a worker remembers as having completed a handshake.
 pub const KNOWN_ADDRESSES_MAX: usize = 65_536;
-/// Connections beyond `server.max_connections` that are accepted, to be given the place of idle ones or closed.
+/// Most connections beyond `server.max_connections` that are accepted, to be given the place of idle ones or closed.
 pub const CONNECTIONS_MARGIN: usize = 64;
-/// Open connections of the operations listener.
-pub const OPERATIONS_CONNECTIONS_MAX: usize = 256;
+/// Open connections of the operations listener. They are part of [`FILES_RESERVED`].
+pub const OPERATIONS_CONNECTIONS_MAX: usize = 32;
 /// When connections are used up, one in so many makes room at once.
 pub const CROWDED_SHARE: usize = 64;
 /// Open streams of an HTTP/2 connection.

@@ -29,6 +29,7 @@ use crate::{
     events::EventKind,
     fleet::{Status, Timestamp, Transition},
     front::{Cut, FrontMetrics},
+    output,
     threats::Severity,
 };
 
@@ -223,7 +224,8 @@ impl Metrics {
             gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
             gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
             gauge!("guardbeat_event_streams").set(self.event_streams.load(Relaxed) as f64);
-            gauge!("guardbeat_deaf_seconds").set(clock.lost().as_secs_f64());
+            gauge!("guardbeat_deaf_seconds_total").set(clock.lost().as_secs_f64());
+            counter!("guardbeat_log_dropped_total").absolute(output::dropped_lines());
             let (threats, bytes) = engine.threats_kept();
             gauge!("guardbeat_threats").set(threats as f64);
             gauge!("guardbeat_threats_bytes").set(bytes as f64);
@@ -239,7 +241,9 @@ impl Metrics {
             self.show_by("guardbeat_agents_by_org", "org", censuses.iter().map(|census| &census.org));
             self.collector.collect();
         });
-        requests::with_heartbeat_latency(&self.handle.render())
+        // The library's counters are whole numbers: those with fractions are kept as gauges.
+        let text = self.handle.render().replace("_seconds_total gauge\n", "_seconds_total counter\n");
+        requests::with_heartbeat_latency(&text)
     }
 
     /// Shows the most frequent values of a label, and all others together.
@@ -320,7 +324,8 @@ fn describe() {
     describe_gauge!("guardbeat_event_streams", "Event streams that are open.");
     describe_counter!("guardbeat_events_total", "Events told on the streams, by type.");
     describe_counter!("guardbeat_event_readers_cut_off_total", "Readers of events that fell behind the backlog.");
-    describe_gauge!("guardbeat_deaf_seconds", Unit::Seconds, "Time in which the process could not hear, all told.");
+    describe_gauge!("guardbeat_deaf_seconds_total", Unit::Seconds, "Time in which the process could not hear.");
+    describe_counter!("guardbeat_log_dropped_total", "Log lines that nobody took, or that could not be written.");
     describe_gauge!(
         "guardbeat_tls_certificate_expiry_timestamp_seconds",
         Unit::Seconds,

@@ -4,10 +4,32 @@ use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::{
     actors::EngineError,
+    descriptors::TooFewFiles,
     named_file::{FileError, FileErrors},
     store::StoreError,
     tls::TlsError,
 };
+
+/// That the server did not do what it was started for, and when.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// It was never in service.
+    #[error("The server cannot start: {0}")]
+    ToStart(ServeError),
+    /// It was, and did not end well.
+    #[error("The server ended: {0}")]
+    InService(ServeError),
+}
+
+impl Failed {
+    /// What the operator is to put right in the configuration, if that is why: another start would end alike.
+    pub fn wrong_configuration(&self) -> Option<&ServeError> {
+        match self {
+            Self::ToStart(error) if error.is_configuration() => Some(error),
+            Self::ToStart(_) | Self::InService(_) => None,
+        }
+    }
+}
 
 /// Why the server cannot start, or did not end well.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +72,19 @@ pub enum ServeError {
         "a shard or the archive fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
     )]
     ShardFell,
-    /// The operating system refused something else.
+    /// There would be no room for connections.
     #[error(transparent)]
+    TooFewFiles(#[from] TooFewFiles),
+    /// A worker thread did not come up.
+    #[error("some worker threads have not started; report the panic above, if there is one")]
+    WorkersMissing,
+    /// The operating system refused something else.
+    #[error("the operating system does not give what the server needs: {0}")]
     Io(#[from] io::Error),
 }
 
 impl ServeError {
-    /// Whether it is the operator's to put right: another start would end alike.
-    pub fn is_configuration(&self) -> bool {
+    fn is_configuration(&self) -> bool {
         match self {
             Self::Files(_) => true,
             Self::Listen { .. }
@@ -67,6 +94,8 @@ impl ServeError {
             | Self::Store(_)
             | Self::Engine(_)
             | Self::ShardFell
+            | Self::TooFewFiles(_)
+            | Self::WorkersMissing
             | Self::Io(_) => false,
         }
     }

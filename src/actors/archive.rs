@@ -39,6 +39,7 @@ use crate::{
     limits::{ARCHIVE_TICK_MS, DISCARD_MAX, SUMMARY_TOP, THREAT_SCAN_MAX},
     metrics::Metrics,
     store::{Change, Discard, Durability, StoreError, ThreatRange},
+    supervision::{Task, indispensable},
     threats::{Filter, History, Retention, Scope, ThreatEntry, ThreatId, ThreatKey, Trim},
 };
 
@@ -147,8 +148,7 @@ impl Actor for Archive {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        // As the actor's own: what panics there ends the archive, and with it the process.
-        ctx.spawn(settle(self.state.clone()).into_actor(self));
+        ctx.spawn(indispensable(Task::Archive, settle(self.state.clone())).into_actor(self));
         ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, ctx| {
             archive.state.tick();
             if !archive.state.amending.get() {

@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     policy::Board,
     store::{Change, Chunk, DirtySource, StoreError, WriteBehind},
+    supervision::{Task, indispensable},
 };
 
 /// How silence is judged.
@@ -297,9 +298,10 @@ impl ShardActor {
         let write_behind = Rc::new(write_behind);
         actix_rt::spawn({
             let write_behind = write_behind.clone();
-            async move { write_behind.run().await }
+            async move { indispensable(Task::Flusher, write_behind.run()).await }
         });
-        actix_rt::spawn(shard.post.clone().carry(shard.index, shard.routing.clone()));
+        let carry = shard.post.clone().carry(shard.index, shard.routing.clone());
+        actix_rt::spawn(indispensable(Task::Carrier, carry));
         let address = Actor::start(Self { shard: shard.clone(), write_behind });
         shard.address.set(address.clone()).expect("a shard is started once");
         address

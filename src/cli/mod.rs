@@ -4,22 +4,21 @@ mod store;
 
 use std::{
     future::Future,
-    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::fmt::MakeWriter;
 
 use self::store::StoreCommand;
 use crate::{
-    config::{Config, ConfigErrors, LogConfig, LogFormat},
+    config::{Config, ConfigErrors},
     engine,
     http::openapi,
+    output::{self, complain, report, say},
     preflight::Preflight,
-    stdout::say,
+    supervision::{Task, indispensable},
 };
 
 /// The heartbeat engine for very large fleets of guard agents.
@@ -134,7 +133,7 @@ fn load_config(file: Option<&Path>, flags: &[Flag]) -> Result<Config, ConfigErro
 }
 
 fn refuse(errors: &dyn std::fmt::Display) -> Exit {
-    eprintln!("The configuration is not right:\n{errors}");
+    report(format_args!("The configuration is not right:\n{errors}"));
     Exit::WrongConfig
 }
 
@@ -160,43 +159,36 @@ fn serve(settings: &Settings) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    start_log(&config.log, std::io::stderr);
-    // The main thread starts, ends and commits; the fleet lives on the worker threads.
-    let ended = run_here("The server cannot start", async {
-        tokio::task::LocalSet::new().run_until(engine::serve(config)).await
-    });
-    match ended {
-        Ok(Ok(())) => Exit::Good,
-        Ok(Err(error)) if error.is_configuration() => refuse(&error),
-        Ok(Err(error)) => {
-            eprintln!("The server ended: {error}");
-            Exit::Failed
-        }
-        Err(exit) => exit,
+    if let Err(error) = output::begin(&config.log) {
+        complain(format_args!("The server cannot start: {error}"));
+        return Exit::Failed;
     }
+    // The main thread starts, ends and commits; the fleet lives on the worker threads.
+    let serve = indispensable(Task::Main, engine::serve(config));
+    let ended = run_here("The server cannot start", async { tokio::task::LocalSet::new().run_until(serve).await });
+    let exit = match ended {
+        Ok(Ok(())) => Exit::Good,
+        Ok(Err(error)) => match error.wrong_configuration() {
+            Some(wrong) => refuse(wrong),
+            None => {
+                report(error);
+                Exit::Failed
+            }
+        },
+        Err(exit) => exit,
+    };
+    output::finish();
+    exit
 }
 
 /// Runs to its end what needs no thread of its own.
 fn run_here<T>(otherwise: &str, work: impl Future<Output = T>) -> Result<T, Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        eprintln!("{otherwise}: {error}");
+        report(format_args!("{otherwise}: {error}"));
         Exit::Failed
     })?;
     let done = runtime.block_on(work);
     // A disk that does not answer must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(done)
-}
-
-fn start_log(config: &LogConfig, out: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    // The framework's own chatter is of interest only to who asks for it; and what it says of malformed requests would
-    // let any stranger fill the log.
-    let directives = format!("actix_server=warn,actix_http=off,{}", config.level);
-    let filter = tracing_subscriber::EnvFilter::builder().parse_lossy(directives);
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(out).with_ansi(std::io::stderr().is_terminal());
-    match config.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::{Exit, Flag, load_config, refuse, run_here, start_log};
+use super::{Exit, Flag, load_config, refuse, run_here};
 use crate::{
     config::{Config, ConfigErrors, LogConfig},
-    stdout::say,
+    output::{complain, say, start_log},
     store::StoreUrl,
     store_tools::{CopyOrder, Place, Screen, ToolError, check, copy},
 };
@@ -186,8 +186,8 @@ fn run<T>(
 
 fn failed(otherwise: &str, error: &ToolError) -> Exit {
     match error {
-        ToolError::Incomplete { .. } => eprintln!("The copy is incomplete: {error}"),
-        error => eprintln!("{otherwise}: {error}"),
+        ToolError::Incomplete { .. } => complain(format_args!("The copy is incomplete: {error}")),
+        error => complain(format_args!("{otherwise}: {error}")),
     }
     if error.is_usage() { Exit::WrongConfig } else { Exit::Failed }
 }
@@ -197,6 +197,6 @@ fn verdict(corrupt: u64, consequence: &str) -> Exit {
     if corrupt == 0 {
         return Exit::Good;
     }
-    eprintln!("Records that cannot be read: {corrupt}. {consequence}; the errors above name them.");
+    complain(format_args!("Records that cannot be read: {corrupt}. {consequence}; the errors above name them."));
     Exit::Failed
 }

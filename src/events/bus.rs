@@ -1,8 +1,11 @@
 //! The way of an event from where it happens to those who read.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    mem,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 
 use tokio::{
@@ -69,8 +72,10 @@ impl Bus {
     /// Publishes what is gathered, tick by tick, for ever. While nothing happens it sleeps.
     pub async fn collect(self, clock: Clock) {
         let (gathering, mut merger) = (&self.shared.gathering, Merger::default());
+        // Who collected before, and fell, may have been woken for what is there.
+        let mut is_first = true;
         loop {
-            if !merger.is_counting() {
+            if !mem::take(&mut is_first) && !merger.is_counting() {
                 gathering.filled().await;
             }
             sleep(Duration::from_millis(EVENTS_TICK_MS)).await;

@@ -38,7 +38,8 @@ pub use self::{
 use self::{first_bytes::Opening, stream::Observed, tls::Acceptor, transport::Transport, worker::Worker};
 use crate::{
     clock::Clock,
-    limits::{CONNECTIONS_MARGIN, HEAD_TIMEOUT_MS, LINGER_MS},
+    descriptors::margin,
+    limits::{HEAD_TIMEOUT_MS, LINGER_MS},
 };
 
 /// How a listener treats its connections.
@@ -78,8 +79,8 @@ where
     <F::Service as Service<Request>>::Future: 'static,
     B: MessageBody + 'static,
 {
-    // A few more than there may be, so that a new one is seen and can take the place of an idle one.
-    let builder = builder.max_concurrent_connections(rules.max_connections.saturating_add(CONNECTIONS_MARGIN));
+    let accepted = rules.max_connections.saturating_add(margin(rules.max_connections));
+    let builder = builder.max_concurrent_connections(accepted);
     let builder = builder.listen("http", listener, move || {
         let (make, rules, parts) = (make.clone(), rules.clone(), parts.clone());
         fn_factory(move || {

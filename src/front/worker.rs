@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -18,7 +18,10 @@ use super::{
     connection::Connection,
     times::{Cut, Deadlines, Phase, Tick, ticks},
 };
-use crate::limits::{CONNECTION_TICK_MS, CROWDED_SHARE};
+use crate::{
+    limits::{CONNECTION_TICK_MS, CROWDED_SHARE},
+    supervision::{Task, restarted},
+};
 
 /// What is counted of connections, on all workers of a listener, and the word that they are to end.
 #[derive(Clone)]
@@ -55,16 +58,18 @@ impl Worker {
     pub(super) fn start(rules: &FrontRules, metrics: FrontMetrics) -> Rc<Self> {
         let worker = Rc::new(Self::new(rules, metrics));
         let swept = Rc::downgrade(&worker);
-        actix_rt::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(CONNECTION_TICK_MS));
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tick.tick().await;
-                let Some(worker) = swept.upgrade() else { break };
-                worker.sweep();
-            }
-        });
+        actix_rt::spawn(restarted(Task::Sweeper, move || Self::sweep_all(swept.clone())));
         worker
+    }
+
+    async fn sweep_all(swept: Weak<Self>) {
+        let mut tick = tokio::time::interval(Duration::from_millis(CONNECTION_TICK_MS));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            let Some(worker) = swept.upgrade() else { break };
+            worker.sweep();
+        }
     }
 
     fn new(rules: &FrontRules, metrics: FrontMetrics) -> Self {

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Change, Store, StoreError};
-use crate::limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX};
+use crate::{
+    limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX},
+    supervision::{Task, indispensable},
+};
 
 type Waiting = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
 
@@ -28,7 +31,7 @@ impl Committer {
     pub fn start(store: Arc<dyn Store>) -> Self {
         let (queue, changes) = mpsc::channel(COMMIT_QUEUE_MAX);
         let (health, healthy) = watch::channel(true);
-        tokio::spawn(commit_all(store, changes, health));
+        tokio::spawn(indispensable(Task::Committer, commit_all(store, changes, health)));
         Self { queue, healthy }
     }
 

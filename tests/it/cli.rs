@@ -254,7 +254,7 @@ fn a_shutdown_finishes_what_is_under_way_and_keeps_it() {
 
 #[test]
 fn idle_connections_do_not_hold_up_a_shutdown() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let mut server = Launch::tls().start();
         let mut idle: Vec<_> = (0..5).map(|_| server.client()).collect();
         for client in &mut idle {
@@ -268,6 +268,19 @@ fn idle_connections_do_not_hold_up_a_shutdown() {
             client.try_send(&Request::new("GET", "/health")).unwrap_err();
         }
     }
+}
+
+#[test]
+fn signals_that_mean_nothing_to_the_server_do_not_end_it() {
+    let mut server = Launch::plain().env("GUARDBEAT_LOG__LEVEL", "info").start();
+    let (id, _) = server.client().enrol("h");
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGALRM, Signal::SIGIO, Signal::SIGPIPE] {
+        server.signal(signal);
+        server.client().beat(&id, "{}").data(200);
+    }
+    wait_until(SOON, "SIGHUP is logged", || server.log().contains("SIGHUP"));
+    assert!(server.is_running());
+    assert_eq!(server.terminate().code(), Some(0), "{}", server.log());
 }
 
 #[test]

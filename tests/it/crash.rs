@@ -50,7 +50,7 @@ fn written_by(server: &Server) -> (Duration, Instant) {
     let asked = Instant::now();
     let age = server.metric("guardbeat_store_flush_age_seconds");
     assert!(age < 5.0, "flushes go on; the last one was {age} s ago");
-    let behind = Duration::from_secs_f64(age + server.metric("guardbeat_deaf_seconds"));
+    let behind = Duration::from_secs_f64(age + server.metric("guardbeat_deaf_seconds_total"));
     (behind, asked - behind)
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -64,7 +65,12 @@ fn register(client: &mut Client, n: usize) -> u16 {
 #[test]
 fn a_full_disk_refuses_what_must_be_durable_and_keeps_the_rest_and_room_mends_it() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let mut server = Launch::plain().arg(format!("--store=embedded:{}", disk.0.path().join("store").display())).start();
+    let log = File::options().create(true).append(true).open(disk.0.path().join("log")).unwrap();
+    let mut server = Launch::plain()
+        .arg(format!("--store=embedded:{}", disk.0.path().join("store").display()))
+        .env("GUARDBEAT_LOG__LEVEL", "info")
+        .stderr(log)
+        .start();
     let mut client = server.client();
     let (beating, _) = client.enrol("beating");
     disk.fill();
@@ -79,6 +85,10 @@ fn a_full_disk_refuses_what_must_be_durable_and_keeps_the_rest_and_room_mends_it
     let refused = format!("host-{n}");
     assert!(!server.is_ready());
     assert_eq!(client.beat(&beating, r#"{"cpu":77}"#).status, 200, "heartbeats go on");
+    wait_until(SOON, "the log, on the same disk, has no room either", || {
+        server.signal(Signal::SIGHUP);
+        server.metric("guardbeat_log_dropped_total") >= 1.0
+    });
     let began = Instant::now();
     wait_until(SOON, "some probes have failed", || {
         assert!(!server.is_ready(), "not ready before something could be written");
@@ -87,6 +97,7 @@ fn a_full_disk_refuses_what_must_be_durable_and_keeps_the_rest_and_room_mends_it
 
     fs::remove_file(disk.filler()).unwrap();
     wait_until(SOON, "it is ready again by itself", || server.is_ready());
+    assert_eq!(server.metric("guardbeat_store_up"), 1.0);
     assert_eq!(register(&mut client, 1_000_000), 201);
     kept.push("host-1000000".to_owned());
     wait_until(SOON, "the heartbeats are written", || server.metric("guardbeat_store_dirty_agents") == 0.0);

@@ -72,6 +72,10 @@ fn the_metrics_tell_of_the_fleet_and_of_what_was_done() {
     for series in ["process_cpu_seconds_total", "process_resident_memory_bytes", "guardbeat_uptime_seconds"] {
         assert!(metric(&text, series).is_some(), "{series}\n{text}");
     }
+    for counter in ["process_cpu_seconds_total", "guardbeat_deaf_seconds_total", "guardbeat_log_dropped_total"] {
+        assert!(text.contains(&format!("# TYPE {counter} counter\n")), "{counter}\n{text}");
+    }
+    wait_until(SOON, "fractions of seconds", || server.metric("process_cpu_seconds_total").fract() > 0.0);
     assert!(metric(&text, "process_resident_memory_bytes").is_some_and(|bytes| bytes > 1e6));
     for series in ["guardbeat_store_dirty_agents", "guardbeat_detection_lag_seconds", "guardbeat_store_flush_seconds"] {
         assert!(text.contains(&format!("# HELP {series} ")), "{series}\n{text}");

@@ -12,7 +12,7 @@ use std::{
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 
 use super::files::{Damage, Unfit, prepare};
-use crate::store::StoreError;
+use crate::{limits::STORE_FILES_MAX, store::StoreError};
 
 /// The caches stay small: after the start nothing is read.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -110,8 +110,12 @@ fn open(path: &Path, data: &str, least: u64) -> Result<Tables, Unfit> {
 }
 
 fn open_prepared(path: &Path, data: &str) -> fjall::Result<Tables> {
-    let database =
-        Database::builder(path).cache_size(CACHE_BYTES).max_journaling_size(JOURNAL_BYTES).worker_threads(1).open()?;
+    let database = Database::builder(path)
+        .cache_size(CACHE_BYTES)
+        .max_cached_files(Some(STORE_FILES_MAX))
+        .max_journaling_size(JOURNAL_BYTES)
+        .worker_threads(1)
+        .open()?;
     let data = database.keyspace(data, options)?;
     let meta = database.keyspace("meta", options)?;
     Ok(Tables { database, data, meta })

@@ -43,6 +43,7 @@ use self::{
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
     fleet::Heard,
+    supervision::{Task, restarted},
     threats::{Threat, ThreatEntry, ThreatKey},
 };
 
@@ -95,7 +96,11 @@ impl RedisStore {
     pub async fn open(settings: &RedisSettings) -> Result<Self, StoreError> {
         let deadline = Instant::now() + settings.connect_timeout;
         let link = Link::open(settings.identity()?, settings.min_replicas, deadline).await?;
-        let keeper = tokio::spawn(link.clone().keep()).abort_handle();
+        let keeper = tokio::spawn({
+            let link = link.clone();
+            restarted(Task::RedisKeeper, move || link.clone().keep())
+        })
+        .abort_handle();
         Ok(Self { link, keeper, min_replicas: settings.min_replicas, timeout: settings.timeout })
     }
 

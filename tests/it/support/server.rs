@@ -4,9 +4,10 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
     net::SocketAddr,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
 };
 
@@ -29,6 +30,8 @@ pub struct Launch {
     args: Vec<String>,
     env: Vec<(String, String)>,
     tls: bool,
+    stderr: Option<Arc<OwnedFd>>,
+    open_files: Option<u64>,
 }
 
 impl Launch {
@@ -62,18 +65,35 @@ impl Launch {
         self
     }
 
+    /// Gives it this stderr.
+    pub fn stderr(mut self, to: impl Into<OwnedFd>) -> Self {
+        self.stderr = Some(Arc::new(to.into()));
+        self
+    }
+
+    /// Gives it a limit of open files of which half is in force until it is raised.
+    pub fn open_files(mut self, limit: u64) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     pub fn start(self) -> Server {
         Server::start(self, TempDir::new().unwrap())
     }
 
     fn spawn(&self, dir: &Path) -> Child {
-        let stderr = File::options().create(true).append(true).open(dir.join("stderr.log")).unwrap();
-        let mut command = daemon();
+        let stderr = match &self.stderr {
+            Some(stderr) => stderr.try_clone().unwrap(),
+            None => File::options().create(true).append(true).open(dir.join("stderr.log")).unwrap().into(),
+        };
+        let mut command = self.open_files.map_or_else(daemon, daemon_with_files);
         command.current_dir(dir).args(["--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.join("data"));
         if !self.tls {
             command.args(["--tls", "off"]);
         }
         command.args(&self.args).env("GUARDBEAT_METRICS__LISTEN", "127.0.0.1:0").env("GUARDBEAT_LOG__LEVEL", "warn");
+        // The machine's limit of open files may be low: that is no reason for a warning here.
+        command.env("GUARDBEAT_SERVER__MAX_CONNECTIONS", "1000");
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap()
     }
@@ -82,6 +102,16 @@ impl Launch {
 /// The binary, with nothing of our environment but `PATH`.
 fn daemon() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_guardbeat"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// The same, with a limit of open files of which half is in force until it is raised.
+fn daemon_with_files(limit: u64) -> Command {
+    let soft = (limit / 2).max(8);
+    let script = format!("ulimit -Sn {soft} && ulimit -Hn {limit} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_guardbeat")]);
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
@@ -95,8 +125,16 @@ pub struct Ended {
 
 /// Runs the binary in a folder until it ends.
 pub fn run(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    run_command(daemon(), dir, args, env)
+}
+
+/// As [`run`], with a limit of open files.
+pub fn run_with_files(limit: u64, dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
+    run_command(daemon_with_files(limit), dir, args, env)
+}
+
+fn run_command(mut command: Command, dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Ended {
     let (stdout, stderr) = (dir.join("run.stdout"), dir.join("run.stderr"));
-    let mut command = daemon();
     command.current_dir(dir).args(args).envs(env.iter().copied()).stdin(Stdio::null());
     command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
     let mut running = KilledOnDrop { child: command.spawn().unwrap(), log: stderr.clone() };
@@ -203,8 +241,13 @@ impl Server {
         self.operations().get("/readyz").status == 200
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.child.id().try_into().unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.id().try_into().unwrap()), signal).unwrap();
     }
 
     pub fn kill9(&mut self) {
@@ -250,13 +293,18 @@ fn addresses(child: &mut Child, dir: &Path) -> (SocketAddr, SocketAddr) {
             let log = fs::read_to_string(dir.join("stderr.log")).unwrap_or_default();
             panic!("the daemon did not start: {log}");
         };
-        let port = || {
-            let port = line.trim_end_matches("/metrics").rsplit(':').next()?.parse().ok()?;
+        let at = |url: &str| {
+            let port = url.trim_end_matches("/metrics").rsplit(':').next()?.parse().ok()?;
             Some(SocketAddr::from(([127, 0, 0, 1], port)))
         };
+        if let Ok(banner) = serde_json::from_str::<serde_json::Value>(&line) {
+            let url = |name: &str| banner["fields"][name].as_str().and_then(at);
+            (api, operations) = (url("api"), url("metrics"));
+            continue;
+        }
         match line.split_whitespace().next() {
-            Some("API") => api = port(),
-            Some("metrics") => operations = port(),
+            Some("API") => api = at(&line),
+            Some("metrics") => operations = at(&line),
             _ => {}
         }
     }
