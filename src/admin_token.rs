@@ -68,7 +68,7 @@ fn kept(data_dir: &Path) -> NamedFile {
     NamedFile::in_data_dir(data_dir, "admin-token")
 }
 
-/// The token in this text: without a byte order mark and line ends around it, [`CHARS`] visible ASCII characters, so
+/// The token in this text: without a byte order mark and line ends around it, 8 to 256 visible ASCII characters, so
 /// that it survives an HTTP header, a shell and a file.
 pub fn cleaned(text: &str) -> Result<&str, TokenFault> {
     let token = text.trim_matches(['\u{feff}', '\r', '\n']);
