@@ -249,12 +249,22 @@ pub const KNOWN_ADDRESSES_MAX: usize = 65_536;
 pub const CONNECTIONS_MARGIN: usize = 64;
 /// Open connections of the operations listener. They are part of [`FILES_RESERVED`].
 pub const OPERATIONS_CONNECTIONS_MAX: usize = 32;
+/// A connection that has not been served has so many milliseconds before it makes room ahead of those that have.
+pub const STRANGER_MS: u64 = 1_000;
+/// That connections are used up is logged no more often than this, in milliseconds.
+pub const CROWD_WARNING_MS: u64 = 10_000;
 /// When connections are used up, one in so many makes room at once.
 pub const CROWDED_SHARE: usize = 64;
 /// Open streams of an HTTP/2 connection.
 pub const HTTP2_STREAMS_MAX: u32 = 128;
 /// Open streams of all HTTP/2 connections of a worker; one more is refused, and may be tried again.
 pub const HTTP2_STREAMS_OF_WORKER_MAX: usize = 16_384;
+/// Streams that each HTTP/2 connection may open even then.
+pub const HTTP2_STREAMS_FAIR: u32 = 8;
+/// Streams that an HTTP/2 connection opens before others have their turn.
+pub const HTTP2_TURN_STREAMS: usize = 8;
+/// Bytes of an answer that waits for its reader which must be taken within the time of an answer.
+pub const HTTP2_PACE_BYTES: usize = 4 * 1024;
 /// Streams of an HTTP/2 connection that were reset and are still remembered; more end the connection.
 pub const HTTP2_RESETS_MAX: usize = 128;
 /// Bytes of an answer that wait in an HTTP/2 stream.

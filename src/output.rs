@@ -73,7 +73,7 @@ pub fn begin(config: &LogConfig) -> io::Result<()> {
 pub fn start_log(config: &LogConfig, out: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     // The framework's own chatter is of interest only to who asks for it; and what it says of malformed requests would
     // let any stranger fill the log.
-    let directives = format!("actix_server=warn,actix_http=off,{},{ALWAYS}=trace", config.level);
+    let directives = format!("actix_server=warn,actix_http=off,h2=off,rustls=off,{},{ALWAYS}=trace", config.level);
     let filter = EnvFilter::builder().parse(directives).expect("the configuration has checked the level");
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

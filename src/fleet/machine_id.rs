@@ -46,6 +46,8 @@ const PLACEHOLDERS: &[&str] = &[
     "to be filled by o.e.m.",
     "to be filled by oem",
     "undefined",
+    // What systemd writes into /etc/machine-id of an image that has not been booted.
+    "uninitialized",
     "unknown",
     "unspecified",
 ];

@@ -27,6 +27,8 @@ pub struct Connection {
     wants_body: Cell<bool>,
     /// Whether the next answer to end is the last one.
     closing: Cell<bool>,
+    /// Answers that wait for the peer to read.
+    unread: Cell<u32>,
     /// Requests whose answers have been given.
     answered: Cell<u64>,
     /// Whether reading waits for something other than bytes.
@@ -55,6 +57,7 @@ impl Connection {
             under_way: Cell::default(),
             wants_body: Cell::default(),
             closing: Cell::default(),
+            unread: Cell::default(),
             answered: Cell::default(),
             held: Cell::default(),
             turn: Cell::default(),
@@ -64,7 +67,13 @@ impl Connection {
     }
 
     pub(super) fn times(&self) -> Times {
-        Times { phase: self.phase.get(), since: self.since.get(), blocked_since: self.blocked_since.get() }
+        Times {
+            phase: self.phase.get(),
+            since: self.since.get(),
+            blocked_since: self.blocked_since.get(),
+            waits_for_reader: self.unread.get() > 0 && self.unread.get() >= self.under_way.get(),
+            is_proven: self.answered.get() > 0,
+        }
     }
 
     pub(super) fn enter(&self, phase: Phase) {
@@ -125,6 +134,24 @@ impl Connection {
             self.enter(if self.closing.get() { Phase::Closing } else { Phase::Idle });
             self.release();
         }
+    }
+
+    /// Requests under way.
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way.get()
+    }
+
+    /// Waits for the peer to read of an answer; meanwhile the connection may have to make room.
+    pub(super) async fn while_unread<T>(&self, waiting: impl Future<Output = T>) -> T {
+        struct Unread<'a>(&'a Cell<u32>);
+        impl Drop for Unread<'_> {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() - 1);
+            }
+        }
+        self.unread.set(self.unread.get() + 1);
+        let _unread = Unread(&self.unread);
+        waiting.await
     }
 
     /// Requests that have been answered.

@@ -12,6 +12,8 @@ use crate::limits::HEAD_MAX_BYTES;
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// The method whose requests are looked at.
+const POST: &[u8] = b"POST ";
 /// Read at a time.
 const STEP: usize = 4_096;
 
@@ -71,12 +73,19 @@ enum Head {
 }
 
 fn has_http_1_0_head(bytes: &[u8]) -> Head {
-    let Some(line) = bytes.split_inclusive(|byte| *byte == b'\n').next() else { return Head::Partial };
-    if !line.ends_with(b" HTTP/1.0\r\n") || bytes.len() > HEAD_MAX_BYTES {
+    // Empty lines may come first (RFC 9112, 2.2).
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len());
+    let head = &bytes[start..];
+    let common = head.len().min(POST.len());
+    if bytes.len() > HEAD_MAX_BYTES || head[..common] != POST[..common] {
         return Head::Other;
     }
-    match bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-        Some(position) => Head::Whole { end: position + 2 },
+    let Some(end_of_line) = head.iter().position(|byte| *byte == b'\n') else { return Head::Partial };
+    if !head[..=end_of_line].ends_with(b" HTTP/1.0\r\n") {
+        return Head::Other;
+    }
+    match head.windows(4).position(|window| window == b"\r\n\r\n") {
+        Some(position) => Head::Whole { end: start + position + 2 },
         None => Head::Partial,
     }
 }
@@ -120,6 +129,8 @@ mod tests {
         let whole: &[u8] = b"POST /x HTTP/1.0\r\nHost: a\r\n\r\nGET";
         assert_eq!(decided(&whole[..whole.len() - 5]), None, "not before it is whole");
         assert_eq!(decided(whole), http1(b"POST /x HTTP/1.0\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET"));
+        assert_eq!(decided(b"\r\nPOST"), None);
+        assert_eq!(decided(b"\r\nPOST / HTTP/1.0\r\n\r\n"), http1(b"\r\nPOST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n"));
         assert_eq!(decided(b"POST / HTTP/1.0\r\n\r\n"), http1(b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n"));
     }
 
@@ -131,7 +142,6 @@ mod tests {
             b"POST /x HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"\x16\x03\x01",
             b"G",
-            b"\r\n",
         ] {
             assert_eq!(decided(bytes), http1(bytes));
         }

@@ -25,11 +25,12 @@ use actix_web::{
 };
 use bytes::Bytes;
 use chrono::DateTime;
-use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
+use futures_util::{FutureExt, Stream, StreamExt, stream::FuturesUnordered};
 use h2::{
     RecvStream, SendStream,
     server::{Builder, SendResponse},
 };
+use tokio::time::Instant;
 
 use super::{
     connection::Connection,
@@ -40,8 +41,9 @@ use super::{
 use crate::{
     clock::Clock,
     limits::{
-        ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_RESETS_MAX,
-        HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_MAX, HTTP2_STREAMS_OF_WORKER_MAX,
+        ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PACE_BYTES,
+        HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_FAIR, HTTP2_STREAMS_MAX,
+        HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS,
     },
 };
 
@@ -59,14 +61,22 @@ where
     B: MessageBody,
 {
     connection.enter(Phase::Head);
-    let mut http2 = builder().handshake::<_, Bytes>(io).await.ok()?;
+    let Ok(mut http2) = builder().handshake::<_, Bytes>(io).await else {
+        worker.count(Cut::ProtocolError);
+        return None;
+    };
     let progress = Progress::new(connection);
     let mut streams = FuturesUnordered::new();
+    let mut accepted_in_turn = 0;
     loop {
         tokio::select! {
             accepted = http2.accept() => {
-                let (request, mut respond) = accepted?.ok()?;
-                if worker.streams.get() >= HTTP2_STREAMS_OF_WORKER_MAX {
+                let Ok((request, mut respond)) = accepted? else {
+                    worker.count(Cut::ProtocolError);
+                    return None;
+                };
+                let is_crowded = worker.streams.get() >= HTTP2_STREAMS_OF_WORKER_MAX;
+                if is_crowded && connection.under_way() >= HTTP2_STREAMS_FAIR {
                     // Nothing was done: the client may try again.
                     respond.send_reset(h2::Reason::REFUSED_STREAM);
                     continue;
@@ -75,6 +85,7 @@ where
                 let wants_body = !request.body().is_end_stream();
                 let under_way = connection.begin(wants_body);
                 let progress = &progress;
+                accepted_in_turn += 1;
                 streams.push(async move {
                     let _held = (open, under_way);
                     // What goes wrong on one stream is the peer's affair, and does not end the others.
@@ -82,6 +93,11 @@ where
                 });
             }
             Some(()) = streams.next() => {}
+        }
+        if accepted_in_turn >= HTTP2_TURN_STREAMS {
+            // A few bytes make a request: others have their turn in between.
+            accepted_in_turn = 0;
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -136,6 +152,29 @@ impl<'a> Progress<'a> {
         if self.connection.now().wrapping_sub(self.last.get()) + 1 >= ticks(ANSWER_TIMEOUT_MS) - 1 {
             self.connection.cut(Cut::Unread);
         }
+    }
+}
+
+/// How fast an answer must be taken once it has to wait: byte by byte is no reading.
+struct Pace {
+    deadline: Instant,
+    /// What must be taken until then.
+    owed: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self { deadline: Instant::now() + Duration::from_millis(ANSWER_TIMEOUT_MS), owed: HTTP2_PACE_BYTES }
+    }
+
+    /// Notes that so many bytes of those `wanted` were taken; whether that was enough for more time.
+    fn took(&mut self, bytes: usize, wanted: usize) -> bool {
+        self.owed = self.owed.saturating_sub(bytes);
+        let is_enough = self.owed == 0 || bytes == wanted;
+        if is_enough {
+            *self = Self::new();
+        }
+        is_enough
     }
 }
 
@@ -227,27 +266,38 @@ async fn send<B: MessageBody>(
         return Ok(());
     }
     let mut body = pin!(response.into_body());
+    let mut pace = Pace::new();
     while let Some(chunk) = next_chunk(body.as_mut(), &mut stream).await {
         let Ok(mut chunk) = chunk else {
             stream.send_reset(h2::Reason::INTERNAL_ERROR);
             return Ok(());
         };
         while !chunk.is_empty() {
-            stream.reserve_capacity(cmp::min(chunk.len(), HTTP2_CHUNK_BYTES));
-            let patience = Duration::from_millis(ANSWER_TIMEOUT_MS);
-            match tokio::time::timeout(patience, poll_fn(|cx| stream.poll_capacity(cx))).await {
-                Ok(Some(capacity)) => {
-                    let bytes = chunk.split_to(cmp::min(chunk.len(), capacity?));
-                    stream.send_data(bytes, false)?;
-                    progress.made();
+            let wanted = cmp::min(chunk.len(), HTTP2_CHUNK_BYTES);
+            stream.reserve_capacity(wanted);
+            let capacity = match poll_fn(|cx| stream.poll_capacity(cx)).now_or_never() {
+                Some(capacity) => {
+                    pace = Pace::new();
+                    capacity
                 }
-                Ok(None) => return Ok(()),
-                Err(_) => {
-                    stream.send_reset(h2::Reason::CANCEL);
-                    progress.missed();
-                    return Ok(());
+                None => {
+                    let waiting = tokio::time::timeout_at(pace.deadline, poll_fn(|cx| stream.poll_capacity(cx)));
+                    match progress.connection.while_unread(waiting).await {
+                        Ok(capacity) => capacity,
+                        Err(_) => {
+                            stream.send_reset(h2::Reason::CANCEL);
+                            progress.missed();
+                            return Ok(());
+                        }
+                    }
                 }
+            };
+            let Some(capacity) = capacity else { return Ok(()) };
+            let bytes = chunk.split_to(cmp::min(chunk.len(), capacity?));
+            if pace.took(bytes.len(), wanted) {
+                progress.made();
             }
+            stream.send_data(bytes, false)?;
         }
     }
     stream.send_data(Bytes::new(), true)

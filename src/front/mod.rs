@@ -163,7 +163,7 @@ where
         stream.set_nodelay(true).ok()?;
         let (transport, is_http2) = match &self.acceptor {
             None => (Transport::Plain { stream }, false),
-            Some(acceptor) => acceptor.accept(stream, peer, connection).await?,
+            Some(acceptor) => acceptor.accept(stream, peer, connection, &self.worker).await?,
         };
         let (transport, opening) = first_bytes::read(transport, connection, is_http2).await?;
         match opening {

@@ -1,6 +1,8 @@
 //! The rule by which a connection's time runs out, and the order in which connections make room: pure.
 
-use crate::limits::{ANSWER_TIMEOUT_MS, CONNECTION_TICK_MS, HANDSHAKE_TIMEOUT_MS, HEAD_TIMEOUT_MS, LINGER_MS};
+use crate::limits::{
+    ANSWER_TIMEOUT_MS, CONNECTION_TICK_MS, HANDSHAKE_TIMEOUT_MS, HEAD_TIMEOUT_MS, LINGER_MS, STRANGER_MS,
+};
 
 /// A moment, in ticks of the worker's clock.
 pub(super) type Tick = u32;
@@ -39,12 +41,25 @@ pub enum Cut {
     Crowded,
     /// The server ends.
     Stopping,
+    /// A TLS handshake failed.
+    FailedHandshake,
+    /// The peer does not keep to HTTP/2.
+    ProtocolError,
 }
 
 impl Cut {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Idle, Self::SlowHead, Self::SlowHandshake, Self::Unread, Self::Ended, Self::Crowded, Self::Stopping];
+    pub const ALL: [Self; 9] = [
+        Self::Idle,
+        Self::SlowHead,
+        Self::SlowHandshake,
+        Self::Unread,
+        Self::Ended,
+        Self::Crowded,
+        Self::Stopping,
+        Self::FailedHandshake,
+        Self::ProtocolError,
+    ];
 
     /// As a metric's label.
     pub const fn name(self) -> &'static str {
@@ -56,6 +71,8 @@ impl Cut {
             Self::Ended => "ended",
             Self::Crowded => "crowded",
             Self::Stopping => "stopping",
+            Self::FailedHandshake => "failed_handshake",
+            Self::ProtocolError => "protocol_error",
         }
     }
 }
@@ -80,6 +97,10 @@ pub(super) struct Times {
     pub(super) since: Tick,
     /// Since when the peer takes nothing of what waits for it.
     pub(super) blocked_since: Option<Tick>,
+    /// Whether all that is under way waits for the peer to read.
+    pub(super) waits_for_reader: bool,
+    /// Whether a request has ever been answered on it.
+    pub(super) is_proven: bool,
 }
 
 impl Times {
@@ -101,20 +122,28 @@ impl Times {
         (age > limit).then_some(cut)
     }
 
-    /// Which of several goes first when there is no more room: less is earlier. Whoever is being answered stays.
+    /// Which of several goes first when there is no more room: less is earlier. Strangers that have had a moment and said
+    /// nothing whole go before those that have been served, and whoever is being answered stays, unless nobody reads.
     pub(super) fn precedence(self, now: Tick) -> Option<(u8, std::cmp::Reverse<Tick>)> {
+        let age = now.wrapping_sub(self.since);
         let class = match self.phase {
+            Phase::Silent | Phase::Head | Phase::Handshake if !self.is_proven && age > ticks(STRANGER_MS) => 0,
+            Phase::Idle | Phase::Closing => 1,
+            Phase::Silent | Phase::Head | Phase::Handshake => 2,
+            Phase::Busy if self.waits_for_reader || self.blocked_since.is_some() => 3,
             Phase::Busy => return None,
-            Phase::Idle | Phase::Closing => 0,
-            Phase::Silent | Phase::Head | Phase::Handshake => 1,
         };
-        Some((class, std::cmp::Reverse(now.wrapping_sub(self.since))))
+        Some((class, std::cmp::Reverse(age)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn times(phase: Phase, since: Tick) -> Times {
+        Times { phase, since, blocked_since: None, waits_for_reader: false, is_proven: true }
+    }
 
     const IDLE: Deadlines = Deadlines { idle: ticks(75_000) };
 
@@ -129,12 +158,12 @@ mod tests {
         ] {
             // Also where the clock has gone round.
             for since in [7, Tick::MAX - 1] {
-                let times = Times { phase, since, blocked_since: None };
+                let times = times(phase, since);
                 assert_eq!(times.overdue(since.wrapping_add(ticks(ms)), IDLE), None, "{phase:?}");
                 assert_eq!(times.overdue(since.wrapping_add(ticks(ms) + 1), IDLE), Some(cut), "{phase:?}");
             }
         }
-        let busy = Times { phase: Phase::Busy, since: 0, blocked_since: None };
+        let busy = times(Phase::Busy, 0);
         assert_eq!(busy.overdue(1_000_000, IDLE), None);
         let blocked = Times { blocked_since: Some(5), ..busy };
         assert_eq!(blocked.overdue(5 + ticks(ANSWER_TIMEOUT_MS), IDLE), None);
@@ -142,11 +171,17 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_go_first_and_whoever_is_answered_stays() {
-        let order = |phase, since| Times { phase, since, blocked_since: None }.precedence(100);
-        assert_eq!(order(Phase::Busy, 0), None);
-        assert!(order(Phase::Idle, 10) < order(Phase::Idle, 20));
-        assert!(order(Phase::Idle, 99) < order(Phase::Head, 0));
-        assert!(order(Phase::Silent, 10) < order(Phase::Handshake, 20));
+    fn strangers_go_first_then_the_longest_idle_and_whoever_is_answered_stays() {
+        let order = |times: Times| times.precedence(100);
+        let known = |phase, since| order(times(phase, since));
+        let stranger = |since| order(Times { is_proven: false, ..times(Phase::Silent, since) });
+        assert_eq!(known(Phase::Busy, 0), None);
+        assert!(stranger(10) < stranger(20));
+        assert!(stranger(20) < known(Phase::Idle, 10));
+        assert!(known(Phase::Idle, 10) < known(Phase::Idle, 20));
+        assert!(known(Phase::Idle, 99) < stranger(99), "one that has just come has a moment");
+        assert!(known(Phase::Idle, 99) < known(Phase::Head, 0));
+        let unread = order(Times { waits_for_reader: true, ..times(Phase::Busy, 0) });
+        assert!(known(Phase::Head, 99) < unread && unread.is_some());
     }
 }

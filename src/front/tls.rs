@@ -13,7 +13,12 @@ use std::{
 use tokio::{net::TcpStream, pin, sync::Semaphore};
 use tokio_rustls::TlsAcceptor;
 
-use super::{connection::Connection, times::Phase, transport::Transport};
+use super::{
+    connection::Connection,
+    times::{Cut, Phase},
+    transport::Transport,
+    worker::Worker,
+};
 use crate::limits::{HANDSHAKE_PLACE_MS, HANDSHAKES_MAX, KNOWN_ADDRESSES_MAX};
 
 /// Accepts TLS on one worker.
@@ -43,6 +48,7 @@ impl Acceptor {
         stream: TcpStream,
         peer: Option<SocketAddr>,
         connection: &Rc<Connection>,
+        worker: &Worker,
     ) -> Option<(Transport, bool)> {
         // Who says nothing waits on his own.
         stream.readable().await.ok()?;
@@ -60,8 +66,15 @@ impl Acceptor {
                 drop(place);
                 handshake.await
             }
-        }
-        .ok()?;
+        };
+        let stream = match stream {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(address = address.map(display), %error, "a TLS handshake failed");
+                worker.count(Cut::FailedHandshake);
+                return None;
+            }
+        };
         if let Some(address) = address {
             self.addresses.borrow_mut().add(address);
         }

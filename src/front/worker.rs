@@ -19,7 +19,7 @@ use super::{
     times::{Cut, Deadlines, Phase, Tick, ticks},
 };
 use crate::{
-    limits::{CONNECTION_TICK_MS, CROWDED_SHARE},
+    limits::{CONNECTION_TICK_MS, CROWD_WARNING_MS, CROWDED_SHARE},
     supervision::{Task, restarted},
 };
 
@@ -49,6 +49,8 @@ pub(super) struct Worker {
     most: usize,
     deadlines: Deadlines,
     metrics: FrontMetrics,
+    /// When it was last logged that connections are used up.
+    warned: Cell<Option<Tick>>,
     /// Open HTTP/2 streams, of all connections.
     pub(super) streams: Cell<usize>,
 }
@@ -79,20 +81,51 @@ impl Worker {
             most: rules.max_connections,
             deadlines: Deadlines { idle: ticks(rules.keep_alive.as_millis() as u64) },
             metrics,
+            warned: Cell::default(),
             streams: Cell::new(0),
         }
+    }
+
+    /// Counts a connection that ended by itself.
+    pub(super) fn count(&self, why: Cut) {
+        self.metrics.cut[why as usize].increment(1);
     }
 
     /// A place for one more connection. Where there is none, the longest idle ones make room; if all are being answered,
     /// there is no place.
     pub(super) fn admit(self: &Rc<Self>) -> Option<Place> {
-        if !self.has_room() && !self.make_room() {
-            self.metrics.cut[Cut::Crowded as usize].increment(1);
-            return None;
+        if !self.has_room() {
+            let has_made_room = self.make_room();
+            self.warn_of_crowd(has_made_room);
+            if !has_made_room {
+                self.count(Cut::Crowded);
+                return None;
+            }
         }
         let connection = Rc::new(Connection::new(self.clock.clone()));
         let key = self.connections.borrow_mut().insert(connection.clone());
         Some(Place { worker: self.clone(), connection, key })
+    }
+
+    /// Not for each connection: once in a while.
+    fn warn_of_crowd(&self, has_made_room: bool) {
+        let now = self.clock.get();
+        if self.warned.get().is_some_and(|last| now.wrapping_sub(last) < ticks(CROWD_WARNING_MS)) {
+            return;
+        }
+        self.warned.set(Some(now));
+        let most = self.most;
+        if has_made_room {
+            tracing::warn!(
+                most,
+                "connections of a worker are used up: those that wait the longest are closed for new ones"
+            );
+        } else {
+            tracing::warn!(
+                most,
+                "connections of a worker are used up and all are being answered: new ones are refused"
+            );
+        }
     }
 
     fn has_room(&self) -> bool {
