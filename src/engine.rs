@@ -15,7 +15,7 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory, Service as _, ServiceFactoryExt};
 use actix_web::{App, middleware::Condition, web};
 use futures_util::TryFutureExt as _;
-use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::{
     actors::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
@@ -49,15 +49,15 @@ const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs the server until it is told to stop.
 pub async fn serve(mut config: Config) -> Result<(), Failed> {
+    // Before anything is opened. Whoever accepts connections keeps to this one value.
+    config.server.max_connections =
+        connections_per_worker(&config.server).map_err(|error| Failed::ToStart(error.into()))?;
     let mut signals = Signals::listen().map_err(|error| Failed::ToStart(error.into()))?;
     let found = Preflight::check(&config);
     for warning in &found.warnings {
         tracing::warn!("{warning}");
     }
     found.errors().map_err(|errors| Failed::ToStart(errors.into()))?;
-    // Before anything is opened. Whoever accepts connections keeps to this one value.
-    config.server.max_connections =
-        connections_per_worker(&config.server).map_err(|error| Failed::ToStart(error.into()))?;
     // A Redis may be waited for.
     let parts = tokio::select! {
         built = Parts::build(config) => built.map_err(Failed::ToStart)?,
@@ -293,19 +293,19 @@ struct Running {
 impl Running {
     /// Loads the fleet and is in service until a shard falls.
     async fn run(&self) -> Result<(), Failed> {
-        let mut damage = self.load_fleet().await.map_err(Failed::ToStart)?;
+        let mut threats = self.load_fleet().await.map_err(Failed::ToStart)?;
         while self.engine.is_intact() {
             tokio::select! {
-                Some(damage) = damage.recv() => return Err(Failed::InService(damage.into())),
+                damage = &mut threats => return Err(Failed::InService(damaged(damage))),
                 () = tokio::time::sleep(Duration::from_secs(1)) => {}
             }
         }
         Err(Failed::InService(ServeError::ShardFell))
     }
 
-    /// Brings the fleet back from the store and goes into service. What it answers tells if threats are
-    /// found to be damaged.
-    async fn load_fleet(&self) -> Result<mpsc::Receiver<StoreError>, ServeError> {
+    /// Brings the fleet back from the store and goes into service. What it answers keeps the threats loaded, and ends if they
+    /// are damaged.
+    async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
         let began = self.engine.clock().monotonic();
         while !self.engine.is_attached() {
             // A worker that falls at its start says so nowhere else.
@@ -316,19 +316,10 @@ impl Running {
         }
         let loaded = load(&self.engine, &*self.engine.durability().store).await?;
         // After the fleet, which is not to share the processors with them.
-        let (tell, mut damage) = mpsc::channel(1);
         let engine = self.engine.clone();
-        let load = move || {
-            let (engine, tell) = (engine.clone(), tell.clone());
-            async move {
-                let damage = keep_threats_loaded(engine).await;
-                // Whoever is told ends the process.
-                let _ = tell.send(damage).await;
-            }
-        };
-        actix_rt::spawn(restarted(Task::ThreatLoader, load));
+        let mut threats = actix_rt::spawn(restarted(Task::ThreatLoader, move || keep_threats_loaded(engine.clone())));
         tokio::select! {
-            Some(damage) = damage.recv() => return Err(damage.into()),
+            damage = &mut threats => return Err(damaged(damage)),
             () = await_threats(&self.engine) => {}
         }
         let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
@@ -348,7 +339,7 @@ impl Running {
         self.lifecycle.enter(Phase::Serving);
         let banner = self.banner(loaded);
         output::announce(&banner, || banner.json(self.engine.clock().wall()));
-        Ok(damage)
+        Ok(threats)
     }
 
     fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {
@@ -416,6 +407,10 @@ impl Running {
         }
         flushed
     }
+}
+
+fn damaged(outcome: Result<StoreError, JoinError>) -> ServeError {
+    outcome.unwrap_or_else(StoreError::unavailable).into()
 }
 
 fn retention(config: &ThreatsConfig) -> Retention {

@@ -21,16 +21,6 @@ pub enum Failed {
     InService(ServeError),
 }
 
-impl Failed {
-    /// What the operator is to put right in the configuration, if that is why: another start would end alike.
-    pub fn wrong_configuration(&self) -> Option<&ServeError> {
-        match self {
-            Self::ToStart(error) if error.is_configuration() => Some(error),
-            Self::ToStart(_) | Self::InService(_) => None,
-        }
-    }
-}
-
 /// Why the server cannot start, or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -84,7 +74,8 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    fn is_configuration(&self) -> bool {
+    /// Whether it is the operator's to put right: another start would end alike.
+    pub fn is_configuration(&self) -> bool {
         match self {
             Self::Files(_) => true,
             Self::Listen { .. }

@@ -89,8 +89,11 @@ pub async fn indispensable<T>(task: Task, work: impl Future<Output = T>) -> T {
 }
 
 /// Runs a task to its end, and starts it again whenever it falls with a panic.
-pub async fn restarted<F: Future<Output = ()>>(task: Task, mut start: impl FnMut() -> F) {
-    while AssertUnwindSafe(with_faults(task, start())).catch_unwind().await.is_err() {
+pub async fn restarted<T, F: Future<Output = T>>(task: Task, mut start: impl FnMut() -> F) -> T {
+    loop {
+        if let Ok(done) = AssertUnwindSafe(with_faults(task, start())).catch_unwind().await {
+            return done;
+        }
         tracing::error!(task = task.name(), "a background task fell with a panic and is started again");
         tokio::time::sleep(RESTART_AFTER).await;
     }

@@ -18,6 +18,7 @@ use crate::{
     http::openapi,
     output::{self, complain, report, say},
     preflight::Preflight,
+    serve_error::Failed,
     supervision::{Task, indispensable},
 };
 
@@ -142,7 +143,7 @@ fn check_config(settings: &Settings) -> Exit {
         Ok(config) => {
             let found = Preflight::check(&config);
             for warning in &found.warnings {
-                eprintln!("Warning: {warning}");
+                complain(format_args!("Warning: {warning}"));
             }
             if let Err(errors) = found.errors() {
                 return refuse(&errors);
@@ -168,13 +169,11 @@ fn serve(settings: &Settings) -> Exit {
     let ended = run_here("The server cannot start", async { tokio::task::LocalSet::new().run_until(serve).await });
     let exit = match ended {
         Ok(Ok(())) => Exit::Good,
-        Ok(Err(error)) => match error.wrong_configuration() {
-            Some(wrong) => refuse(wrong),
-            None => {
-                report(error);
-                Exit::Failed
-            }
-        },
+        Ok(Err(Failed::ToStart(error))) if error.is_configuration() => refuse(&error),
+        Ok(Err(error)) => {
+            report(error);
+            Exit::Failed
+        }
         Err(exit) => exit,
     };
     output::finish();
