@@ -41,6 +41,8 @@ impl Durability {
 /// Up to which moment of hearing time each shard has written what it heard.
 #[derive(Debug)]
 pub struct Progress {
+    /// Hearing time when the run began.
+    base: Heard,
     shards: Box<[ShardProgress]>,
 }
 
@@ -54,7 +56,12 @@ impl Progress {
     /// No shard has written anything since `base`.
     pub fn new(shards: usize, base: Heard) -> Self {
         let at_base = || ShardProgress { reached: AtomicI64::new(base.as_micros()), failing: AtomicBool::new(false) };
-        Self { shards: (0..shards).map(|_| at_base()).collect() }
+        Self { base, shards: (0..shards).map(|_| at_base()).collect() }
+    }
+
+    /// Hearing time when the run began.
+    pub(super) fn base(&self) -> Heard {
+        self.base
     }
 
     /// The shard has written all that it had heard by then.

@@ -60,7 +60,7 @@ pub struct FlushRules {
 ///
 /// A flush carries hearing time along, so that the next run knows how long each agent has been silent. It is saved only
 /// once this run has outlived its restart grace: until then the agents found at the start are still being waited for,
-/// and a run that ends early must leave the next one to wait for them anew.
+/// and a run that ends early must leave the next one to wait for them anew. At its end it saves the clock it began with.
 #[derive(Debug)]
 pub struct WriteBehind {
     source: Rc<dyn DirtySource>,
@@ -163,7 +163,7 @@ impl WriteBehind {
         }
         let is_due = started - self.clock_saved.get() >= Duration::from_millis(CLOCK_SAVE_MS);
         if with_clock || is_due {
-            let clock = progress.saveable(self.rules.clock_from);
+            let clock = progress.saveable(self.rules.clock_from).or(with_clock.then(|| progress.base()));
             if clock.is_some() {
                 store.save(&HeartbeatBatch { heartbeats: Vec::new(), clock }).await?;
             }
@@ -283,6 +283,22 @@ mod tests {
         source.dirty.borrow_mut().extend(0..agents as u64);
         write_behind(source.clone(), durability(), 0).drain().await.unwrap();
         assert_eq!(source.taken.get(), agents);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_run_that_ends_within_its_restart_grace_leaves_the_clock_it_began_with() {
+        let base = Heard::from_micros(5_000_000);
+        let durability = Durability::start(Arc::<MemoryStore>::default(), 2, base);
+        let store = durability.store.clone();
+        let mut shards = [0, 1].map(|shard| write_behind(Rc::default(), durability.clone(), shard));
+        shards.iter_mut().for_each(|shard| shard.rules.clock_from = base.after(Duration::from_secs(60)));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        shards[0].flush(false).await.unwrap();
+        assert_eq!(store.clock().await.unwrap(), None, "it is saved at the end");
+        for shard in &shards {
+            shard.drain().await.unwrap();
+        }
+        assert_eq!(store.clock().await.unwrap(), Some(base));
     }
 
     #[tokio::test(start_paused = true)]

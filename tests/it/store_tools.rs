@@ -99,6 +99,28 @@ fn small_fleet() -> TempDir {
 }
 
 #[test]
+fn after_a_clean_stop_a_check_finds_nothing_amiss() {
+    for restart_grace in [LONG, "0"] {
+        let dir = TempDir::new().unwrap();
+        let url = format!("embedded:{}", dir.path().join("store").display());
+        // A run that ends within its restart grace, and one that has none.
+        let mut server = daemon(&url).env("GUARDBEAT_LIVENESS__RESTART_GRACE_MS", restart_grace).start();
+        let mut client = server.client();
+        let [stays, leaves] = enrol(&mut client, ["stays", "leaves"]);
+        beat(&mut client, &stays);
+        beat(&mut client, &leaves);
+        // Its heartbeat is in the log already.
+        wait_until(SOON, "both are written", || server.metric("guardbeat_store_flushed_heartbeats_total") >= 2.0);
+        client.with_token(TOKEN).delete(&format!("/api/agents/{}", leaves.0)).data(200);
+        assert!(server.terminate().success());
+        let checked = store(dir.path(), &["check", "--store", &url]);
+        ends(&checked, 0, &["agents           1\n", "last heartbeats  1\n", "corrupt records  0\n"]);
+        assert!(line(&checked, "orphans").starts_with("0 "), "{}", checked.stdout);
+        assert!(line(&checked, "clock").contains("s (time in which servers could hear)"), "{}", checked.stdout);
+    }
+}
+
+#[test]
 fn a_fleet_moves_to_redis_and_back_with_all_there_is_of_it() {
     let dir = TempDir::new().unwrap();
     let embedded = format!("embedded:{}", dir.path().join("first").display());

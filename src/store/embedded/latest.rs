@@ -4,7 +4,7 @@
 //! superseded are passed over without being decoded; what counts is kept as it is stored, until the agent's turn comes.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     ops::Range,
     sync::{Mutex, PoisonError},
 };
@@ -72,17 +72,10 @@ impl Latest {
     pub(super) fn of(&mut self, id: AgentId) -> Option<&[u8]> {
         let mut latest = None;
         for Records { bytes, places } in &mut self.0 {
-            // Those that are superseded have to go too: what is left is nobody's.
             let place = places.remove(&id);
             latest = latest.or(place.map(|place| &bytes[place]));
         }
         latest
-    }
-
-    /// How many agents there are whose heartbeat nobody has taken.
-    pub(super) fn left(&self) -> u64 {
-        let ids: HashSet<_> = self.0.iter().flat_map(|records| records.places.keys()).collect();
-        ids.len() as u64
     }
 }
 
@@ -113,20 +106,11 @@ mod tests {
         assert_eq!(latest.of(id(2)), Some(&[8][..]));
         assert_eq!(latest.of(id(3)), Some(&[7][..]));
         assert_eq!(latest.of(id(4)), None);
-        assert_eq!(latest.left(), 0);
     }
 
     #[test]
     fn of_one_agent_in_a_flush_twice_the_second_counts() {
         let stretches = [stretch(&[&[(1, 8), (1, 9)]])];
         assert_eq!(Latest::take(&stretches, id(0).partition()).of(id(1)), Some(&[9][..]));
-    }
-
-    #[test]
-    fn an_agent_that_nobody_asks_for_is_left_over_once() {
-        let stretches = [stretch(&[&[(1, 9), (2, 9)]]), stretch(&[&[(1, 8)]])];
-        let mut latest = Latest::take(&stretches, id(0).partition());
-        latest.of(id(2));
-        assert_eq!(latest.left(), 1);
     }
 }
