@@ -56,6 +56,9 @@ pub const ARCHIVE_TICK_MS: u64 = 1_000;
 pub const CLOCK_AHEAD_MAX_MS: u64 = 3_600_000;
 /// A clock that was set forward by more is believed after so many milliseconds.
 pub const CLOCK_BELIEVED_AFTER_MS: u64 = 600_000;
+/// How far the wall clock may be set back at once, or the newest threat may be ahead of it, without a warning, in
+/// milliseconds.
+pub const CLOCK_BACK_MAX_MS: u64 = 3_600_000;
 /// What a threat on its way to the store holds besides its records, in bytes.
 pub const THREAT_OVERHEAD_BYTES: u32 = 512;
 /// Threats that are taken back from the store in one command.

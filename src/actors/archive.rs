@@ -287,6 +287,9 @@ impl Handler<Restored> for Archive {
 
     fn handle(&mut self, Restored(loaded): Restored, _: &mut Context<Self>) {
         self.state.last_id.set(loaded.last.max(self.state.last_id.get()));
+        if let Some(newest) = loaded.last {
+            self.state.clock.compare(newest);
+        }
         self.state.kept.are_loaded.store(true, Release);
     }
 }

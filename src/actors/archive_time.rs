@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use crate::{
     clock::Clock,
-    limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BELIEVED_AFTER_MS},
+    limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BACK_MAX_MS, CLOCK_BELIEVED_AFTER_MS},
+    threats::ThreatId,
 };
 
 /// The time by which threats are named and become old.
@@ -40,9 +41,31 @@ impl Time {
             self.ahead_since.set(Some(since));
             return expected_ms;
         }
+        let back_ms = expected_ms.saturating_sub(wall_ms);
+        if back_ms > CLOCK_BACK_MAX_MS {
+            tracing::warn!(
+                back_s = back_ms / 1_000,
+                "the clock has been set back by far; threats are dated no earlier than the newest one before, until it has \
+                 caught up"
+            );
+        }
         self.ahead_since.set(None);
         self.believed.set((now, wall_ms));
         wall_ms
+    }
+
+    /// Warns if the newest threat in the store is from the future: an earlier run had a clock that was ahead, or this one's
+    /// is behind.
+    pub(super) fn compare(&self, newest: ThreatId) {
+        let ahead_ms = newest.millis().saturating_sub(self.now_ms());
+        if ahead_ms > CLOCK_BACK_MAX_MS {
+            tracing::warn!(
+                newest = %newest.time(),
+                ahead_s = ahead_ms / 1_000,
+                "the newest threat in the store is ahead of the clock: one of the two is wrong; threats are dated no earlier \
+                 than that one, and stay that much longer in the figures, until the clock has caught up"
+            );
+        }
     }
 }
 
@@ -52,10 +75,15 @@ fn wall_ms(clock: &Clock) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
     use super::*;
     use crate::fleet::{Heard, Timestamp};
 
-    const BEGINNING_MS: i64 = 5_000_000;
+    const BEGINNING_MS: i64 = 50_000_000;
     const DAY_MS: i64 = 86_400_000;
 
     fn time() -> (Clock, Time) {
@@ -87,5 +115,70 @@ mod tests {
         // Less than that at once, as after a short suspend.
         clock.set_wall(Timestamp::from_millis(BEGINNING_MS + DAY_MS + 3_600_000));
         assert_eq!(time.now_ms() as i64, BEGINNING_MS + DAY_MS + 3_600_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_by_far_is_warned_of_once() {
+        let (clock, time) = time();
+        let said = Said::listen();
+        clock.set_wall(Timestamp::from_millis(BEGINNING_MS - CLOCK_BACK_MAX_MS as i64));
+        time.now_ms();
+        assert_eq!(said.take(), "", "a small step");
+        // Set forward by far, which is not believed, and right again.
+        clock.set_wall(Timestamp::from_millis(BEGINNING_MS + 40 * DAY_MS));
+        time.now_ms();
+        clock.set_wall(Timestamp::from_millis(BEGINNING_MS - CLOCK_BACK_MAX_MS as i64));
+        time.now_ms();
+        assert_eq!(said.take(), "");
+        clock.set_wall(Timestamp::from_millis(BEGINNING_MS - 2 * CLOCK_BACK_MAX_MS as i64 - 5_000));
+        time.now_ms();
+        let warning = said.take();
+        assert!(warning.contains("WARN") && warning.contains("set back by far"), "{warning}");
+        assert!(warning.contains("back_s=3605"), "{warning}");
+        time.now_ms();
+        assert_eq!(said.take(), "");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newest_threat_from_the_future_is_warned_of() {
+        let (_, time) = time();
+        let said = Said::listen();
+        for ms in [0, BEGINNING_MS, BEGINNING_MS + CLOCK_BACK_MAX_MS as i64] {
+            time.compare(ThreatId::first_of(ms as u64));
+            assert_eq!(said.take(), "");
+        }
+        time.compare(ThreatId::first_of((BEGINNING_MS + 29 * DAY_MS) as u64));
+        let warning = said.take();
+        assert!(warning.contains("WARN") && warning.contains("ahead of the clock"), "{warning}");
+        assert!(warning.contains("newest=1970-01-30T13:53:20.000Z"), "{warning}");
+    }
+
+    /// What this thread logs.
+    struct Said(Lines, #[expect(dead_code, reason = "held")] tracing::subscriber::DefaultGuard);
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, some: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(some)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Said {
+        fn listen() -> Self {
+            let lines = Lines::default();
+            let to = lines.clone();
+            let logged = tracing_subscriber::fmt().with_ansi(false).with_writer(move || to.clone()).finish();
+            Self(lines, tracing::subscriber::set_default(logged))
+        }
+
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.0.lock().unwrap())).unwrap()
+        }
     }
 }

@@ -254,3 +254,25 @@ fn a_key_of_threats_that_is_no_stream_is_set_aside_and_stands_in_nobodys_way() {
     client.post(&path, report).data(201);
     assert_eq!(client.get("/api/threats").data(200).as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn a_newest_threat_from_the_future_is_warned_of_at_the_start_and_ids_grow_on() {
+    let redis = RedisServer::start();
+    let mut server = on(redis.url()).start();
+    let (id, _) = server.client().enrol("reports");
+    let report = |server: &Server| {
+        let event = json!({"type": "t", "severity": "low", "details": {}});
+        let taken = server.client().post(&format!("/api/agents/{id}/events"), json!({"events": [event]})).data(201);
+        taken["eventIds"][0].as_str().unwrap().to_owned()
+    };
+    let first = report(&server);
+    assert!(server.terminate().success());
+    // Which an earlier run gave out while the clock was ahead by a month or so.
+    let number = u64::from_str_radix(first.strip_prefix("evt_").unwrap(), 16).unwrap();
+    let future = number + ((29 * 86_400_000) << 20);
+    redis.command(&["HSET", "guardbeat:meta", "threat", &future.to_string()]);
+    let mut server = server.restart();
+    assert_eq!(report(&server), format!("evt_{:016x}", future + 1));
+    assert!(server.log().contains("the newest threat in the store is ahead of the clock"), "{}", server.log());
+    assert!(server.terminate().success());
+}
