@@ -47,7 +47,7 @@ fn an_empty_variable_is_warned_of_with_what_holds_instead() {
     );
     let token = holds(&[("MANAGER_AUTH_TOKEN", "")]);
     assert!(
-        token.ends_with("auth.admin_token is not set (one is generated, kept in the data folder and printed at start)")
+        token.ends_with("auth.admin_token is not set (one is generated at the first start, kept in the data folder, and shown if stdout is a terminal)")
     );
     let secret = holds(&[("MANAGER_AUTH_TOKEN", ""), ("GUARDBEAT_AUTH__ADMIN_TOKEN", "correct-horse")]);
     assert!(secret.contains("auth.admin_token is set (from") && !secret.contains("horse"), "{secret}");

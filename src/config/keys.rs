@@ -113,7 +113,7 @@ pub static KEYS: &[Key] = &[
     ),
     Key::new(
         "auth.admin_token",
-        Derived("one is generated, kept in the data folder and printed at start"),
+        Derived("one is generated at the first start, kept in the data folder, and shown if stdout is a terminal"),
         "the administrator's token",
         |d, v| put(&mut d.config.auth.admin_token, token(v).map(Some)),
         |c| c.auth.admin_token.as_ref().map(|_| "\"[redacted]\"".into()),
