@@ -17,6 +17,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
@@ -215,6 +216,26 @@ fn windows_of_zero_take_neither_places_nor_memory_from_others() {
     }
     let grown = server.resident_bytes().saturating_sub(before) / held.len() as u64;
     assert!(grown < PER_CONNECTION, "{} KiB for each connection", grown / 1024);
+}
+
+#[test]
+fn an_answer_that_is_taken_byte_by_byte_keeps_nobody_out() {
+    const MOST: usize = 50;
+    let server = Launch::tls()
+        .env("GUARDBEAT_SERVER__MAX_CONNECTIONS", MOST.to_string())
+        .env("GUARDBEAT_SERVER__WORKERS", "1")
+        .start();
+    let (id, _) = server.client().enrol("h");
+    let mut held: Vec<_> = (0..MOST).map(|_| Http2::open(&server, &[(INITIAL_WINDOW_SIZE, 0)])).collect();
+    for http2 in &mut held {
+        http2.get(1, "/health", None);
+        http2.frames(Duration::from_millis(10));
+        http2.send(&frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()));
+        http2.frames(Duration::from_millis(10));
+    }
+    for _ in 0..5 {
+        server.client().beat(&id, "{}").data(200);
+    }
 }
 
 #[test]
