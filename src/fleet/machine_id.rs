@@ -54,12 +54,18 @@ const PLACEHOLDERS: &[&str] = &[
 
 /// The identity that this text is: trimmed, a UUID in lower case. None if it is one that machines have in common.
 pub(super) fn machine_id(text: &str) -> Result<Option<MachineId>, FieldError> {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
-    if is_placeholder(text) {
+    let trimmed = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+    // Too long is too long, whatever it says.
+    let is_too_long = text.chars().count() > MACHINE_ID_MAX_CHARS;
+    if !is_too_long && is_placeholder(trimmed) {
         return Ok(None);
     }
-    let is_uuid = Uuid::try_parse(text).is_ok();
-    let canonical = if is_uuid { text.to_ascii_lowercase() } else { text.into() };
+    let is_uuid = Uuid::try_parse(trimmed).is_ok();
+    let canonical = match trimmed {
+        _ if is_too_long => text.to_owned(),
+        uuid if is_uuid => uuid.to_ascii_lowercase(),
+        other => other.to_owned(),
+    };
     Text::new("machine_id", canonical)
         .map(Some)
         .map_err(|FieldError { field, expected }| FieldError { field, expected: expected.replace("1 to", "at most") })
@@ -135,9 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_bounded_after_it_was_trimmed() {
+    fn what_is_too_long_is_refused_even_if_it_would_count_as_none() {
+        for text in ["0".repeat(MACHINE_ID_MAX_CHARS + 1), " ".repeat(MACHINE_ID_MAX_CHARS + 1)] {
+            assert!(machine_id(&text).is_err());
+            assert!(machine_id(&text[1..]).unwrap().is_none());
+        }
+        // As it came: that is what the API's document bounds.
         let longest = "x".repeat(MACHINE_ID_MAX_CHARS);
-        assert_eq!(canonical(&format!("  {longest}  ")), Some(longest.clone()));
+        assert_eq!(*machine_id(&longest).unwrap().unwrap(), *longest);
+        assert!(machine_id(&format!(" {longest}")).is_err());
         let refused = machine_id(&(longest + "x")).unwrap_err();
         assert_eq!(refused.to_string(), "machine_id must be a string of at most 128 characters");
         assert!(machine_id("a\nb").unwrap_err().to_string().contains("control characters"));
