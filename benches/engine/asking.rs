@@ -77,9 +77,9 @@ fn engine() -> EngineHandle {
 
 fn request(number: u64) -> EnrolmentRequest {
     EnrolmentRequest {
-        hostname: Text::new("hostname", format!("web-{number}")).expect("short enough"),
-        os: Text::new("os", "linux").expect("short enough"),
-        version: Text::new("version", "1.2.0").expect("short enough"),
+        hostname: Text::new(format!("web-{number}")).expect("short enough"),
+        os: Text::new("linux").expect("short enough"),
+        version: Text::new("1.2.0").expect("short enough"),
         ip: None,
         org_id: None,
         tags: vec![],

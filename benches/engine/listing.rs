@@ -3,7 +3,11 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
-use guardbeat::fleet::{Agent, AgentFilter, SharedTexts, Status};
+use guardbeat::{
+    actors::AgentView,
+    fleet::{Agent, AgentFilter, SharedTexts, Status},
+    http::write_row,
+};
 
 use crate::sample::{self, AGENTS};
 
@@ -18,7 +22,7 @@ pub fn measure(criterion: &mut Criterion) {
         bencher.iter(|| {
             json.clear();
             for agent in black_box(&fleet) {
-                serde_json::to_writer(&mut json, &agent.row(Status::Online, &texts)).expect("a row is JSON");
+                write_row(&AgentView { agent, status: Status::Online, texts: &texts }, &mut json);
             }
             json.len()
         });
@@ -44,11 +48,5 @@ pub fn measure(criterion: &mut Criterion) {
             });
         });
     }
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("detail of one", |bencher| {
-        bencher.iter(|| {
-            serde_json::to_vec(&black_box(&fleet[0]).detail(Status::Online, 0, None, &texts)).expect("an agent is JSON")
-        });
-    });
     group.finish();
 }

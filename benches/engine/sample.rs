@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use guardbeat::fleet::{
-    Agent, AgentId, Heard, Heartbeat, HeartbeatBody, LastHeartbeat, MachineKey, PolicyVersion, Registration,
-    SharedTexts, Timestamp, TokenHash,
+use guardbeat::{
+    fleet::{
+        Agent, AgentId, Heard, Heartbeat, LastHeartbeat, MachineKey, PolicyVersion, Registration, SharedTexts,
+        Timestamp, TokenHash,
+    },
+    http::HeartbeatBody,
 };
 
 /// Agents in the fleet.
@@ -34,8 +37,9 @@ fn mix(n: u64) -> u64 {
 
 /// The heartbeat that a body tells.
 pub fn heartbeat(body: &str) -> Heartbeat {
-    let body: HeartbeatBody = serde_json::from_str(body).expect("the body is JSON");
-    body.try_into().expect("the figures are within their bounds")
+    let body: HeartbeatBody =
+        serde_json::from_str(body).expect("the body is JSON, and its figures are within their bounds");
+    body.into()
 }
 
 /// An agent's registration.

@@ -11,8 +11,8 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 use super::{
     context::AgentContext,
     messages::{
-        Beat, BeatAck, FetchPolicy, Identify, Identity, Introduce, PostedBeat, Prepare, Proof, Refusal, RelayedBeat,
-        Reporter, Reregister, Revive, Settle, Show, Stop,
+        AgentState, Beat, BeatAck, FetchPolicy, Identify, Identity, Introduce, PostedBeat, Prepare, Proof, Refusal,
+        RelayedBeat, Reporter, Reregister, Revive, Settle, Show, Stop,
     },
     shard::Shard,
 };
@@ -210,16 +210,21 @@ impl Handler<RelayedBeat> for AgentActor {
 }
 
 impl Handler<Show> for AgentActor {
-    type Result = Result<Vec<u8>, Refusal>;
+    type Result = Result<AgentState, Refusal>;
 
     fn handle(&mut self, show: Show, _: &mut AgentContext) -> Self::Result {
         self.check(show.proof)?;
         let agent = self.cell.agent.borrow();
         let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
         let texts = self.shard.texts.borrow();
-        let policy = self.shard.policy_version(&agent, &texts);
-        Ok(serde_json::to_vec(&agent.detail(status, show.recent_threats, policy, &texts))
-            .expect("an agent has only string keys"))
+        Ok(AgentState {
+            registration: agent.registration(&texts),
+            status,
+            last_heartbeat: agent.last_seen(),
+            figures: agent.figures().clone(),
+            recent_threats: show.recent_threats,
+            policy: self.shard.policy_version(&agent, &texts),
+        })
     }
 }
 

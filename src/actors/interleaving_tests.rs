@@ -8,11 +8,11 @@ use tokio::time::sleep;
 use super::{
     EngineHandle, Proof,
     doubt_tests::event,
-    policy_tests::{enrol, fetch, pending, publish, shown},
-    tests::{BEGINNING_MS, on_a_worker, start_at},
+    policy_tests::{enrol, fetch, pending, publish},
+    tests::{BEGINNING_MS, on_a_worker, shown, start_at},
 };
 use crate::{
-    fleet::{AgentId, MachineKey},
+    fleet::{AgentId, MachineKey, PolicyVersion},
     store::{MemoryStore, Store},
     threats::{Event, Period, Severity},
 };
@@ -92,10 +92,9 @@ impl Model {
             let id = agent_of(engine, agent).await;
             assert_eq!(pending(engine, id).await as usize, self.pending(agent));
             let shown = shown(engine, id).await;
-            let version = self.in_force(agent).map(|version| format!("v{version}"));
-            assert_eq!(shown["activePolicyVersion"].as_str(), version.as_deref());
+            assert_eq!(shown.policy.map(PolicyVersion::get), self.in_force(agent));
             let recent = self.threats_of(Period::Day1, now_ms(engine)).filter(|threat| threat.by == id).count();
-            assert_eq!(shown["recentThreats"], recent);
+            assert_eq!(shown.recent_threats, recent as u64);
             self.compare_summaries(engine, org).await;
         }
         self.compare_summaries(engine, None).await;

@@ -9,7 +9,7 @@ use super::{
     shard::{Shard, ShardActor},
 };
 use crate::{
-    fleet::{AgentFilter, AgentId},
+    fleet::{Agent, AgentFilter, AgentId, SharedTexts, Status},
     limits::{LIST_CHUNK_BYTES, LIST_PASS_MAX, LIST_SCAN_MAX},
 };
 
@@ -22,12 +22,25 @@ pub struct ListQuery {
     pub filter: std::sync::Arc<AgentFilter>,
     /// At most so many rows.
     pub rows: usize,
+    /// Writes the row of an agent.
+    pub write_row: fn(&AgentView<'_>, &mut Vec<u8>),
+}
+
+/// An agent as its shard sees it at this moment.
+#[derive(Clone, Copy, Debug)]
+pub struct AgentView<'a> {
+    /// The agent.
+    pub agent: &'a Agent,
+    /// Whether it is heard from.
+    pub status: Status,
+    /// The strings that it shares with others.
+    pub texts: &'a SharedTexts,
 }
 
 /// Some agents of a listing.
 #[derive(Debug, Default)]
 pub struct ListChunk {
-    /// Their JSON objects, each with a comma before it.
+    /// Their rows, each with a comma before it.
     pub json: Vec<u8>,
     /// How many there are.
     pub rows: usize,
@@ -54,8 +67,7 @@ impl Shard {
             let status = agent.liveness().status(now, &self.thresholds);
             if query.filter.matches(&agent, status, &texts) {
                 chunk.json.push(b',');
-                serde_json::to_writer(&mut chunk.json, &agent.row(status, &texts))
-                    .expect("an agent has only string keys");
+                (query.write_row)(&AgentView { agent: &agent, status, texts: &texts }, &mut chunk.json);
                 chunk.rows += 1;
                 chunk.last = Some(id);
             }

@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::{
-    EngineHandle, ListQuery, Proof,
+    AgentView, EngineHandle, ListQuery, Proof,
     tests::{FROM, beat, on_a_worker, request, start},
 };
 use crate::{
-    fleet::{AgentFilter, AgentId, EnrolmentRequest, Status, Text},
+    fleet::{AgentFilter, AgentId, EnrolmentRequest, Registration, Status, Text},
     store::MemoryStore,
 };
 
@@ -54,6 +54,10 @@ fn filter() -> impl Strategy<Value = AgentFilter> {
     })
 }
 
+fn write_row(view: &AgentView<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&view.agent.id().printed());
+}
+
 struct Fleet {
     engine: EngineHandle,
     ids: BTreeSet<AgentId>,
@@ -68,8 +72,8 @@ impl Fleet {
         let chosen = |number: usize| self.ids.iter().copied().nth(number % self.ids.len().max(1));
         match event {
             Event::Register { machine, org, tags } => {
-                let tags = tags.into_iter().map(|tag| Text::new("tags", tag).unwrap()).collect();
-                let org_id = org.map(|org| Text::new("org_id", org).unwrap());
+                let tags = tags.into_iter().map(|tag| Text::new(tag).unwrap()).collect();
+                let org_id = org.map(|org| Text::new(org).unwrap());
                 let request = EnrolmentRequest { org_id, tags, ..request("web-1", Some(&machine.to_string())) };
                 self.ids.insert(self.engine.register(request, FROM, true).await.unwrap().registration.id);
             }
@@ -93,12 +97,11 @@ impl Fleet {
     async fn matching(&self, filter: &AgentFilter) -> BTreeSet<AgentId> {
         let mut matching = BTreeSet::new();
         for &id in &self.ids {
-            let shown: serde_json::Value =
-                serde_json::from_slice(&self.engine.show(id, Proof::Admin).await.unwrap()).unwrap();
-            let tags = shown["tags"].as_array().unwrap();
-            if filter.status.is_none_or(|status| shown["status"] == status.name())
-                && filter.org_id.as_deref().is_none_or(|org| shown["org_id"] == *org)
-                && filter.tags.iter().all(|wanted| tags.iter().any(|tag| *tag == **wanted))
+            let shown = self.engine.show(id, Proof::Admin).await.unwrap();
+            let Registration { org_id, tags, .. } = shown.registration;
+            if filter.status.is_none_or(|status| shown.status == status)
+                && (filter.org_id.is_none() || filter.org_id == org_id)
+                && filter.tags.iter().all(|wanted| tags.contains(wanted))
             {
                 matching.insert(id);
             }
@@ -113,10 +116,9 @@ impl Fleet {
         after: Option<AgentId>,
         rows: usize,
     ) -> (Vec<AgentId>, Option<AgentId>) {
-        let chunk = self.engine.list(ListQuery { after, filter: filter.clone(), rows }).await.unwrap();
-        let json = [b"[", chunk.json.get(1..).unwrap_or_default(), b"]"].concat();
-        let shown: Vec<serde_json::Value> = serde_json::from_slice(&json).unwrap();
-        let ids: Vec<AgentId> = shown.iter().map(|row| row["id"].as_str().unwrap().parse().unwrap()).collect();
+        let chunk = self.engine.list(ListQuery { after, filter: filter.clone(), rows, write_row }).await.unwrap();
+        let names = String::from_utf8(chunk.json).unwrap();
+        let ids: Vec<AgentId> = names.split(',').skip(1).map(|name| name.parse().unwrap()).collect();
         assert_eq!((ids.len(), ids.last().copied()), (chunk.rows, chunk.last));
         assert!(ids.len() <= rows);
         (ids, chunk.resume_after)

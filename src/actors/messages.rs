@@ -11,7 +11,9 @@ use super::{
     relay::{Receipt, Relayed},
 };
 use crate::{
-    fleet::{AgentFilter, AgentId, Heartbeat, MachineKey, Registration, Status, Timestamp, TokenHash},
+    fleet::{
+        AgentFilter, AgentId, Figures, Heartbeat, MachineKey, PolicyVersion, Registration, Status, Timestamp, TokenHash,
+    },
     policy::{Policy, ScopePolicies},
     store::Chunk,
 };
@@ -82,14 +84,31 @@ pub struct BeatAck {
     pub pending_policies: u32,
 }
 
-/// To an agent: show yourself, as the JSON object of `GET /api/agents/:id`.
+/// To an agent: say all that is known of you.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<u8>, Refusal>")]
+#[rtype(result = "Result<AgentState, Refusal>")]
 pub struct Show {
     /// Who asks.
     pub proof: Proof,
     /// Threats it reported in the last 24 hours, which it does not know itself.
     pub recent_threats: u64,
+}
+
+/// All that is known of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentState {
+    /// Its registration, with the version that it told last.
+    pub registration: Registration,
+    /// Whether it is heard from.
+    pub status: Status,
+    /// When it was heard last; when it registered if it has not beaten yet.
+    pub last_heartbeat: Timestamp,
+    /// The figures it told last.
+    pub figures: Figures,
+    /// Threats it reported in the last 24 hours.
+    pub recent_threats: u64,
+    /// Version of the policy in force for it.
+    pub policy: Option<PolicyVersion>,
 }
 
 /// To an agent: check the sender, and say what others know you by.

@@ -6,16 +6,16 @@ use tokio::time::sleep;
 
 use super::{
     EngineHandle, Proof,
-    tests::{FROM, on_a_worker, register, request, start},
+    tests::{FROM, on_a_worker, register, request, shown, start},
 };
 use crate::{
-    fleet::{AgentId, EnrolmentRequest, Heartbeat, LastHeartbeat, PolicyVersion, Text},
+    fleet::{AgentId, EnrolmentRequest, Heartbeat, LastHeartbeat, PolicyVersion, Status, Text},
     policy::{Policy, PolicyDraft, Scope},
     store::{Change, HeartbeatBatch, MemoryStore, Store},
 };
 
 pub(super) fn draft(org: Option<&str>) -> PolicyDraft {
-    PolicyDraft { scope: Scope::of(org), name: Text::new("name", "p").unwrap(), description: None, rules: vec![] }
+    PolicyDraft { scope: Scope::of(org), name: Text::new("p").unwrap(), description: None, rules: vec![] }
 }
 
 pub(super) async fn publish(engine: &EngineHandle, org: Option<&str>) -> Arc<Policy> {
@@ -24,7 +24,7 @@ pub(super) async fn publish(engine: &EngineHandle, org: Option<&str>) -> Arc<Pol
 
 /// Registers an agent of this tenant on a machine; the same one again if it is known.
 pub(super) async fn enrol(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
-    let org_id = org.map(|org| Text::new("org_id", org).unwrap());
+    let org_id = org.map(|org| Text::new(org).unwrap());
     let request = EnrolmentRequest { org_id, ..request("web-1", Some(machine)) };
     engine.register(request, FROM, true).await.unwrap().registration.id
 }
@@ -36,10 +36,6 @@ pub(super) async fn pending(engine: &EngineHandle, id: AgentId) -> u32 {
 /// The version that the agent is given.
 pub(super) async fn fetch(engine: &EngineHandle, id: AgentId) -> Option<u32> {
     engine.policy_of(id, Proof::Admin, true).await.unwrap().map(|policy| policy.version.get())
-}
-
-pub(super) async fn shown(engine: &EngineHandle, id: AgentId) -> serde_json::Value {
-    serde_json::from_slice(&engine.show(id, Proof::Admin).await.unwrap()).unwrap()
 }
 
 #[test]
@@ -60,8 +56,8 @@ fn an_agent_is_given_its_tenants_policy_over_the_global_one_and_counts_both() {
         assert_eq!(counts().await, [0, 0, 0]);
         publish(&engine, Some("bolt")).await;
         assert_eq!(counts().await, [0, 1, 0]);
-        assert_eq!(shown(&engine, bolt).await["activePolicyVersion"], "v4");
-        assert_eq!(shown(&engine, acme).await["activePolicyVersion"], "v2");
+        assert_eq!(shown(&engine, bolt).await.policy, Some(PolicyVersion::new(4)));
+        assert_eq!(shown(&engine, acme).await.policy, Some(PolicyVersion::new(2)));
     });
 }
 
@@ -100,14 +96,14 @@ fn fetching_is_no_sign_of_life_and_survives_a_crash_although_the_agent_never_bea
         sleep(Duration::from_secs(91)).await;
         assert_eq!(fetch(&engine, id).await, Some(1));
         let before = shown(&engine, id).await;
-        assert_eq!((&before["status"], &before["lastHeartbeat"]), (&"stale".into(), &before["registeredAt"]));
+        assert_eq!((before.status, before.last_heartbeat), (Status::Stale, before.registration.registered_at));
         // The next flush has it. The runtime ends with everything on it, and nothing is drained: a crash.
         sleep(Duration::from_millis(150)).await;
         (id, before)
     });
     on_a_worker(async {
         let engine = start(store.clone()).await;
-        assert_eq!(shown(&engine, id).await["lastHeartbeat"], before["lastHeartbeat"]);
+        assert_eq!(shown(&engine, id).await.last_heartbeat, before.last_heartbeat);
         assert_eq!(pending(&engine, id).await, 0);
     });
 }

@@ -16,7 +16,9 @@ use super::{
     context::AgentContext,
     counts::{FleetCounts, ShardCounts},
     listing::{ListChunk, ListQuery},
-    messages::{Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Revive, ShardCensus, Show, TakeCensus},
+    messages::{
+        AgentState, Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Revive, ShardCensus, Show, TakeCensus,
+    },
     places::Places,
     post::Post,
     routing::Routing,
@@ -151,8 +153,8 @@ impl EngineHandle {
         }
     }
 
-    /// The JSON object that shows the agent.
-    pub async fn show(&self, id: AgentId, proof: Proof) -> Result<Vec<u8>, EngineError> {
+    /// All that is known of the agent.
+    pub async fn show(&self, id: AgentId, proof: Proof) -> Result<AgentState, EngineError> {
         let recent_threats = self.recent_threats(id).await?;
         Ok(self.ask(id, || Show { proof, recent_threats }).await??)
     }

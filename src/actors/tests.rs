@@ -10,12 +10,13 @@ use tokio::{
 };
 
 use super::{
-    Archive, EngineError, EngineHandle, LivenessRules, Proof, Registered, Shard, ShardActor, agent::test_support::Panic,
+    AgentState, Archive, EngineError, EngineHandle, LivenessRules, Proof, Registered, Shard, ShardActor,
+    agent::test_support::Panic,
 };
 use crate::{
     clock::Clock,
     engine,
-    fleet::{AgentId, EnrolmentRequest, Heard, Heartbeat, HeartbeatBody, Status, Text, Thresholds, Timestamp},
+    fleet::{AgentId, EnrolmentRequest, Figures, Heard, Heartbeat, Status, Text, Thresholds, Timestamp},
     loading,
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, Store, WriteBehind},
@@ -82,13 +83,13 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
 
 pub(super) fn request(hostname: &str, machine: Option<&str>) -> EnrolmentRequest {
     EnrolmentRequest {
-        hostname: Text::new("hostname", hostname).unwrap(),
-        os: Text::new("os", "linux").unwrap(),
-        version: Text::new("version", "1.2.0").unwrap(),
+        hostname: Text::new(hostname).unwrap(),
+        os: Text::new("linux").unwrap(),
+        version: Text::new("1.2.0").unwrap(),
         ip: None,
         org_id: None,
         tags: vec![],
-        machine_id: machine.map(|id| Text::new("machine_id", id).unwrap()),
+        machine_id: machine.map(|id| Text::new(id).unwrap()),
     }
 }
 
@@ -107,12 +108,12 @@ pub(super) async fn beat(engine: &EngineHandle, id: AgentId) {
     assert_eq!(ack.status, Status::Online);
 }
 
-async fn shown(engine: &EngineHandle, id: AgentId) -> serde_json::Value {
-    serde_json::from_slice(&engine.show(id, Proof::Admin).await.unwrap()).unwrap()
+pub(super) async fn shown(engine: &EngineHandle, id: AgentId) -> AgentState {
+    engine.show(id, Proof::Admin).await.unwrap()
 }
 
-async fn status(engine: &EngineHandle, id: AgentId) -> String {
-    shown(engine, id).await["status"].as_str().unwrap().to_owned()
+async fn status(engine: &EngineHandle, id: AgentId) -> &'static str {
+    shown(engine, id).await.status.name()
 }
 
 #[test]
@@ -125,15 +126,15 @@ fn silence_makes_an_agent_stale_then_offline_and_a_heartbeat_brings_it_back() {
             (counts.online, counts.stale, counts.offline)
         };
         sleep(STALE_AFTER - Duration::from_millis(1)).await;
-        assert_eq!((status(&engine, id).await.as_str(), counts(&engine)), ("online", (1, 0, 0)));
+        assert_eq!((status(&engine, id).await, counts(&engine)), ("online", (1, 0, 0)));
         sleep(DETECTION).await;
-        assert_eq!((status(&engine, id).await.as_str(), counts(&engine)), ("stale", (0, 1, 0)));
+        assert_eq!((status(&engine, id).await, counts(&engine)), ("stale", (0, 1, 0)));
         sleep(OFFLINE_AFTER - STALE_AFTER - DETECTION).await;
         assert_eq!(counts(&engine), (0, 1, 0));
         sleep(DETECTION).await;
-        assert_eq!((status(&engine, id).await.as_str(), counts(&engine)), ("offline", (0, 0, 1)));
+        assert_eq!((status(&engine, id).await, counts(&engine)), ("offline", (0, 0, 1)));
         beat(&engine, id).await;
-        assert_eq!((status(&engine, id).await.as_str(), counts(&engine)), ("online", (1, 0, 0)));
+        assert_eq!((status(&engine, id).await, counts(&engine)), ("online", (1, 0, 0)));
         sleep(STALE_AFTER + DETECTION).await;
         assert_eq!(counts(&engine), (0, 1, 0), "its timer runs again");
     });
@@ -181,7 +182,7 @@ fn time_in_which_the_process_was_stopped_is_not_silence() {
         // One jump, as when the process is stopped and continued: every timer is overdue at once.
         tokio::time::advance(Duration::from_secs(600)).await;
         sleep(Duration::from_secs(39)).await;
-        assert_eq!((status(&engine, id).await.as_str(), engine.counts().online), ("online", 1));
+        assert_eq!((status(&engine, id).await, engine.counts().online), ("online", 1));
         sleep(Duration::from_secs(2)).await;
         assert_eq!(engine.counts().stale, 1, "the rest of its time has run out");
     });
@@ -203,8 +204,9 @@ fn an_actor_that_panics_comes_back_with_its_state_and_others_never_notice() {
     on_a_worker(async {
         let engine = start(Arc::new(MemoryStore::default())).await;
         let (falls, other) = (register(&engine).await, register(&engine).await);
-        let vitals: HeartbeatBody = serde_json::from_str(r#"{"cpu":12.5,"version":"2.0"}"#).unwrap();
-        engine.beat(falls, Proof::Admin, vitals.try_into().unwrap()).await.unwrap();
+        let figures = Figures { cpu: Some(12.5).into(), ..Figures::default() };
+        let heartbeat = Heartbeat { figures, version: Some(Text::new("2.0").unwrap()) };
+        engine.beat(falls, Proof::Admin, heartbeat).await.unwrap();
         let before = shown(&engine, falls).await;
 
         let fallen = engine.routing().send(falls, Panic).unwrap().await;
@@ -302,7 +304,7 @@ fn a_machine_that_registers_again_is_the_same_agent_with_a_new_token() {
         assert_eq!(again.registration.id, first.registration.id);
         assert_ne!(again.registration.registered_at, first.registration.registered_at);
         let agent = shown(&engine, again.registration.id).await;
-        assert_eq!((agent["hostname"].as_str(), agent["status"].as_str()), (Some("renamed"), Some("online")));
+        assert_eq!((&*agent.registration.hostname, agent.status), ("renamed", Status::Online));
         assert_eq!(engine.counts().total(), 1);
         let old = Proof::Token(first.registration.token);
         assert!(matches!(

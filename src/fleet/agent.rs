@@ -5,14 +5,12 @@ use std::net::IpAddr;
 use super::{
     agent_id::AgentId,
     census::Interned,
-    figures::Figures,
+    heartbeat::{Figures, Heartbeat},
     policy_version::PolicyVersion,
     registration::{MachineKey, Registration, TokenHash},
-    status::{Heard, Liveness, Status},
+    status::{Heard, Liveness},
     text::Timestamp,
     texts::{Labels, SharedTexts},
-    view::{AgentDetail, AgentRow},
-    vitals::{Heartbeat, Vitals},
 };
 
 /// The state of one agent.
@@ -53,7 +51,7 @@ pub struct LastHeartbeat {
     /// The version the agent told last, or registered with.
     pub version: Box<str>,
     /// The figures it told last.
-    pub vitals: Vitals,
+    pub figures: Figures,
     /// The newest version in its scope when it last fetched its policy. Of the agent, whatever the registration.
     pub policies_seen: PolicyVersion,
 }
@@ -68,7 +66,7 @@ impl LastHeartbeat {
             at: Timestamp::from_millis(2),
             heard: Heard::from_micros(3),
             version: "1".into(),
-            vitals: Vitals::default(),
+            figures: Figures::default(),
             policies_seen: PolicyVersion::NONE,
         }
     }
@@ -111,6 +109,21 @@ impl Agent {
     /// Its name.
     pub fn id(&self) -> AgentId {
         self.id
+    }
+
+    /// Its operating system.
+    pub fn os<'a>(&self, texts: &'a SharedTexts) -> &'a str {
+        texts.os.text(self.os)
+    }
+
+    /// The version of its Guard.
+    pub fn version<'a>(&self, texts: &'a SharedTexts) -> &'a str {
+        texts.version.text(self.version)
+    }
+
+    /// The figures it told last.
+    pub fn figures(&self) -> &Figures {
+        &self.figures
     }
 
     /// The name of its machine.
@@ -172,7 +185,7 @@ impl Agent {
     pub fn heard(&mut self, heartbeat: Heartbeat, at: Timestamp, now: Heard, texts: &mut SharedTexts) {
         self.last_heartbeat = at;
         self.liveness.last_heard = now;
-        self.figures.update(heartbeat.vitals);
+        self.figures.update(heartbeat.figures);
         if let Some(version) = heartbeat.version {
             self.set_version(&version, texts);
         }
@@ -191,8 +204,8 @@ impl Agent {
         Registration {
             id: self.id,
             hostname: self.hostname.clone(),
-            os: texts.os.text(self.os).into(),
-            version: texts.version.text(self.version).into(),
+            os: self.os(texts).into(),
+            version: self.version(texts).into(),
             ip: self.ip,
             org_id: self.org_id(texts).map(Into::into),
             tags: self.tags(texts).map(Into::into).collect(),
@@ -210,8 +223,8 @@ impl Agent {
             registration: self.registered_at,
             at: self.last_heartbeat,
             heard: self.liveness.last_heard,
-            version: texts.version.text(self.version).into(),
-            vitals: self.figures.to_vitals(),
+            version: self.version(texts).into(),
+            figures: self.figures.clone(),
             policies_seen,
         }
     }
@@ -223,48 +236,15 @@ impl Agent {
         }
         self.last_heartbeat = last.at;
         self.liveness.last_heard = last.heard;
-        self.figures = Figures::default();
-        self.figures.update(last.vitals);
+        self.figures = last.figures;
         self.set_version(&last.version, texts);
-    }
-
-    /// How it is shown in a list.
-    pub fn row<'a>(&'a self, status: Status, texts: &'a SharedTexts) -> AgentRow<'a> {
-        AgentRow {
-            id: self.id,
-            hostname: &self.hostname,
-            os: texts.os.text(self.os),
-            version: texts.version.text(self.version),
-            ip: self.ip,
-            status,
-            tags: self.tags(texts).collect(),
-            last_heartbeat: self.last_heartbeat,
-            registered_at: self.registered_at,
-            org_id: self.org_id(texts),
-        }
-    }
-
-    /// How it is shown alone; in force for it is the policy of this version.
-    pub fn detail<'a>(
-        &'a self,
-        status: Status,
-        recent_threats: u64,
-        policy: Option<PolicyVersion>,
-        texts: &'a SharedTexts,
-    ) -> AgentDetail<'a> {
-        AgentDetail {
-            row: self.row(status, texts),
-            vitals: self.figures.to_vitals(),
-            recent_threats,
-            active_policy_version: policy,
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{HeartbeatBody, Text};
+    use crate::fleet::{GuardFigures, Text};
 
     fn registration() -> Registration {
         Registration {
@@ -282,28 +262,6 @@ mod tests {
         }
     }
 
-    fn heartbeat(json: &str) -> Heartbeat {
-        serde_json::from_str::<HeartbeatBody>(json).unwrap().try_into().unwrap()
-    }
-
-    #[test]
-    fn an_agent_is_shown_as_it_registered() {
-        let mut texts = SharedTexts::default();
-        let agent = Agent::new(registration(), &mut texts);
-        assert_eq!(
-            serde_json::to_value(agent.row(Status::Online, &texts)).unwrap(),
-            serde_json::json!({
-                "id": "agent-0000000000000007", "hostname": "web-1", "os": "linux", "version": "1.2.0",
-                "ip": "203.0.113.10", "status": "online", "tags": ["production", "web"], "org_id": "acme",
-                "lastHeartbeat": "1970-01-01T00:00:01.000Z", "registeredAt": "1970-01-01T00:00:01.000Z",
-            })
-        );
-        let untagged = Agent::new(Registration { tags: vec![], org_id: None, ..registration() }, &mut texts);
-        let shown = serde_json::to_value(untagged.row(Status::Stale, &texts)).unwrap();
-        assert_eq!(shown["tags"], serde_json::json!([]));
-        assert!(shown.get("org_id").is_none());
-    }
-
     #[test]
     fn an_agent_tells_the_registration_it_was_made_from() {
         let mut texts = SharedTexts::default();
@@ -318,9 +276,9 @@ mod tests {
     fn an_upgrade_told_by_a_heartbeat_shows_and_is_counted() {
         let mut texts = SharedTexts::default();
         let mut agent = Agent::new(registration(), &mut texts);
-        let beat = Heartbeat { version: Some(Text::new("version", "2.0").unwrap()), ..Heartbeat::default() };
+        let beat = Heartbeat { version: Some(Text::new("2.0").unwrap()), ..Heartbeat::default() };
         agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
-        assert_eq!(agent.row(Status::Online, &texts).version, "2.0");
+        assert_eq!(agent.version(&texts), "2.0");
         assert_eq!(texts.version.top(9), (vec![("2.0".into(), 1)], 0));
         agent.release(&mut texts);
         assert_eq!(texts.version.top(9), (vec![], 0));
@@ -330,7 +288,9 @@ mod tests {
     fn a_restored_heartbeat_brings_back_all_it_changed_unless_it_is_of_an_earlier_registration() {
         let mut texts = SharedTexts::default();
         let mut agent = Agent::new(registration(), &mut texts);
-        let beat = heartbeat(r#"{"cpu":1.5,"version":"3","mode":"learning"}"#);
+        let guard = GuardFigures { mode: Some("learning".into()), ..GuardFigures::default() };
+        let figures = Figures { cpu: Some(1.5).into(), guard: Some(Box::new(guard)), ..Figures::default() };
+        let beat = Heartbeat { figures, version: Some(Text::new("3").unwrap()) };
         agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
         let last = agent.last_heartbeat(PolicyVersion::new(4), &texts);
 
@@ -341,7 +301,7 @@ mod tests {
         let mut newer =
             Agent::new(Registration { registered_at: Timestamp::from_millis(1_001), ..registration() }, &mut texts);
         newer.restore(last, &mut texts);
-        assert_eq!(newer.figures.to_vitals(), Vitals::default());
+        assert_eq!(newer.figures, Figures::default());
         assert_eq!(newer.liveness().last_heard, Heard::from_micros(5));
     }
 }

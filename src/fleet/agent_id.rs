@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Serialize, Serializer};
+
 use crate::limits::{PARTITION_BITS, PARTITIONS};
 
 /// The name of one agent: a random `u64`, printed `agent-<16 lowercase hex digits>`.
@@ -45,6 +47,12 @@ impl AgentId {
 impl fmt::Display for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PREFIX}{:016x}", self.0)
+    }
+}
+
+impl Serialize for AgentId {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(std::str::from_utf8(&self.printed()).expect("an id is printed in ASCII"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::text::{FieldError, Text};
+use super::text::Text;
 use crate::limits::MACHINE_ID_MAX_CHARS;
 
 /// What a machine is known by.
@@ -52,23 +52,30 @@ const PLACEHOLDERS: &[&str] = &[
     "unspecified",
 ];
 
+/// The text is no identity that a machine can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnfitMachineId {
+    /// It is too long.
+    #[error("a string of at most {MACHINE_ID_MAX_CHARS} characters")]
+    TooLong,
+    /// It has control characters within.
+    #[error("a string without control characters")]
+    Control,
+}
+
 /// The identity that this text is: trimmed, a UUID in lower case. None if it is one that machines have in common.
-pub(super) fn machine_id(text: &str) -> Result<Option<MachineId>, FieldError> {
-    let trimmed = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+pub fn machine_id(text: &str) -> Result<Option<MachineId>, UnfitMachineId> {
     // Too long is too long, whatever it says.
-    let is_too_long = text.chars().count() > MACHINE_ID_MAX_CHARS;
-    if !is_too_long && is_placeholder(trimmed) {
+    if text.chars().count() > MACHINE_ID_MAX_CHARS {
+        return Err(UnfitMachineId::TooLong);
+    }
+    let trimmed = text.trim_matches(|c: char| c.is_whitespace() || c.is_control());
+    if is_placeholder(trimmed) {
         return Ok(None);
     }
     let is_uuid = Uuid::try_parse(trimmed).is_ok();
-    let canonical = match trimmed {
-        _ if is_too_long => text.to_owned(),
-        uuid if is_uuid => uuid.to_ascii_lowercase(),
-        other => other.to_owned(),
-    };
-    Text::new("machine_id", canonical)
-        .map(Some)
-        .map_err(|FieldError { field, expected }| FieldError { field, expected: expected.replace("1 to", "at most") })
+    let canonical = if is_uuid { trimmed.to_ascii_lowercase() } else { trimmed.to_owned() };
+    Text::new(canonical).map(Some).map_err(|_| UnfitMachineId::Control)
 }
 
 fn is_placeholder(text: &str) -> bool {
@@ -151,7 +158,7 @@ mod tests {
         assert_eq!(*machine_id(&longest).unwrap().unwrap(), *longest);
         assert!(machine_id(&format!(" {longest}")).is_err());
         let refused = machine_id(&(longest + "x")).unwrap_err();
-        assert_eq!(refused.to_string(), "machine_id must be a string of at most 128 characters");
+        assert_eq!(refused.to_string(), "a string of at most 128 characters");
         assert!(machine_id("a\nb").unwrap_err().to_string().contains("control characters"));
     }
 }

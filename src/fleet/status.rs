@@ -3,7 +3,6 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Serialize;
-use utoipa::ToSchema;
 
 /// A moment in *hearing time*: microseconds in which the engine was able to hear, counted over all its runs.
 ///
@@ -47,7 +46,7 @@ const fn micros(span: Duration) -> i64 {
 }
 
 /// Whether an agent is heard from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Silent for less than timeout + grace.

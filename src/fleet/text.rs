@@ -1,47 +1,18 @@
-//! Validated text, field errors and times that people read.
+//! Validated text, and times that people read.
 
 use std::{fmt, ops::Deref};
 
-/// One field of a request is wrong: which, and what would be right.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must be {expected}")]
-pub struct FieldError {
-    /// Name of the field, as the client wrote it.
-    pub field: &'static str,
-    /// What would have been accepted.
-    pub expected: String,
-}
+use serde::{Serialize, Serializer};
 
-impl FieldError {
-    /// An error that names `field`.
-    pub fn new(field: &'static str, expected: impl Into<String>) -> Self {
-        Self { field, expected: expected.into() }
-    }
-}
-
-/// Required fields of a request were left out.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Missing required field{}: {}", if .0.len() == 1 { "" } else { "s" }, .0.join(", "))]
-pub struct MissingFields(Vec<&'static str>);
-
-impl MissingFields {
-    /// Of these fields, those that are not given.
-    pub fn of<const N: usize>(fields: [(&'static str, bool); N]) -> Self {
-        Self(fields.into_iter().filter(|(_, is_given)| !is_given).map(|(name, _)| name).collect())
-    }
-}
-
-/// A field is there under both of its names.
+/// What a text must be, and is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is given twice")]
-pub struct GivenTwice(&'static str);
-
-/// What is given under one of the two names of a field; `null` is the same as left out.
-pub(crate) fn either<T>(name: &'static str, one: Option<T>, other: Option<T>) -> Result<Option<T>, GivenTwice> {
-    match (one, other) {
-        (Some(_), Some(_)) => Err(GivenTwice(name)),
-        (one, other) => Ok(one.or(other)),
-    }
+pub enum Unfit {
+    /// It has no character, or too many.
+    #[error("a string of 1 to {0} characters")]
+    Length(usize),
+    /// It has control characters.
+    #[error("a string without control characters")]
+    Control,
 }
 
 /// Text of 1 to `MAX` characters, none of them a control character.
@@ -51,16 +22,16 @@ pub(crate) fn either<T>(name: &'static str, one: Option<T>, other: Option<T>) ->
 pub struct Text<const MAX: usize>(Box<str>);
 
 impl<const MAX: usize> Text<MAX> {
-    /// Checks the text of `field`.
-    pub fn new(field: &'static str, text: impl Into<Box<str>>) -> Result<Self, FieldError> {
+    /// Checks the text.
+    pub fn new(text: impl Into<Box<str>>) -> Result<Self, Unfit> {
         let text = text.into();
         // Bytes first: a text of at most MAX bytes needs no counting.
         let fits = !text.is_empty() && (text.len() <= MAX || text.chars().count() <= MAX);
         if !fits {
-            return Err(FieldError::new(field, format!("a string of 1 to {MAX} characters")));
+            return Err(Unfit::Length(MAX));
         }
         if text.chars().any(char::is_control) {
-            return Err(FieldError::new(field, "a string without control characters"));
+            return Err(Unfit::Control);
         }
         Ok(Self(text))
     }
@@ -105,6 +76,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,13 +89,10 @@ mod tests {
 
     #[test]
     fn text_is_bounded_in_characters_not_bytes() {
-        assert!(Text::<3>::new("f", "äöü").is_ok());
-        assert_eq!(Text::<3>::new("f", "abcd").unwrap_err().to_string(), "f must be a string of 1 to 3 characters");
-        assert!(Text::<3>::new("f", "").is_err());
-        assert_eq!(
-            Text::<3>::new("f", "a\nb").unwrap_err().to_string(),
-            "f must be a string without control characters"
-        );
+        assert!(Text::<3>::new("äöü").is_ok());
+        assert_eq!(Text::<3>::new("abcd").unwrap_err().to_string(), "a string of 1 to 3 characters");
+        assert!(Text::<3>::new("").is_err());
+        assert_eq!(Text::<3>::new("a\nb").unwrap_err().to_string(), "a string without control characters");
     }
 
     #[test]

@@ -1,110 +1,32 @@
-//! The endpoints of a single agent, all but its heartbeat: register, show, deregister.
+//! A single agent: shown, and deregistered; and how agents are shown in a list (`listing.rs`).
 
-use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::StatusCode};
+use std::net::IpAddr;
+
+use actix_web::{HttpResponse, http::StatusCode};
 use serde::Serialize;
+use serde_json::json;
 use tracing::field::display;
 use utoipa::ToSchema;
 
 use super::{
-    State,
-    auth::{self, Caller},
-    body,
-    envelope::{self, ApiError, Failure, Success},
-    peer, query,
+    envelope::{self, ApiError},
+    heartbeat::ShownFigures,
+    openapi::Description,
+    peer,
     request_log::request_id_of,
+    routes::Call,
+    values::IpAddress,
 };
 use crate::{
-    actors::{EngineError, Registered},
-    fleet::{
-        AgentDetail, AgentId, EnrolmentRequest, IpAddress, REGISTRATION_FIELDS, Registration, RegistrationBody, Status,
-        Timestamp,
-    },
-    limits::BODY_MAX_BYTES,
+    actors::{AgentState, AgentView},
+    fleet::{AgentId, PolicyVersion, Status, Timestamp},
 };
 
-/// Register an agent
-///
-/// The agent joins the fleet and gets a token of its own, which is shown this once. With the administrator's token, or
-/// without any from a network in `auth.open_enrollment`. The answer comes once the registration is durable.
-///
-/// Every registration is a new agent, unless it names a `machine_id`: then the machine keeps the id that it got first,
-/// its fields are updated, and its earlier token is no longer valid.
-#[utoipa::path(
-    post,
-    path = "/api/agents/register",
-    operation_id = "registerAgent",
-    tag = "Agents",
-    security(("token" = []), ()),
-    request_body(content = RegistrationBody, example = json!({
-        "hostname": "web-server-1",
-        "os": "linux",
-        "version": "1.2.0",
-        "tags": ["production", "web-tier"],
-    })),
-    responses(
-        (status = 201, description = "The agent is in the fleet", body = Enrolled, example = json!({
-            "ok": true,
-            "data": {
-                "id": "agent-00f3a1b2c3d4e5f6",
-                "hostname": "web-server-1",
-                "os": "linux",
-                "version": "1.2.0",
-                "ip": "203.0.113.10",
-                "tags": ["production", "web-tier"],
-                "status": "online",
-                "registeredAt": "2026-03-07T12:00:00.000Z",
-            },
-            "agentId": "agent-00f3a1b2c3d4e5f6",
-            "token": "gb_00f3a1b2c3d4e5f6_qk0cV6wF1yXn5S3mZr8dT2uJb7hLgP9eRaKxWvYtNcE",
-        })),
-        (status = 403, description = "An agent's token may not register", body = Failure),
-        (status = 409, description = "The fleet is full, or a registration without a token names a machine that is \
-            already registered", body = Failure, example = json!({
-            "ok": false, "error": "The fleet is full: it holds 20000000 agents, the most that limits.max_agents allows",
-        })),
-    ),
-)]
-pub(super) async fn register(
-    request: &HttpRequest,
-    payload: &mut Payload,
-    state: &State,
-) -> Result<HttpResponse, ApiError> {
-    let caller = auth::may_enrol(request, state).await?;
-    query::none(request.query_string())?;
-    let body = body::read(request.headers(), payload, BODY_MAX_BYTES).await?;
-    let wanted: RegistrationBody = body::parse(request.headers(), &body, REGISTRATION_FIELDS)?;
-    let wanted = EnrolmentRequest::try_from(wanted)?;
-    let address = peer::address(request, state);
-    let from = wanted.ip.or(address).ok_or_else(|| {
-        ApiError::BadRequest(
-            "ip must be given: what a proxy says of where the request comes from cannot be read".into(),
-        )
-    })?;
-    let registered = state.engine.register(wanted, from.ip(), caller == Caller::Admin).await?;
-    state.request_log.registered(request, address, caller, &registered);
-    let answer = serde_json::to_vec(&Enrolled::from(&registered)).expect("an answer has only string keys");
-    Ok(envelope::json_response(StatusCode::CREATED, answer))
-}
-
-/// An agent that has just registered.
-#[derive(Serialize, ToSchema)]
+/// An agent in a list.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(as = Enrolled)]
-struct Enrolled<'a> {
-    #[schema(schema_with = envelope::always::<true>)]
-    ok: bool,
-    data: EnrolledAgent<'a>,
-    /// The agent's name, once more.
-    agent_id: AgentId,
-    /// The agent's own token. The server keeps no more than its hash.
-    token: &'a str,
-}
-
-/// What was registered.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = EnrolledAgent)]
-struct EnrolledAgent<'a> {
+#[schema(as = Agent)]
+pub(super) struct AgentRow<'a> {
     /// Its name.
     id: AgentId,
     /// Name of its machine.
@@ -115,12 +37,13 @@ struct EnrolledAgent<'a> {
     version: &'a str,
     /// Its address.
     #[schema(value_type = IpAddress)]
-    ip: std::net::IpAddr,
-    /// Its tags, without duplicates.
-    #[schema(value_type = Vec<String>)]
-    tags: &'a [Box<str>],
-    /// Online: registering is a sign of life.
+    ip: IpAddr,
+    /// Whether it is heard from.
     status: Status,
+    /// Its tags.
+    tags: Vec<&'a str>,
+    /// When it last beat; when it registered if it has not beaten yet.
+    last_heartbeat: Timestamp,
     /// When it registered.
     registered_at: Timestamp,
     /// Its tenant.
@@ -129,40 +52,77 @@ struct EnrolledAgent<'a> {
     org_id: Option<&'a str>,
 }
 
-impl<'a> From<&'a Registered> for Enrolled<'a> {
-    fn from(registered: &'a Registered) -> Self {
-        let Registration { id, hostname, os, version, ip, tags, org_id, registered_at, .. } = &registered.registration;
+/// An agent shown alone: the fields of the list and the figures it reported.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = AgentDetail)]
+struct AgentDetail<'a> {
+    /// The fields of the list.
+    #[serde(flatten)]
+    row: AgentRow<'a>,
+    /// What it reported last.
+    #[serde(flatten)]
+    figures: ShownFigures,
+    /// Threats it reported in the last 24 hours.
+    #[serde(rename = "recentThreats")]
+    recent_threats: u64,
+    /// Version of the policy in force for it; `null` while there is none.
+    #[serde(rename = "activePolicyVersion")]
+    #[schema(required)]
+    active_policy_version: Option<PolicyVersion>,
+}
+
+/// Writes the row of an agent in a list.
+pub fn write_row(view: &AgentView<'_>, out: &mut Vec<u8>) {
+    let AgentView { agent, status, texts } = *view;
+    let row = AgentRow {
+        id: agent.id(),
+        hostname: agent.hostname(),
+        os: agent.os(texts),
+        version: agent.version(texts),
+        ip: agent.ip(),
+        status,
+        tags: agent.tags(texts).collect(),
+        last_heartbeat: agent.last_seen(),
+        registered_at: agent.registered_at(),
+        org_id: agent.org_id(texts),
+    };
+    serde_json::to_writer(out, &row).expect("an agent has only string keys");
+}
+
+impl<'a> From<&'a AgentState> for AgentDetail<'a> {
+    fn from(shown: &'a AgentState) -> Self {
+        let AgentState { registration, status, last_heartbeat, figures, recent_threats, policy } = shown;
         Self {
-            ok: true,
-            data: EnrolledAgent {
-                id: *id,
-                hostname,
-                os,
-                version,
-                ip: *ip,
-                tags,
-                status: Status::Online,
-                registered_at: *registered_at,
-                org_id: org_id.as_deref(),
+            row: AgentRow {
+                id: registration.id,
+                hostname: &registration.hostname,
+                os: &registration.os,
+                version: &registration.version,
+                ip: registration.ip,
+                status: *status,
+                tags: registration.tags.iter().map(|tag| &**tag).collect(),
+                last_heartbeat: *last_heartbeat,
+                registered_at: registration.registered_at,
+                org_id: registration.org_id.as_deref(),
             },
-            agent_id: *id,
-            token: registered.token.as_str(),
+            figures: ShownFigures::from(figures),
+            recent_threats: *recent_threats,
+            active_policy_version: *policy,
         }
     }
 }
 
-/// Show an agent
-///
-/// The fields of the list and the figures it reported last. With the administrator's token, or the agent's own.
-#[utoipa::path(
-    get,
-    path = "/api/agents/{id}",
-    operation_id = "getAgent",
-    tag = "Agents",
-    security(("token" = [])),
-    params(("id" = AgentId, Path, description = "The agent")),
-    responses(
-        (status = 200, description = "The agent", body = Success<AgentDetail>, example = json!({
+pub(super) fn describe_show() -> Description {
+    Description::new(
+        "Agents",
+        "getAgent",
+        "Show an agent",
+        "The fields of the list and the figures it reported last. With the administrator's token, or the agent's own.",
+    )
+    .answers::<AgentDetail<'_>>(
+        200,
+        "The agent",
+        json!({
             "ok": true,
             "data": {
                 "id": "agent-00f3a1b2c3d4e5f6",
@@ -180,55 +140,14 @@ impl<'a> From<&'a Registered> for Enrolled<'a> {
                 "recentThreats": 0,
                 "activePolicyVersion": null,
             },
-        })),
-        (status = 403, description = "Another agent's token", body = Failure),
-        (status = 404, description = "No such agent", body = Failure, example = json!({
-            "ok": false, "error": "Agent not found",
-        })),
-    ),
-)]
-pub(super) async fn show(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
-    let caller = Caller::of(request.headers(), &state.auth)?;
-    let id = parse_id(id);
-    let proof = caller.proof_for(id, state).await?;
-    query::none_of(caller, request, state).await?;
-    let id = id.ok_or(EngineError::NotFound)?;
-    let agent = state.engine.show(id, proof).await.map_err(|error| caller.explain(error))?;
-    Ok(envelope::data(&agent))
+        }),
+    )
 }
 
-/// Deregister an agent
-///
-/// It leaves the fleet for good, and its token is no longer valid. The answer comes once that is durable. With the
-/// administrator's token, or the agent's own.
-#[utoipa::path(
-    delete,
-    path = "/api/agents/{id}",
-    operation_id = "deregisterAgent",
-    tag = "Agents",
-    security(("token" = [])),
-    params(("id" = AgentId, Path, description = "The agent")),
-    responses(
-        (status = 200, description = "The agent is gone", body = Success<Deregistered>, example = json!({
-            "ok": true,
-            "data": { "message": "Agent agent-00f3a1b2c3d4e5f6 deregistered successfully" },
-        })),
-        (status = 403, description = "Another agent's token", body = Failure),
-        (status = 404, description = "No such agent", body = Failure, example = json!({
-            "ok": false, "error": "Agent not found",
-        })),
-    ),
-)]
-pub(super) async fn deregister(request: &HttpRequest, state: &State, id: &str) -> Result<HttpResponse, ApiError> {
-    let caller = Caller::of(request.headers(), &state.auth)?;
-    let id = parse_id(id);
-    let proof = caller.proof_for(id, state).await?;
-    query::none_of(caller, request, state).await?;
-    let id = id.ok_or(EngineError::NotFound)?;
-    state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
-    let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));
-    tracing::info!(agent = %id, by = %caller, address, request_id, "an agent was deregistered");
-    Ok(envelope::data_with(StatusCode::OK, &Deregistered { message: format!("Agent {id} deregistered successfully") }))
+pub(super) async fn show(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let (id, proof) = (call.agent()?, call.proof()?);
+    let agent = call.state.engine.show(id, proof).await.map_err(|error| call.caller.explain(error))?;
+    Ok(envelope::data(StatusCode::OK, &AgentDetail::from(&agent)))
 }
 
 /// That an agent is gone.
@@ -238,7 +157,83 @@ struct Deregistered {
     message: String,
 }
 
-/// The agent that the path names. What is not an id is an agent that does not exist.
-pub(super) fn parse_id(segment: &str) -> Option<AgentId> {
-    segment.parse().ok()
+pub(super) fn describe_deregister() -> Description {
+    Description::new(
+        "Agents",
+        "deregisterAgent",
+        "Deregister an agent",
+        "It leaves the fleet for good, and its token is no longer valid. The answer comes once that is durable. With the\n\
+         administrator's token, or the agent's own.",
+    )
+    .answers::<Deregistered>(
+        200,
+        "The agent is gone",
+        json!({
+            "ok": true,
+            "data": { "message": "Agent agent-00f3a1b2c3d4e5f6 deregistered successfully" },
+        }),
+    )
+}
+
+pub(super) async fn deregister(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let Call { request, state, caller, .. } = call;
+    let (id, proof) = (call.agent()?, call.proof()?);
+    state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
+    let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));
+    tracing::info!(agent = %id, by = %caller, address, request_id, "an agent was deregistered");
+    Ok(envelope::data(StatusCode::OK, &Deregistered { message: format!("Agent {id} deregistered successfully") }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::{Agent, Figures, Heard, Registration, SharedTexts, TokenHash};
+
+    fn registration() -> Registration {
+        Registration {
+            id: AgentId::new(7),
+            hostname: "web-1".into(),
+            os: "linux".into(),
+            version: "1.2.0".into(),
+            ip: "203.0.113.10".parse().unwrap(),
+            org_id: Some("acme".into()),
+            tags: vec!["production".into(), "web".into()],
+            machine: None,
+            registered_at: Timestamp::from_millis(1_000),
+            heard_at: Heard::from_micros(5),
+            token: TokenHash::of("secret"),
+        }
+    }
+
+    /// As it is shown in a list, and alone.
+    fn shown(registration: Registration, status: Status) -> [serde_json::Value; 2] {
+        let mut texts = SharedTexts::default();
+        let agent = Agent::new(registration.clone(), &mut texts);
+        let mut row = Vec::new();
+        write_row(&AgentView { agent: &agent, status, texts: &texts }, &mut row);
+        let last_heartbeat = registration.registered_at;
+        let figures = Figures::default();
+        let detail = AgentState { registration, status, last_heartbeat, figures, recent_threats: 0, policy: None };
+        [serde_json::from_slice(&row).unwrap(), serde_json::to_value(AgentDetail::from(&detail)).unwrap()]
+    }
+
+    #[test]
+    fn an_agent_is_shown_as_it_registered() {
+        let [row, mut detail] = shown(registration(), Status::Online);
+        assert_eq!(
+            row,
+            json!({
+                "id": "agent-0000000000000007", "hostname": "web-1", "os": "linux", "version": "1.2.0",
+                "ip": "203.0.113.10", "status": "online", "tags": ["production", "web"], "org_id": "acme",
+                "lastHeartbeat": "1970-01-01T00:00:01.000Z", "registeredAt": "1970-01-01T00:00:01.000Z",
+            })
+        );
+        for (name, value) in row.as_object().unwrap() {
+            assert_eq!(detail[name].take(), *value, "{name} is the same alone");
+        }
+        for row in shown(Registration { tags: vec![], org_id: None, ..registration() }, Status::Stale) {
+            assert_eq!(row["tags"], json!([]));
+            assert!(row.get("org_id").is_none());
+        }
+    }
 }

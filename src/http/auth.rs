@@ -1,11 +1,8 @@
 //! Who sends a request, and what that one may do.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
-use actix_web::{
-    HttpRequest,
-    http::header::{AUTHORIZATION, HeaderMap, HeaderValue},
-};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use super::{ApiState, envelope::ApiError, peer};
@@ -71,29 +68,23 @@ impl Caller {
         Ok(Self::Agent { id, token: hash })
     }
 
-    /// The proof to show to the agent `id`. Who is another agent, or nobody, is refused here.
-    pub(super) async fn proof_for(self, id: Option<AgentId>, state: &ApiState) -> Result<Proof, ApiError> {
+    /// What proves to an agent's actor that the caller may ask it; none of somebody without a token.
+    pub(super) fn proof(self) -> Option<Proof> {
         match self {
-            Self::Admin => Ok(Proof::Admin),
-            Self::Agent { id: own, token } if id == Some(own) => Ok(Proof::Token(token)),
-            Self::Agent { .. } => Err(self.refusal(state).await),
-            Self::Anonymous => Err(ApiError::Unauthorized(Unproven::NoToken)),
-        }
-    }
-
-    /// Refuses everybody but the administrator.
-    pub(super) async fn must_be_admin(self, state: &ApiState) -> Result<(), ApiError> {
-        match self {
-            Self::Admin => Ok(()),
-            Self::Agent { .. } | Self::Anonymous => Err(self.refusal(state).await),
+            Self::Admin => Some(Proof::Admin),
+            Self::Agent { token, .. } => Some(Proof::Token(token)),
+            Self::Anonymous => None,
         }
     }
 
     /// Refuses whoever has no valid token.
     pub(super) async fn check(self, state: &ApiState) -> Result<(), ApiError> {
-        match self.must_be_admin(state).await {
-            Ok(()) | Err(ApiError::Forbidden(_)) => Ok(()),
-            Err(refused) => Err(refused),
+        match self {
+            Self::Admin => Ok(()),
+            Self::Agent { .. } | Self::Anonymous => match self.refusal(state).await {
+                ApiError::Forbidden(_) => Ok(()),
+                refused => Err(refused),
+            },
         }
     }
 
@@ -139,18 +130,47 @@ pub(super) fn claimed_agent(headers: &HeaderMap) -> Option<AgentId> {
     Token::claimed_agent(bearer(headers.get(AUTHORIZATION)?)?)
 }
 
-/// Lets through whoever has a valid token, the administrator's or an agent's.
-pub(super) async fn authenticate(request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
-    Caller::of(request.headers(), &state.auth)?.check(state).await
+/// Who may ask something. Whoever may not is told 401 without a valid token, else 403.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Whoever reaches the server; no token is looked at.
+    Anybody,
+    /// The administrator, or somebody without a token from a network that may register so.
+    Enrolment,
+    /// Whoever has a valid token.
+    AnyToken,
+    /// The administrator, or an agent about itself; its actor has yet to check the token.
+    Own,
+    /// The administrator, or the agent that the path names; its actor has yet to check the token.
+    Agent,
+    /// The administrator.
+    Admin,
 }
 
-/// Who registers, if that one may: the administrator, or somebody without a token, who may not take over a machine.
-pub(super) async fn may_enrol(request: &HttpRequest, state: &ApiState) -> Result<Caller, ApiError> {
-    match Caller::of(request.headers(), &state.auth)? {
-        Caller::Admin => Ok(Caller::Admin),
-        Caller::Anonymous if peer::is_within(&state.auth.open_enrollment, peer::address(request, state)) => {
-            Ok(Caller::Anonymous)
+impl Access {
+    /// Who asks for `named`, if that one may.
+    pub(super) async fn admit(
+        self,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+        named: Option<AgentId>,
+        state: &ApiState,
+    ) -> Result<Caller, ApiError> {
+        if self == Self::Anybody {
+            return Ok(Caller::Anonymous);
         }
-        caller => Err(caller.refusal(state).await),
+        let caller = Caller::of(headers, &state.auth)?;
+        let may = match (self, caller) {
+            (Self::Anybody, _) | (_, Caller::Admin) | (Self::Own, Caller::Agent { .. }) => true,
+            (Self::Agent, Caller::Agent { id, .. }) => named == Some(id),
+            (Self::AnyToken, Caller::Agent { .. }) => return caller.check(state).await.map(|()| caller),
+            (Self::Enrolment, Caller::Anonymous) => {
+                let from = peer::client(peer, headers, &state.trusted_proxies, state.forwarded_header);
+                peer::is_within(&state.auth.open_enrollment, from)
+            }
+            (Self::Enrolment | Self::Admin, Caller::Agent { .. })
+            | (Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Caller::Anonymous) => false,
+        };
+        if may { Ok(caller) } else { Err(caller.refusal(state).await) }
     }
 }

@@ -1,6 +1,6 @@
-//! Reading request bodies: bounded in size and time, JSON objects only, errors that name the field.
+//! Reading request bodies: bounded in size and time.
 
-use std::{collections::BTreeMap, future::poll_fn, io::Read, task::Poll, time::Duration};
+use std::{future::poll_fn, io::Read, task::Poll, time::Duration};
 
 use actix_web::{
     dev::Payload,
@@ -10,23 +10,15 @@ use actix_web::{
 };
 use flate2::bufread::MultiGzDecoder;
 use futures_util::{FutureExt, StreamExt};
-use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::envelope::ApiError;
 use crate::{
     actors::EngineError,
-    fleet::UnknownNames,
-    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS, JSON_DEPTH_MAX},
+    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS},
 };
 
 /// JSON, as a media type.
 pub(super) const JSON: &str = "application/json";
-
-/// What some programs write before a text: it is none of it.
-pub(super) const BOM: &str = "\u{feff}";
-
-/// The rules of the fields of a body: what each must be.
-pub(super) type FieldRules = [(&'static str, &'static str)];
 
 /// Reads the whole body, which may be empty and has `most` bytes at most.
 pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
@@ -153,107 +145,9 @@ async fn within_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError>
     tokio::time::timeout(Duration::from_millis(BODY_TIMEOUT_MS), reading).await.map_err(|_| ApiError::BodyTimeout)
 }
 
-/// Parses a body that must be a JSON object.
-pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8], rules: &FieldRules) -> Result<T, ApiError> {
-    if !body.is_empty() {
-        must_be(JSON, headers)?;
-    }
-    // Looked at last: what is encoded is no JSON, and a heartbeat need not pay for looking.
-    parse_object("body", body, rules).map_err(|wrong| must_be_plain(headers).err().unwrap_or(wrong))
-}
-
-/// Parses what must be a JSON object; `what` it is, for the error.
-pub(super) fn parse_object<T: DeserializeOwned>(
-    what: &'static str,
-    bytes: &[u8],
-    rules: &FieldRules,
-) -> Result<T, ApiError> {
-    let text = std::str::from_utf8(bytes).map_err(|_| ApiError::BadRequest(format!("The {what} must be UTF-8")))?;
-    if is_too_deep(text) {
-        return Err(ApiError::BadRequest(format!("The {what} is nested more than {JSON_DEPTH_MAX} deep")));
-    }
-    // serde would also take an array for a struct.
-    let text = text.strip_prefix(BOM).unwrap_or(text);
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err(match serde_json::from_str::<IgnoredAny>(text) {
-            Err(error) if !text.is_empty() => not_json(what, &error),
-            _ => ApiError::BadRequest(format!("The {what} must be a JSON object")),
-        });
-    }
-    serde_json::from_str(text).map_err(|error| explain::<T>(what, text, &error, rules))
-}
-
-/// Says which field is wrong and what it must be. Reads the body once more: errors are rare, and the fast path need not
-/// keep track of where it is.
-fn explain<T: DeserializeOwned>(
-    what: &'static str,
-    text: &str,
-    error: &serde_json::Error,
-    rules: &FieldRules,
-) -> ApiError {
-    // serde_json calls a number that no float holds a syntax error, and an escape that stands for no text too.
-    let is_json = error.is_data() || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
-    if !is_json {
-        return not_json(what, error);
-    }
-    if let Some(unknown) = unknown_fields(text, error, rules) {
-        return unknown.into();
-    }
-    let mut tracked = serde_json::Deserializer::from_str(text);
-    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
-        return not_json(what, error);
-    };
-    let path = error.path().to_string();
-    let field = path.split(['.', '[']).next().unwrap_or_default();
-    match rules.iter().find(|(name, _)| *name == field) {
-        Some((name, expected)) => ApiError::BadRequest(format!("{name} must be {expected}")),
-        // No field is wrong by itself: one is given twice, perhaps once under its other name.
-        None => match error.inner().to_string().split('`').nth(1) {
-            Some(name) => ApiError::BadRequest(format!("{name} is given twice")),
-            None => not_json(what, error.inner()),
-        },
-    }
-}
-
-/// The fields that are not known, if that is what is wrong.
-fn unknown_fields(text: &str, error: &serde_json::Error, rules: &FieldRules) -> Option<UnknownNames> {
-    if !error.to_string().starts_with("unknown field") {
-        return None;
-    }
-    let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).ok()?;
-    UnknownNames::among("field", fields.keys().map(String::as_str), rules.iter().map(|(name, _)| *name))
-}
-
-/// serde bounds the depth of what it reads, but not of what it skips.
-fn is_too_deep(text: &str) -> bool {
-    // Every level takes two bytes at least, so no heartbeat of the usual size is looked at.
-    if text.len() <= 2 * JSON_DEPTH_MAX {
-        return false;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > JSON_DEPTH_MAX {
-            return true;
-        }
-    }
-    false
-}
-
 /// Refuses a body that is not announced as one of this kind.
 pub(super) fn must_be(kind: &'static str, headers: &HeaderMap) -> Result<(), ApiError> {
     let announced = headers.get(CONTENT_TYPE).and_then(|announced| announced.to_str().ok()).unwrap_or_default();
     let essence = announced.split(';').next().unwrap_or_default();
     if essence.trim().eq_ignore_ascii_case(kind) { Ok(()) } else { Err(ApiError::WrongMediaType { expected: kind }) }
-}
-
-fn not_json(what: &'static str, error: &serde_json::Error) -> ApiError {
-    ApiError::BadRequest(format!("The {what} is not valid JSON: {error}"))
 }

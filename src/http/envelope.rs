@@ -25,11 +25,8 @@ use super::{
 use crate::{
     actors::{EngineError, token::random_u64},
     events::TooManyStreams,
-    fleet::{FieldError, InvalidRegistration, MissingFields, UnknownNames},
     limits::RETRY_AFTER_SECONDS,
-    policy::InvalidPolicy,
     store::StoreError,
-    threats::InvalidEvent,
 };
 
 /// Why a request is not answered with 2xx.
@@ -54,7 +51,7 @@ pub enum ApiError {
     #[error("Method not allowed; this path answers {allow}")]
     MethodNotAllowed {
         /// The methods it has.
-        allow: &'static str,
+        allow: String,
     },
     /// 408: the body did not arrive in time.
     #[error("The body did not arrive in time")]
@@ -88,15 +85,14 @@ pub enum ApiError {
 }
 
 /// How every success looks.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize)]
 pub(super) struct Success<T> {
-    #[schema(schema_with = always::<true>)]
     ok: bool,
-    /// What was asked for.
     data: T,
 }
 
 impl<T> Success<T> {
+    /// With this `data`.
     pub(super) const fn of(data: T) -> Self {
         Self { ok: true, data }
     }
@@ -139,7 +135,7 @@ impl ResponseError for ApiError {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
             Self::MethodNotAllowed { allow } => {
-                response.insert_header((header::ALLOW, *allow));
+                response.insert_header((header::ALLOW, &**allow));
             }
             Self::Unavailable(_) => {
                 response.insert_header((header::RETRY_AFTER, retry_after_seconds()));
@@ -243,19 +239,6 @@ impl From<TooManyStreams> for ApiError {
     }
 }
 
-/// What is wrong with a request, in a sentence that the client may see.
-macro_rules! bad_request {
-    ($($error:ty),*) => {$(
-        impl From<$error> for ApiError {
-            fn from(error: $error) -> Self {
-                Self::BadRequest(error.to_string())
-            }
-        }
-    )*};
-}
-
-bad_request!(FieldError, MissingFields, InvalidRegistration, InvalidEvent, InvalidPolicy, UnknownNames);
-
 /// With a capital letter.
 fn sentence(error: &EngineError) -> String {
     let text = error.to_string();
@@ -263,19 +246,14 @@ fn sentence(error: &EngineError) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// An answer whose `data` is this JSON.
-pub(super) fn data(json: &[u8]) -> HttpResponse {
-    let mut body = Vec::with_capacity(json.len() + 20);
-    body.extend_from_slice(br#"{"ok":true,"data":"#);
-    body.extend_from_slice(json);
-    body.push(b'}');
-    json_response(StatusCode::OK, body)
+/// An answer of this status with this `data`.
+pub(super) fn data(status: StatusCode, data: &impl Serialize) -> HttpResponse {
+    whole(status, &Success::of(data))
 }
 
-/// An answer of this status with this `data`.
-pub(super) fn data_with(status: StatusCode, data: &impl Serialize) -> HttpResponse {
-    let json = serde_json::to_vec(&Success::of(data)).expect("an answer has only string keys");
-    json_response(status, json)
+/// An answer of this status that is this, envelope and all.
+pub(super) fn whole(status: StatusCode, answer: &impl Serialize) -> HttpResponse {
+    json_response(status, serde_json::to_vec(answer).expect("an answer has only string keys"))
 }
 
 /// An answer with this body.

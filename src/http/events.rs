@@ -3,95 +3,18 @@
 use std::convert::Infallible;
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::{
-        Method,
-        header::{CACHE_CONTROL, CONTENT_TYPE},
-    },
+    HttpResponse, HttpResponseBuilder,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE},
     web::Bytes,
 };
 use futures_util::stream;
 use utoipa::{
-    IntoParams, ToSchema,
+    PartialSchema, ToSchema,
     openapi::{ObjectBuilder, schema::Type},
 };
 
-use super::{
-    State,
-    auth::Caller,
-    envelope::{ApiError, Failure},
-    guard::Endless,
-    query,
-};
+use super::{envelope::ApiError, guard::Endless, openapi::Description, routes::Call};
 use crate::events::{EventKind, Reader};
-
-/// Follow the events
-///
-/// What happens to the fleet, as Server-Sent Events, until one side closes the connection. The data of each event is a JSON
-/// object. With the administrator's token.
-///
-/// | event | fields of its data | |
-/// | --- | --- | --- |
-/// | `connected` | `message`, `resumed` | Comes first. `resumed`: whether all that came after `Last-Event-ID` follows |
-/// | `agent_online` | `agentId`, `hostname`, `ip` | It registered, or was heard again after silence |
-/// | `agent_stale` | `agentId`, `hostname`, `lastSeen` | It fell silent |
-/// | `agent_offline` | `agentId`, `hostname`, `lastSeen` | It has been silent for long |
-/// | `agent_deregistered` | `agentId`, `hostname` | It left the fleet |
-/// | `fleet_changed` | `from`, `to`, `count` | So many agents changed alike that each is not told. `from` is `null` for new ones, `to` for those that left |
-/// | `threats_reported` | `agentId`, `hostname`, `count`, `maxSeverity`, `agents` | Where many agents report at once, `agents` says how many, and `agentId` and `hostname` are `null` |
-/// | `policy_created` | `policyId`, `version`, `ruleCount` | A policy was published |
-/// | `lagged` | `message` | The last one: the reader was too slow, and events were missed |
-///
-/// A stream that is silent for 30 seconds sends a comment. An event has an id; a client that reconnects with it as
-/// `Last-Event-ID` misses nothing, if it is not too long ago. In a browser, read the stream with `fetch`, which can send a token;
-/// `EventSource` cannot.
-#[utoipa::path(
-    get,
-    path = "/api/events/stream",
-    operation_id = "streamEvents",
-    tag = "Dashboards",
-    security(("token" = [])),
-    params(ReaderParams),
-    responses(
-        (
-            status = 200,
-            description = "The stream",
-            content_type = "text/event-stream",
-            body = StreamedEvent,
-            headers(
-                ("Cache-Control" = String, description = "`no-store`"),
-                ("X-Accel-Buffering" = String, description = "`no`: a proxy should pass it on as it comes"),
-            ),
-            example = "id: 5e0c1b2a39485766-41\nevent: connected\n\
-                data: {\"message\":\"Connected; what happens from now on follows\",\"resumed\":false}\n\n\
-                id: 5e0c1b2a39485766-42\nevent: agent_online\n\
-                data: {\"agentId\":\"agent-00f3a1b2c3d4e5f6\",\"hostname\":\"web-server-1\",\"ip\":\"203.0.113.10\"}\n\n",
-        ),
-        (status = 403, description = "An agent's token may not follow them", body = Failure),
-    ),
-)]
-pub(super) async fn stream(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    query::none(request.query_string())?;
-    let last_event_id = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
-    let reader = state.events.subscribe(last_event_id)?;
-    Ok(if request.method() == Method::HEAD {
-        // No length is told, as with the stream itself.
-        head().streaming(stream::empty::<Result<Bytes, Infallible>>())
-    } else {
-        answer(reader)
-    })
-}
-
-/// The header, in the document's words; [`stream`] reads it.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "the header is read by hand")]
-struct ReaderParams {
-    /// Id of the last event that the client has.
-    #[param(rename = "Last-Event-ID")]
-    last_event_id: Option<String>,
-}
 
 /// An event, as an event stream is read.
 #[derive(ToSchema)]
@@ -111,6 +34,34 @@ struct StreamedEvent {
 fn names() -> ObjectBuilder {
     let names = EventKind::ALL.map(EventKind::name).into_iter().chain(["connected", "lagged"]);
     ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names))
+}
+
+pub(super) fn describe() -> Description {
+    Description::new("Dashboards", "streamEvents", "Follow the events", include_str!("events.md").trim_end())
+        .looks_at("Last-Event-ID", "Id of the last event that the client has.")
+        .answers_as(
+            200,
+            "The stream",
+            "text/event-stream",
+            StreamedEvent::schema(),
+            "id: 5e0c1b2a39485766-41\nevent: connected\n\
+             data: {\"message\":\"Connected; what happens from now on follows\",\"resumed\":false}\n\n\
+             id: 5e0c1b2a39485766-42\nevent: agent_online\n\
+             data: {\"agentId\":\"agent-00f3a1b2c3d4e5f6\",\"hostname\":\"web-server-1\",\"ip\":\"203.0.113.10\"}\n\n",
+        )
+        .with_header(200, "Cache-Control", "`no-store`")
+        .with_header(200, "X-Accel-Buffering", "`no`: a proxy should pass it on as it comes")
+}
+
+pub(super) async fn stream(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let last_event_id = call.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+    let reader = call.state.events.subscribe(last_event_id)?;
+    Ok(if call.is_head() {
+        // No length is told, as with the stream itself.
+        head().streaming(stream::empty::<Result<Bytes, Infallible>>())
+    } else {
+        answer(reader)
+    })
 }
 
 fn head() -> HttpResponseBuilder {

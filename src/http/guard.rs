@@ -27,11 +27,11 @@ use pin_project_lite::pin_project;
 use uuid::Uuid;
 
 use super::{
-    endpoint::Listener,
     envelope::ApiError,
     lane,
     refusal::Refusal,
     request_log::{RequestLog, Visit},
+    routes::Listener,
 };
 use crate::{
     front::{Connection, UnderWay},

@@ -138,7 +138,7 @@ fn named_by(path: &str) -> Option<AgentId> {
 
 async fn answer(mut request: Request, id: AgentId, state: State) -> Response<EitherBody<String, BoxBody>> {
     let mut payload = request.take_payload();
-    match heartbeat::receive(&request.head().headers, &mut payload, &state, Some(id)).await {
+    match heartbeat::receive(&request.head().headers, &mut payload, &state, id).await {
         Ok(json) => {
             let mut response = Response::with_body(StatusCode::OK, EitherBody::left(json));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -3,93 +3,51 @@
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     http::{StatusCode, header::ContentType},
     web::Bytes,
 };
 use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    State,
-    auth::Caller,
-    envelope::{self, ApiError, Failure},
-    query::{invalid, parameters},
+    agents::{AgentRow, write_row},
+    envelope::{self, ApiError},
+    openapi::Description,
+    routes::Call,
+    values::{Cursor, Limit},
 };
 use crate::{
     actors::{EngineError, EngineHandle, ListQuery},
-    fleet::{AgentFilter, AgentId, AgentRow, Status},
+    fleet::{AgentFilter, AgentId, Status},
     limits::PAGE_MAX,
 };
 
-/// What a listing was asked for.
-#[derive(Debug, Default)]
-struct ListRequest {
-    filter: AgentFilter,
-    limit: Option<usize>,
-    after: Option<AgentId>,
-}
-
-/// List the fleet
-///
-/// In the order of their ids. Filters combine. Without `limit` the whole fleet is streamed, however large it is; with
-/// `limit` it comes in pages, and paging sees every agent that lives through it exactly once. With the administrator's
-/// token.
-#[utoipa::path(
-    get,
-    path = "/api/agents",
-    operation_id = "listAgents",
-    tag = "Agents",
-    security(("token" = [])),
-    params(ListParams),
-    responses(
-        (status = 200, description = "The agents", body = Listing, example = json!({
-            "ok": true,
-            "data": [{
-                "id": "agent-00f3a1b2c3d4e5f6",
-                "hostname": "web-server-1",
-                "os": "linux",
-                "version": "1.2.0",
-                "ip": "203.0.113.10",
-                "status": "online",
-                "tags": ["production", "web-tier"],
-                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
-                "registeredAt": "2026-03-07T12:00:00.000Z",
-            }],
-        })),
-        (status = 403, description = "An agent's token may not list the fleet", body = Failure),
-    ),
-)]
-pub(super) async fn list(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    let wanted = ListRequest::parse(request.query_string())?;
-    let query = ListQuery { after: wanted.after, filter: Arc::new(wanted.filter), rows: PAGE_MAX };
-    match wanted.limit {
-        Some(limit) => page(&state.engine, ListQuery { rows: limit, ..query }).await,
-        None => Ok(whole(state.engine.clone(), query)),
-    }
-}
-
-/// The query, in the document's words; [`ListRequest::parse`] reads it.
-#[derive(IntoParams)]
+/// What a listing may be asked for.
+#[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the query is read by hand")]
-struct ListParams {
+pub(super) struct AgentQuery {
     /// Only agents with this status.
     #[param(inline, example = "online")]
     status: Option<Status>,
     /// Only agents of this tenant.
-    org_id: Option<String>,
+    #[param(value_type = Option<String>)]
+    org_id: Option<Box<str>>,
     /// Only agents with this tag; given several times, all must match.
-    #[param(explode, example = json!(["production"]))]
-    tag: Option<Vec<String>>,
+    #[serde(default)]
+    #[param(value_type = Option<Vec<String>>, explode, example = json!(["production"]))]
+    tag: Vec<Box<str>>,
     /// Agents on a page.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit<PAGE_MAX>>,
     /// `nextCursor` of the page before.
-    cursor: Option<AgentId>,
+    #[param(value_type = Option<AgentId>)]
+    cursor: Option<Cursor<AgentId>>,
 }
 
+// The answer is written row by row, by the shards; this is for the document.
 /// The fleet, or a page of it.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
@@ -104,30 +62,42 @@ struct Listing {
     next_cursor: Option<AgentId>,
 }
 
-impl ListRequest {
-    fn parse(query: &str) -> Result<Self, ApiError> {
-        let mut wanted = Self::default();
-        for (name, value) in parameters(query, &["status", "org_id", "limit", "cursor"], &["tag"])? {
-            match &*name {
-                "status" => {
-                    let status = value.parse();
-                    wanted.filter.status =
-                        Some(status.map_err(|()| invalid("status must be online, stale or offline"))?);
-                }
-                "org_id" => wanted.filter.org_id = Some(value.into()),
-                "tag" => wanted.filter.tags.push(value.into()),
-                "limit" => {
-                    let limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
-                    wanted.limit = Some(limit.ok_or_else(|| invalid("limit must be a whole number from 1 to 1000"))?);
-                }
-                "cursor" => {
-                    let after = value.parse();
-                    wanted.after = Some(after.map_err(|_| invalid("cursor must be a nextCursor of an earlier page"))?);
-                }
-                _ => {}
-            }
-        }
-        Ok(wanted)
+pub(super) fn describe() -> Description {
+    Description::new(
+        "Agents",
+        "listAgents",
+        "List the fleet",
+        "In the order of their ids. Filters combine. Without `limit` the whole fleet is streamed, however large it is; with\n\
+         `limit` it comes in pages, and paging sees every agent that lives through it exactly once. With the administrator's\n\
+         token.",
+    )
+    .answers_whole::<Listing>(
+        200,
+        "The agents",
+        json!({
+            "ok": true,
+            "data": [{
+                "id": "agent-00f3a1b2c3d4e5f6",
+                "hostname": "web-server-1",
+                "os": "linux",
+                "version": "1.2.0",
+                "ip": "203.0.113.10",
+                "status": "online",
+                "tags": ["production", "web-tier"],
+                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
+                "registeredAt": "2026-03-07T12:00:00.000Z",
+            }],
+        }),
+    )
+}
+
+pub(super) async fn list(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let AgentQuery { status, org_id, tag, limit, cursor } = call.query()?;
+    let filter = Arc::new(AgentFilter { status, org_id, tags: tag });
+    let query = ListQuery { after: cursor.map(|Cursor(id)| id), filter, rows: PAGE_MAX, write_row };
+    match limit {
+        Some(Limit(rows)) => page(&call.state.engine, ListQuery { rows, ..query }).await,
+        None => Ok(whole(call.state.engine.clone(), query)),
     }
 }
 

@@ -2,23 +2,26 @@
 //!
 //! What every response carries is added in one place (`guard.rs`), every failure becomes a status in one place
 //! (`envelope.rs`), every body is read in one place (`body.rs`), every answer is fitted to its reader in one place
-//! (`delivery.rs`). What an endpoint takes and answers is written beside its handler and gathered into the API's document
-//! (`openapi/`). Nothing here knows how the engine works.
+//! (`delivery.rs`). What there is to ask and who may ask it is one table (`routes.rs`); each of its rows has its request,
+//! its answer and what the API's document (`openapi/`) says of them in a file of its own. Nothing here knows how the
+//! engine works.
 //!
 //! ```text
-//! request ─▶ guard ─▶ lane ─┬─ heartbeats ──────────────────────┬─▶ heartbeat.rs
-//!                           └─ all others ─▶ App: route() ──────┴─▶ agents.rs, events.rs, listing.rs, …
+//! request ─▶ guard ─▶ lane ─┬─ heartbeats ───────────────────────────────┬─▶ heartbeat.rs
+//!                           └─ all others ─▶ App: route() ─▶ routes.rs ──┴─▶ agents.rs, events.rs, listing.rs, …
 //! ```
 
 mod agents;
 mod auth;
 mod body;
+mod compact;
 mod delivery;
-mod endpoint;
 mod envelope;
 mod events;
+mod fields;
 mod guard;
 mod heartbeat;
+mod json;
 mod lane;
 mod listing;
 pub mod openapi;
@@ -26,14 +29,20 @@ mod operations;
 mod overview;
 mod peer;
 mod policy;
+mod publish;
 mod query;
+mod readable;
 mod refusal;
+mod register;
 mod relay;
+mod report;
 mod request_log;
+mod routes;
 mod shared;
 mod summary;
 mod threats;
 mod unparsed;
+mod values;
 
 use std::{sync::Arc, time::Duration};
 
@@ -48,24 +57,28 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 pub use self::{
+    agents::write_row,
     auth::{AuthRules, Unproven},
-    endpoint::Listener,
     envelope::ApiError,
     guard::Gate,
+    heartbeat::HeartbeatBody,
     lane::Lane,
-    operations::route_operations,
     request_log::RequestLog,
+    routes::Listener,
     unparsed::refuse_unparsed,
 };
 use self::{
-    endpoint::{Destination, Endpoint},
+    auth::{Access, Caller},
     request_log::{Visit, shown_path},
+    routes::{Call, Destination, Query, Route},
 };
 use crate::{
     actors::EngineHandle,
     config::ForwardedHeader,
     events::Bus,
+    fleet::AgentId,
     lifecycle::{Lifecycle, Phase},
+    metrics::HEARTBEAT_ENDPOINT,
 };
 
 /// What the handlers share.
@@ -102,46 +115,71 @@ impl ApiState {
 
 type State = web::Data<ApiState>;
 
-/// The routes of the main listener.
+/// Answers what comes to the main listener.
 pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
-    let mut payload = payload.into_inner();
-    let outcome = dispatch(&request, &mut payload, &state).await;
-    body::drain(request.headers(), &mut payload, outcome.as_ref().err()).await;
-    outcome.map(|answer| delivery::fitted(&request, answer))
+    answer(Listener::Api, &request, payload, &state).await
 }
 
-async fn dispatch(request: &HttpRequest, payload: &mut dev::Payload, state: &State) -> Result<HttpResponse, ApiError> {
-    let (endpoint, id) = match Listener::Api.destination(request.method(), request.path()) {
-        Destination::Endpoint(endpoint, id) => (endpoint, id),
-        Destination::WrongMethod(allow) => return Err(no_such(request, state, wrong_method(allow)).await),
-        Destination::Nowhere => return Err(no_such(request, state, no_such_path(request.path())).await),
-    };
-    match endpoint {
-        Endpoint::Heartbeat => {
-            query::none_of(auth::Caller::of(request.headers(), &state.auth)?, request, state).await?;
-            let json = heartbeat::receive(request.headers(), payload, state, agents::parse_id(id)).await?;
-            Ok(envelope::json_response(StatusCode::OK, json))
+/// Answers what comes to the operations listener.
+pub async fn route_operations(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
+    answer(Listener::Operations, &request, payload, &state).await
+}
+
+async fn answer(
+    listener: Listener,
+    request: &HttpRequest,
+    payload: Payload,
+    state: &State,
+) -> Result<HttpResponse, ApiError> {
+    let mut payload = payload.into_inner();
+    let outcome = dispatch(listener, request, &mut payload, state).await;
+    body::drain(request.headers(), &mut payload, outcome.as_ref().err()).await;
+    outcome.map(|answer| delivery::fitted(request, answer))
+}
+
+async fn dispatch(
+    listener: Listener,
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    state: &State,
+) -> Result<HttpResponse, ApiError> {
+    let path = request.path();
+    let (route, id) = match listener.destination(request.method(), path) {
+        Destination::Route(route, id) => (route, id),
+        Destination::WrongMethod { allow, is_open } => {
+            return Err(no_such(request, state, is_open, ApiError::MethodNotAllowed { allow }).await);
         }
-        Endpoint::ReportEvents => threats::report(request, payload, state, id).await,
-        Endpoint::Register => agents::register(request, payload, state).await,
-        Endpoint::ShowAgent => agents::show(request, state, id).await,
-        Endpoint::Deregister => agents::deregister(request, state, id).await,
-        Endpoint::ListAgents => listing::list(request, state).await,
-        Endpoint::HeartbeatBatch => relay::heartbeats(request, payload, state).await,
-        Endpoint::ListThreats => threats::list(request, state).await,
-        Endpoint::ThreatSummary => summary::summarise(request, state).await,
-        Endpoint::Overview => overview::overview(request, state).await,
-        Endpoint::PublishPolicy => policy::publish(request, payload, state).await,
-        Endpoint::ActivePolicy => policy::active(request, state).await,
-        Endpoint::AgentPolicy => policy::of_agent(request, state, id).await,
-        Endpoint::LatestRules => policy::latest_rules(request, state).await,
-        Endpoint::EventStream => events::stream(request, state).await,
-        Endpoint::Openapi => openapi::serve(request, state).await,
-        Endpoint::Metrics => operations::metrics_for_admin(request, state).await,
-        Endpoint::Health => operations::health(request, state),
-        Endpoint::Ping => Ok(operations::ping()),
-        Endpoint::Livez | Endpoint::Readyz | Endpoint::Other => Err(no_such_path(request.path())),
+        Destination::Nowhere => {
+            let is_open = listener == Listener::Operations || (path != "/api" && !path.starts_with("/api/"));
+            return Err(no_such(request, state, is_open, no_such_path(path)).await);
+        }
+    };
+    let begun = state.engine.clock().monotonic();
+    let outcome = handle(route, id.parse().ok(), request, payload, state).await;
+    if route.name == HEARTBEAT_ENDPOINT {
+        heartbeat::note(state, begun, outcome.as_ref().err());
     }
+    outcome
+}
+
+/// Lets in who may ask, refuses a query that the route does not take, and asks who answers.
+async fn handle(
+    route: &Route,
+    named: Option<AgentId>,
+    request: &HttpRequest,
+    payload: &mut dev::Payload,
+    state: &State,
+) -> Result<HttpResponse, ApiError> {
+    let caller = route.access.admit(request.headers(), request.peer_addr(), named, state).await?;
+    if let Query::Refused = route.query
+        && let Err(unknown) = query::none(request.query_string())
+    {
+        // An agent's actor has yet to check its token.
+        let is_claim = matches!(caller, Caller::Agent { .. });
+        let refused = if is_claim { caller.check(state).await.err() } else { None };
+        return Err(refused.unwrap_or(unknown));
+    }
+    (route.handler)(Call { request, payload, state, caller, named }).await
 }
 
 /// What answers of the framework's `App` pass: refusals of its own are put into the contract's words, and refused heartbeats
@@ -160,17 +198,9 @@ pub fn complete<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>>
 }
 
 /// The refusal of what does not exist. Who has no token does not learn which paths and methods of the API do.
-async fn no_such(request: &HttpRequest, state: &ApiState, refusal: ApiError) -> ApiError {
-    let path = request.path();
-    let is_open = path == "/health" || (path != "/metrics" && path != "/api" && !path.starts_with("/api/"));
-    if is_open {
-        return refusal;
-    }
-    auth::authenticate(request, state).await.err().unwrap_or(refusal)
-}
-
-fn wrong_method(allow: &'static str) -> ApiError {
-    ApiError::MethodNotAllowed { allow }
+async fn no_such(request: &HttpRequest, state: &ApiState, is_open: bool, refusal: ApiError) -> ApiError {
+    let access = if is_open { Access::Anybody } else { Access::AnyToken };
+    access.admit(request.headers(), request.peer_addr(), None, state).await.err().unwrap_or(refusal)
 }
 
 /// Names the path, which is often not the one that the client believes it asked for.

@@ -1,14 +1,14 @@
 //! `GET /api/overview`: the fleet at one glance. Nothing in it is counted when it is asked for.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
+use actix_web::{HttpResponse, http::StatusCode};
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    State,
-    auth::Caller,
-    envelope::{self, ApiError, Failure, Success},
-    query,
+    envelope::{self, ApiError},
+    openapi::Description,
+    routes::Call,
     summary::{BySeverity, as_map},
 };
 use crate::{
@@ -74,40 +74,38 @@ struct TopThreat<'a> {
     count: u64,
 }
 
-/// See the fleet at one glance
-///
-/// What a dashboard shows first; cheap enough to be asked for every few seconds. With the administrator's token.
-#[utoipa::path(
-    get,
-    path = "/api/overview",
-    operation_id = "overview",
-    tag = "Dashboards",
-    security(("token" = [])),
-    responses(
-        (status = 200, description = "The fleet", body = Success<Overview>, example = json!({
-            "ok": true,
-            "data": {
-                "totalAgents": 12,
-                "onlineAgents": 10,
-                "staleAgents": 1,
-                "offlineAgents": 1,
-                "threatSummary": {
-                    "last24h": { "total": 2, "critical": 0, "high": 1, "medium": 1, "low": 0 },
-                    "last7d": { "total": 9, "critical": 1, "high": 3, "medium": 3, "low": 2 },
+pub(super) fn describe() -> Description {
+    Description::new(
+        "Dashboards",
+        "overview",
+        "See the fleet at one glance",
+        "What a dashboard shows first; cheap enough to be asked for every few seconds. With the administrator's token.",
+    )
+    .answers::<Overview<'_>>(
+        200,
+        "The fleet",
+        json!({
+                "ok": true,
+                "data": {
+                    "totalAgents": 12,
+                    "onlineAgents": 10,
+                    "staleAgents": 1,
+                    "offlineAgents": 1,
+                    "threatSummary": {
+                        "last24h": { "total": 2, "critical": 0, "high": 1, "medium": 1, "low": 0 },
+                        "last7d": { "total": 9, "critical": 1, "high": 3, "medium": 3, "low": 2 },
+                    },
+                    "activePolicyVersion": "v3",
+                    "topThreats": [{ "type": "brute_force", "count": 1 }, { "type": "port_scan", "count": 1 }],
+                    "agentsByOs": { "linux": 12 },
+                    "updatedAt": "2026-03-07T12:05:00.000Z",
                 },
-                "activePolicyVersion": "v3",
-                "topThreats": [{ "type": "brute_force", "count": 1 }, { "type": "port_scan", "count": 1 }],
-                "agentsByOs": { "linux": 12 },
-                "updatedAt": "2026-03-07T12:05:00.000Z",
-            },
-        })),
-        (status = 403, description = "An agent's token may not see the fleet", body = Failure),
-    ),
-)]
-pub(super) async fn overview(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    query::none(request.query_string())?;
-    let engine = &state.engine;
+        }),
+    )
+}
+
+pub(super) async fn overview(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let engine = &call.state.engine;
     let censuses = engine.census().await?;
     let (mut by_os, other) = most_frequent(censuses.iter().map(|census| &census.os));
     if other > 0 {
@@ -135,5 +133,5 @@ pub(super) async fn overview(request: &HttpRequest, state: &State) -> Result<Htt
         agents_by_os: by_os,
         updated_at: engine.clock().wall(),
     };
-    Ok(envelope::data_with(StatusCode::OK, &overview))
+    Ok(envelope::data(StatusCode::OK, &overview))
 }

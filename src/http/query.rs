@@ -1,91 +1,143 @@
-//! Query strings: names and values, each name once, and none that the endpoint does not know.
+//! Query strings: read into the type that has the endpoint's parameters. Each name once, unless its field is a list, and none
+//! that is not a field.
 
-use actix_web::{HttpRequest, web};
-use chrono::{DateTime, FixedOffset};
+use std::fmt;
 
-use super::{ApiState, auth::Caller, envelope::ApiError};
-use crate::fleet::{OrgId, UnknownNames};
+use actix_web::web;
+use serde::{
+    Deserialize,
+    de::{
+        DeserializeOwned, Deserializer, Error, IntoDeserializer, Visitor,
+        value::{MapDeserializer, SeqDeserializer, StringDeserializer},
+    },
+    forward_to_deserialize_any,
+};
 
-/// The parameters of a query string, in their order. All must be `known` or `repeatable`; only the latter may be given more
-/// than once.
-pub(super) fn parameters(
-    query: &str,
-    known: &[&'static str],
-    repeatable: &[&'static str],
-) -> Result<Vec<(String, String)>, ApiError> {
-    if query.is_empty() {
-        return Ok(Vec::new());
-    }
+use super::{
+    envelope::ApiError,
+    fields::{UnknownNames, fields_of},
+};
+
+/// Reads a query string.
+pub(super) fn read<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
-    let wanted = pairs.into_inner();
-    let names = wanted.iter().map(|(name, _)| &**name);
-    if let Some(unknown) = UnknownNames::among("query parameter", names, known.iter().chain(repeatable).copied()) {
-        return Err(unknown.into());
-    }
-    for (place, (name, _)) in wanted.iter().enumerate() {
-        if known.contains(&&**name) && wanted[..place].iter().any(|(earlier, _)| earlier == name) {
-            return Err(ApiError::BadRequest(format!("{name} is given twice")));
+    let mut given: Vec<Values> = Vec::new();
+    for (name, value) in pairs.into_inner() {
+        match given.iter_mut().find(|earlier| earlier.name == name) {
+            Some(earlier) => earlier.values.push(value),
+            None => given.push(Values { name, values: vec![value] }),
         }
     }
-    Ok(wanted)
+    let names = given.iter().map(|given| &*given.name);
+    if let Some(unknown) = UnknownNames::among("query parameter", names, fields_of::<Q>()) {
+        return Err(unknown.into());
+    }
+    let given = given.into_iter().map(|given| (given.name.clone(), given));
+    Q::deserialize(MapDeserializer::new(given)).map_err(|Wrong(what)| ApiError::BadRequest(what))
 }
 
-/// Refuses a query string of an endpoint that takes none; whoever has no valid token is refused for that first.
-pub(super) async fn none_of(caller: Caller, request: &HttpRequest, state: &ApiState) -> Result<(), ApiError> {
-    match none(request.query_string()) {
-        Ok(()) => Ok(()),
-        Err(unknown) => Err(caller.check(state).await.err().unwrap_or(unknown)),
+/// Refuses a query string of an endpoint that takes none.
+pub(super) fn none(query: &str) -> Result<(), ApiError> {
+    #[derive(Deserialize)]
+    struct Nothing {}
+    if query.is_empty() { Ok(()) } else { read(query).map(|Nothing {}| ()) }
+}
+
+/// What is wrong with a query.
+#[derive(Debug)]
+struct Wrong(String);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
-/// The same where the token has been checked, or none is needed.
-pub(super) fn none(query: &str) -> Result<(), ApiError> {
-    parameters(query, &[], &[]).map(drop)
+impl std::error::Error for Wrong {}
+
+impl Error for Wrong {
+    fn custom<T: fmt::Display>(what: T) -> Self {
+        Self(what.to_string())
+    }
 }
 
-/// The name of a tenant.
-pub(super) fn org_id(value: &str) -> Result<Box<str>, ApiError> {
-    Ok(OrgId::new("org_id", value)?.into_inner())
+/// The values of a parameter, in their order, with its name for the error.
+struct Values {
+    name: String,
+    values: Vec<String>,
 }
 
-/// A moment with its offset from UTC. In a query string a plus sign stands for a space, and few who write `+01:00` think of
-/// that; no time has a space there.
-pub(super) fn time(name: &str, value: &str) -> Result<DateTime<FixedOffset>, ApiError> {
-    let written = match value.len().checked_sub("+01:00".len()).filter(|sign| value.as_bytes()[*sign] == b' ') {
-        Some(sign) => format!("{}+{}", &value[..sign], &value[sign + 1..]),
-        None => value.to_owned(),
-    };
-    DateTime::parse_from_rfc3339(&written).map_err(|_| {
-        ApiError::BadRequest(format!(
-            "{name} must be a time such as 2026-03-07T12:05:00Z or 2026-03-07T13:05:00%2B01:00 (%2B is a plus sign)"
-        ))
-    })
+impl Values {
+    fn within(name: String) -> impl FnOnce(Wrong) -> Wrong {
+        move |Wrong(what)| Wrong(name + " " + &what)
+    }
+
+    /// Its name and its only value.
+    fn only(mut self) -> Result<(String, StringDeserializer<Wrong>), Wrong> {
+        match self.values.pop() {
+            Some(value) if self.values.is_empty() => Ok((self.name, value.into_deserializer())),
+            Some(_) | None => Err(Wrong(self.name + " is given twice")),
+        }
+    }
 }
 
-/// A parameter has a value that it cannot have.
-pub(super) fn invalid(rule: &str) -> ApiError {
-    ApiError::BadRequest(rule.into())
+impl IntoDeserializer<'_, Wrong> for Values {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Values {
+    type Error = Wrong;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        let (name, value) = self.only()?;
+        value.deserialize_any(visitor).map_err(Self::within(name))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        let (name, value) = self.only()?;
+        visitor.visit_some(value).map_err(Self::within(name))
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
+        visitor.visit_seq(SeqDeserializer::new(self.values.into_iter()))
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
+        newtype_struct tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(default)]
+    struct Wanted {
+        status: Option<Box<str>>,
+        limit: Option<Box<str>>,
+        tag: Vec<Box<str>>,
+    }
+
     #[test]
     fn a_parameter_is_given_once_unless_it_may_be_repeated() {
-        let read = |query| parameters(query, &["limit"], &["tag"]);
-        let names =
-            |query| read(query).unwrap().into_iter().map(|(name, value)| name + "=" + &value).collect::<Vec<_>>();
-        assert_eq!(names("tag=a&limit=5&tag=b%20c"), ["tag=a", "limit=5", "tag=b c"]);
-        assert!(names("").is_empty());
-        assert!(names("&").is_empty());
-        assert_eq!(read("limit=5&limit=5").unwrap_err().to_string(), "limit is given twice");
+        let wanted: Wanted = read("tag=a&limit=5&tag=b%20c").unwrap();
+        assert_eq!(wanted, Wanted { status: None, limit: Some("5".into()), tag: vec!["a".into(), "b c".into()] });
+        for nothing in ["", "&"] {
+            assert_eq!(read::<Wanted>(nothing).unwrap(), Wanted::default());
+        }
+        assert_eq!(read::<Wanted>("limit=5&limit=5").unwrap_err().to_string(), "limit is given twice");
     }
 
     #[test]
     fn a_parameter_that_is_not_known_is_named_and_its_value_is_not() {
-        let error = |query| parameters(query, &["status", "limit"], &["tag"]).unwrap_err().to_string();
+        let error = |query| read::<Wanted>(query).unwrap_err().to_string();
         let known = "; known here: status, limit, tag";
         assert_eq!(error("stauts=secret"), format!("Unknown query parameter: stauts (did you mean status?){known}"));
         assert_eq!(error("hostname=secret&limit=1&x"), format!("Unknown query parameters: hostname, x{known}"));
@@ -93,21 +145,6 @@ mod tests {
         assert_eq!(error("=a"), format!("Unknown query parameter: \"\"{known}"));
         assert_eq!(none("token=secret").unwrap_err().to_string(), "Unknown query parameter: token");
         assert!(none("").is_ok());
-    }
-
-    #[test]
-    fn the_plus_sign_of_an_offset_may_be_written_as_it_is() {
-        let millis = |value| time("since", value).map(|time| time.timestamp_millis()).ok();
-        let right = millis("2026-03-07T12:05:00Z");
-        assert!(right.is_some());
-        for same in ["2026-03-07T13:05:00 01:00", "2026-03-07T13:05:00+01:00", "2026-03-07T11:05:00.000-01:00"] {
-            assert_eq!(millis(same), right, "{same}");
-        }
-        for wrong in
-            ["", " ", "2026-03-07", "2026-03-07T13:05:00 0100", "é2026", "2026-03-07T13:05:00  01:00", "é01:00"]
-        {
-            let error = time("since", wrong).unwrap_err().to_string();
-            assert!(error.starts_with("since must be a time") && error.contains("%2B"), "{error}");
-        }
+        assert!(none("&").is_ok());
     }
 }

@@ -4,22 +4,26 @@
 //! the fleet, is named in the answer and keeps no other from being heard. A relay speaks for the whole fleet, so it needs
 //! the administrator's token.
 
-use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::StatusCode};
+use std::fmt;
+
+use actix_web::{HttpResponse, http::StatusCode};
 use futures_util::future::join_all;
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, de::Visitor};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    State,
-    auth::Caller,
     body,
-    envelope::{self, ApiError, Failure, Success},
-    heartbeat::result_of,
-    query,
+    envelope::{self, ApiError},
+    heartbeat::{HeartbeatBody, result_of},
+    json::{BOM, Wrong, parse_object},
+    openapi::Description,
+    routes::Call,
+    values::must_be,
 };
 use crate::{
     actors::{EngineError, Relayed},
-    fleet::{FieldError, HEARTBEAT_FIELDS, MissingFields, RelayedBody, RelayedId},
+    fleet::AgentId,
     limits::{BATCH_MAX_BYTES, BATCH_MAX_LINES, BATCH_STEP_LINES},
     metrics::HeartbeatResult,
 };
@@ -27,38 +31,32 @@ use crate::{
 /// The media type of a batch.
 const NDJSON: &str = "application/x-ndjson";
 
-/// Beat for many agents
-///
-/// The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with the `id` of its agent.
-/// At most 10,000 lines and 8 MiB, also after `Content-Encoding: gzip`; empty lines are passed over. A line that is wrong is named in the answer and keeps no
-/// other from being heard. With the administrator's token.
-#[utoipa::path(
-    post,
-    path = "/api/heartbeats",
-    operation_id = "beatAll",
-    tag = "Agents",
-    security(("token" = [])),
-    request_body(
-        content = String,
-        content_type = "application/x-ndjson",
-        description = "On each line a heartbeat (the fields of `Heartbeat`) and the `id` of its agent",
-        example = "{\"id\":\"agent-00f3a1b2c3d4e5f6\",\"cpu\":12.5}\n{\"id\":\"agent-0000000000000000\"}\n",
-    ),
-    responses(
-        (status = 200, description = "The batch was read", body = Success<Outcome>, example = json!({
+pub(super) fn describe() -> Description {
+    Description::new(
+        "Agents",
+        "beatAll",
+        "Beat for many agents",
+        "The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with the `id` of its agent.\n\
+         At most 10,000 lines and 8 MiB, also after `Content-Encoding: gzip`; empty lines are passed over. A line that is wrong\n\
+         is named in the answer and keeps no other from being heard. With the administrator's token.",
+    )
+    .takes_text(
+        NDJSON,
+        "On each line a heartbeat (the fields of `Heartbeat`) and the `id` of its agent",
+        "{\"id\":\"agent-00f3a1b2c3d4e5f6\",\"cpu\":12.5}\n{\"id\":\"agent-0000000000000000\"}\n",
+    )
+    .answers::<Outcome>(
+        200,
+        "The batch was read",
+        json!({
             "ok": true,
             "data": { "accepted": 1, "rejected": [{ "line": 2, "error": "Agent not found" }] },
-        })),
-        (status = 403, description = "An agent's token: a relay speaks for the whole fleet", body = Failure),
-    ),
-)]
-pub(super) async fn heartbeats(
-    request: &HttpRequest,
-    payload: &mut Payload,
-    state: &State,
-) -> Result<HttpResponse, ApiError> {
-    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    query::none(request.query_string())?;
+        }),
+    )
+}
+
+pub(super) async fn heartbeats(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let Call { request, payload, state, .. } = call;
     body::must_be(NDJSON, request.headers())?;
     let body = body::read_gzip(request.headers(), payload, BATCH_MAX_BYTES).await?;
     let lines = lines_of(&body)?;
@@ -85,7 +83,7 @@ pub(super) async fn heartbeats(
     let accepted = lines.len() - rejected.len();
     metrics.relayed_heartbeats(accepted as u64, HeartbeatResult::Accepted);
     rejected.iter().for_each(|rejected| metrics.relayed_heartbeats(1, rejected.result));
-    Ok(envelope::data_with(StatusCode::OK, &Outcome { accepted, rejected }))
+    Ok(envelope::data(StatusCode::OK, &Outcome { accepted, rejected }))
 }
 
 /// What became of a batch.
@@ -116,7 +114,7 @@ impl Rejected {
 
 /// The lines that have something in them, with their numbers. Too many are refused before any of them is read.
 fn lines_of(body: &[u8]) -> Result<Vec<(u32, &[u8])>, ApiError> {
-    let body = body.strip_prefix(body::BOM.as_bytes()).unwrap_or(body);
+    let body = body.strip_prefix(BOM.as_bytes()).unwrap_or(body);
     let lines = body.split(|byte| *byte == b'\n').zip(1..).map(|(line, number)| (number, line));
     let lines: Vec<_> = lines.filter(|(_, line)| !line.trim_ascii().is_empty()).take(BATCH_MAX_LINES + 1).collect();
     if lines.len() > BATCH_MAX_LINES {
@@ -126,14 +124,52 @@ fn lines_of(body: &[u8]) -> Result<Vec<(u32, &[u8])>, ApiError> {
 }
 
 fn read(number: u32, line: &[u8]) -> Result<Relayed, ApiError> {
-    let body: RelayedBody = body::parse_object("line", line, HEARTBEAT_FIELDS)?;
-    let id = match body.id() {
-        RelayedId::Agent(id) => id,
-        RelayedId::Nobody => return Err(EngineError::NotFound.into()),
-        RelayedId::Missing => return Err(MissingFields::of([("id", false)]).into()),
+    let body: HeartbeatBody<Sender> = parse_object("line", line)?;
+    let id = match body.id {
+        Sender::Agent(id) => id,
+        Sender::Nobody => return Err(EngineError::NotFound.into()),
+        Sender::Missing => return Err(Wrong::missing([("id", false)]).into()),
     };
-    let heartbeat = body.try_into().map_err(|error: FieldError| ApiError::from(error))?;
-    Ok(Relayed { place: number, id, heartbeat })
+    Ok(Relayed { place: number, id, heartbeat: body.into() })
+}
+
+/// Whose heartbeat a line of a batch is.
+#[derive(Clone, Copy, Debug, Default)]
+enum Sender {
+    /// The line does not say.
+    #[default]
+    Missing,
+    /// A name that no agent can have.
+    Nobody,
+    /// This agent's.
+    Agent(AgentId),
+}
+
+impl<'de> Deserialize<'de> for Sender {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        /// Reads the name where it stands.
+        struct Name;
+        impl<'de> Visitor<'de> for Name {
+            type Value = Sender;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_none<E>(self) -> Result<Sender, E> {
+                Ok(Sender::Missing)
+            }
+
+            fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Sender, D::Error> {
+                from.deserialize_str(self)
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Sender, E> {
+                Ok(name.parse().map_or(Sender::Nobody, Sender::Agent))
+            }
+        }
+        from.deserialize_option(Name).map_err(|_| must_be("a string"))
+    }
 }
 
 #[cfg(test)]
@@ -164,6 +200,13 @@ mod tests {
             (br#"{"id":"agent-0000000000000001","cpu":"1"}"#, "cpu must be a number from 0 to 100"),
         ] {
             assert_eq!(read(1, line).unwrap_err().to_string(), error);
+        }
+    }
+
+    #[test]
+    fn a_line_names_its_agent_in_whatever_way_json_may_write_it() {
+        for line in [r#"{"id":"agent-000000000000000a"}"#, r#"{"id":"\u0061gent-000000000000000a"}"#] {
+            assert_eq!(read(1, line.as_bytes()).unwrap().id, AgentId::new(10));
         }
     }
 }

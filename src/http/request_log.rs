@@ -19,11 +19,11 @@ use tracing::field::display;
 
 use super::{
     auth::{Caller, claimed_agent},
-    endpoint::{Destination, Endpoint, Listener},
     envelope::ApiError,
     guard::RequestId,
     peer,
     refusal::{Bucket, Kind, Refusal},
+    routes::{Destination, Listener, READYZ},
 };
 use crate::{
     actors::Registered,
@@ -31,7 +31,7 @@ use crate::{
     config::ForwardedHeader,
     fleet::{Address, AgentId},
     limits::PATH_SHOWN_MAX_BYTES,
-    metrics::{Metrics, OTHER_ENDPOINT},
+    metrics::{HEARTBEAT_ENDPOINT, Metrics, OTHER_ENDPOINT},
 };
 
 /// Counts requests, and tells of those that are refused; clones share it.
@@ -129,7 +129,7 @@ pub(super) fn request_id_of(request: &HttpRequest) -> String {
 #[derive(Debug)]
 pub(super) struct Visit {
     log: RequestLog,
-    endpoint: Endpoint,
+    endpoint: &'static str,
     method: Method,
     path: Box<str>,
     address: Option<Address>,
@@ -155,7 +155,7 @@ impl Visit {
     fn at(log: &RequestLog, destination: Destination<'_>, head: &RequestHead) -> Self {
         Self {
             log: log.clone(),
-            endpoint: destination.endpoint(),
+            endpoint: destination.name().unwrap_or(OTHER_ENDPOINT),
             method: head.method.clone(),
             path: shown_path(head.uri.path()).into(),
             address: peer::client(
@@ -181,17 +181,17 @@ impl Visit {
         let Self { log, endpoint, method, path, address, agent, began } = self;
         let Shared { metrics, clock, .. } = &*log.shared;
         let took = began.map(|began| clock.monotonic() - began);
-        metrics.request(endpoint.name(), status.as_u16(), took);
+        metrics.request(endpoint, status.as_u16(), took);
         let (address, agent) = (address.map(display), agent.map(display));
         if let Some(took) = took
-            && endpoint != Endpoint::Heartbeat
+            && endpoint != HEARTBEAT_ENDPOINT
         {
-            let (endpoint, status, took_ms) = (endpoint.name(), status.as_u16(), took.as_micros() as f64 / 1e3);
+            let (status, took_ms) = (status.as_u16(), took.as_micros() as f64 / 1e3);
             tracing::debug!(%method, path = &*path, endpoint, status, took_ms, agent, address, request_id, "request");
         }
         let is_refused = status.is_client_error() || status.is_server_error();
         // That it is not ready is what the one who asks wants to know.
-        if !is_refused || endpoint == Endpoint::Readyz {
+        if !is_refused || endpoint == READYZ {
             return;
         }
         let Refusal { kind, reason } = refusal.unwrap_or_else(|| Refusal {
@@ -202,7 +202,7 @@ impl Visit {
             tracing::warn!(
                 kind = kind.name(),
                 reason,
-                endpoint = endpoint.name(),
+                endpoint,
                 status = status.as_u16(),
                 agent,
                 address,

@@ -1,33 +1,44 @@
 //! `GET /api/threats/summary`: the figures of the threats of a period.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode};
-use serde::{Serialize, Serializer};
+use actix_web::{HttpResponse, http::StatusCode};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    State,
-    auth::Caller,
-    envelope::{self, ApiError, Failure, Success},
-    query::{invalid, org_id, parameters},
+    envelope::{self, ApiError},
+    openapi::Description,
+    routes::Call,
+    values::IpAddress,
 };
 use crate::{
     actors::OTHER,
-    fleet::{AgentId, IpAddress, OrgId},
+    fleet::{AgentId, OrgId, Text},
     threats::{Period, Summary},
 };
 
-/// Sum up threats
-///
-/// The figures of a period that ends now. With the administrator's token.
-#[utoipa::path(
-    get,
-    path = "/api/threats/summary",
-    operation_id = "summariseThreats",
-    tag = "Threats",
-    security(("token" = [])),
-    params(SummaryParams),
-    responses(
-        (status = 200, description = "The figures", body = Success<ShownSummary>, example = json!({
+/// What may be asked.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SummaryQuery {
+    /// How far back to look: 24 hours unless told otherwise.
+    #[param(inline, example = "24h")]
+    period: Option<Period>,
+    /// Only threats of this tenant's agents.
+    org_id: Option<OrgId>,
+}
+
+pub(super) fn describe() -> Description {
+    Description::new(
+        "Threats",
+        "summariseThreats",
+        "Sum up threats",
+        "The figures of a period that ends now. With the administrator's token.",
+    )
+    .answers::<ShownSummary<'_>>(
+        200,
+        "The figures",
+        json!({
             "ok": true,
             "data": {
                 "period": "24h",
@@ -37,34 +48,15 @@ use crate::{
                 "topAgents": [{ "agentId": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "count": 2 }],
                 "topSourceIps": [{ "ip": "203.0.113.66", "count": 2 }],
             },
-        })),
-        (status = 403, description = "An agent's token may not read the history", body = Failure),
-    ),
-)]
-pub(super) async fn summarise(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    Caller::of(request.headers(), &state.auth)?.must_be_admin(state).await?;
-    let (mut org, mut period) = (None, Period::Day1);
-    for (name, value) in parameters(request.query_string(), &["org_id", "period"], &[])? {
-        match &*name {
-            "org_id" => org = Some(org_id(&value)?),
-            "period" => period = value.parse().map_err(|_| invalid("period must be 1h, 6h, 24h, 7d or 30d"))?,
-            _ => {}
-        }
-    }
-    let summary = state.engine.threat_summary(org, period).await?;
-    Ok(envelope::data_with(StatusCode::OK, &shown(&summary, period)))
+        }),
+    )
 }
 
-/// The query, in the document's words; [`summarise`] reads it.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the query is read by hand")]
-struct SummaryParams {
-    /// How far back to look: 24 hours unless told otherwise.
-    #[param(inline, example = "24h")]
-    period: Option<Period>,
-    /// Only threats of this tenant's agents.
-    org_id: Option<OrgId>,
+pub(super) async fn summarise(call: Call<'_>) -> Result<HttpResponse, ApiError> {
+    let SummaryQuery { period, org_id } = call.query()?;
+    let period = period.unwrap_or(Period::Day1);
+    let summary = call.state.engine.threat_summary(org_id.map(Text::into_inner), period).await?;
+    Ok(envelope::data(StatusCode::OK, &shown(&summary, period)))
 }
 
 /// The figures of a period.

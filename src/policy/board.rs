@@ -148,7 +148,7 @@ mod tests {
     fn draft(org: Option<&str>, config_bytes: usize) -> PolicyDraft {
         let config = serde_json::value::to_raw_value(&serde_json::json!({"x": "x".repeat(config_bytes)})).unwrap();
         let rule = super::super::Rule { kind: super::super::RuleKind::Custom, config, enabled: true };
-        let name = Text::new("name", "p").unwrap();
+        let name = Text::new("p").unwrap();
         PolicyDraft { scope: Scope::of(org), name, description: None, rules: vec![rule] }
     }
 

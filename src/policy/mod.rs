@@ -18,14 +18,10 @@ mod scope;
 use std::fmt;
 
 use serde::{Serialize, Serializer};
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
-};
 
 pub use self::{
     board::{Board, BoardFull},
-    draft::{InvalidPolicy, POLICY_FIELDS, PolicyBody, PolicyDraft},
+    draft::PolicyDraft,
     rule::{Rule, RuleKind, Rules},
     scope::{NotAScope, Scope, ScopePolicies},
 };
@@ -58,20 +54,6 @@ impl Serialize for PolicyId {
         out.collect_str(self)
     }
 }
-
-impl PartialSchema for PolicyId {
-    fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .title(Some("policy id"))
-            .pattern(Some("^pol_[0-9a-f]{16}$"))
-            .description(Some("The name of a policy: `pol_` and 16 lowercase hexadecimal digits"))
-            .examples(["pol_5e0c1b2a39485766"])
-            .into()
-    }
-}
-
-impl ToSchema for PolicyId {}
 
 /// A published policy.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     fleet::{
-        AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp, TokenHash,
-        Vitals,
+        AgentId, Figures, GuardFigures, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp,
+        TokenHash,
     },
     limits::{LOAD_CHUNK_MAX, PARTITIONS, POLICY_STEP_MAX},
     policy::{Scope, ScopePolicies, samples::policies},
@@ -88,14 +88,20 @@ fn registered_at(id: u64) -> Timestamp {
 }
 
 fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
-    let report = GuardReport { mode: Some("learning".into()), events_processed: Some(3.0), ..GuardReport::default() };
+    let guard =
+        GuardFigures { mode: Some("learning".into()), events_processed: Some(3.0).into(), ..GuardFigures::default() };
     LastHeartbeat {
         id: AgentId::new(id),
         registration: registered_at(id),
         at: Timestamp::from_millis(heard),
         heard: Heard::from_micros(heard),
         version: "1.3.0".into(),
-        vitals: Vitals { cpu: Some(48.2), memory: None, uptime: Some(86_400.0), report: Some(Box::new(report)) },
+        figures: Figures {
+            cpu: Some(48.2).into(),
+            uptime: Some(86_400.0).into(),
+            guard: Some(Box::new(guard)),
+            ..Figures::default()
+        },
         policies_seen: PolicyVersion::new(id as u32 % 5),
     }
 }

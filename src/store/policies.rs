@@ -143,7 +143,7 @@ mod tests {
         let announced = Lock::new(Vec::new());
         let publish = |number: u64| {
             let org = ["acme", "bolt"].get(number as usize % 3).copied();
-            let name = Text::new("name", "p").unwrap();
+            let name = Text::new("p").unwrap();
             let draft = PolicyDraft { scope: Scope::of(org), name, description: None, rules: vec![] };
             let announce = |next: &Arc<ScopePolicies>| announced.lock().unwrap().push(next.newest().version.get());
             policies.publish(draft, PolicyId::new(number), Timestamp::from_millis(1), announce)

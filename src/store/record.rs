@@ -23,7 +23,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{
-    AgentId, GuardReport, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp, TokenHash, Vitals,
+    AgentId, Figure, Figures, GuardFigures, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp,
+    TokenHash,
 };
 
 /// Version of both formats.
@@ -119,12 +120,12 @@ struct HeartbeatRecord<'a>(
     i64,
     i64,
     #[serde(borrow)] Cow<'a, str>,
-    Option<f64>,
-    Option<f64>,
-    Option<f64>,
+    Figure,
+    Figure,
+    Figure,
     /// Written as null where something follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    Option<Option<ReportRecord<'a>>>,
+    Option<Option<Cow<'a, GuardFigures>>>,
     #[serde(default, skip_serializing_if = "is_zero")] u32,
 );
 
@@ -132,20 +133,9 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-#[derive(Serialize, Deserialize)]
-struct ReportRecord<'a>(#[serde(borrow)] Option<Cow<'a, str>>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
-
 /// Appends the encoded heartbeat, all but its id, to `out`.
 pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
-    let report = last.vitals.report.as_ref().map(|report| {
-        ReportRecord(
-            report.mode.as_deref().map(Cow::Borrowed),
-            report.events_processed,
-            report.threats_detected,
-            report.actions_executed,
-            report.memory_usage_mb,
-        )
-    });
+    let Figures { uptime, cpu, memory, guard } = &last.figures;
     let policies_seen = last.policies_seen.get();
     let record = HeartbeatRecord(
         FORMAT,
@@ -153,10 +143,10 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
         last.at.as_millis(),
         last.heard.as_micros(),
         Cow::Borrowed(&last.version),
-        last.vitals.uptime,
-        last.vitals.cpu,
-        last.vitals.memory,
-        (report.is_some() || policies_seen > 0).then_some(report),
+        *uptime,
+        *cpu,
+        *memory,
+        (guard.is_some() || policies_seen > 0).then_some(guard.as_deref().map(Cow::Borrowed)),
         policies_seen,
     );
     serde_json::to_writer(out, &record).expect("a record has only string keys");
@@ -164,27 +154,18 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
 
 /// Decodes the last heartbeat of `id`.
 pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, RecordError> {
-    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, report, policies_seen) =
+    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, guard, policies_seen) =
         from_json(bytes)?;
     if format != FORMAT {
         return Err(RecordError::Version(format));
     }
-    let report = report.flatten().map(|ReportRecord(mode, events, threats, actions, memory_mb)| {
-        Box::new(GuardReport {
-            mode: mode.map(Into::into),
-            events_processed: events,
-            threats_detected: threats,
-            actions_executed: actions,
-            memory_usage_mb: memory_mb,
-        })
-    });
     Ok(LastHeartbeat {
         id,
         registration: Timestamp::from_millis(registration),
         at: Timestamp::from_millis(at),
         heard: Heard::from_micros(heard),
         version: version.into(),
-        vitals: Vitals { uptime, cpu, memory, report },
+        figures: Figures { uptime, cpu, memory, guard: guard.flatten().map(|guard| Box::new(guard.into_owned())) },
         policies_seen: PolicyVersion::new(policies_seen),
     })
 }
@@ -214,13 +195,13 @@ mod tests {
 
     const ID: AgentId = AgentId::new(7);
 
-    fn figure() -> impl Strategy<Value = Option<f64>> {
-        option::of(0.0..1e15_f64)
+    fn figure() -> impl Strategy<Value = Figure> {
+        option::of(0.0..1e15_f64).prop_map(Figure::from)
     }
 
-    fn report() -> impl Strategy<Value = Option<Box<GuardReport>>> {
+    fn guard() -> impl Strategy<Value = Option<Box<GuardFigures>>> {
         option::of((option::of(".{1,9}"), figure(), figure(), figure(), figure()).prop_map(|(mode, a, b, c, d)| {
-            Box::new(GuardReport {
+            Box::new(GuardFigures {
                 mode: mode.map(String::into_boxed_str),
                 events_processed: a,
                 threats_detected: b,
@@ -234,7 +215,7 @@ mod tests {
         #[test]
         fn a_heartbeat_survives_its_encoding(
             registration: i64, at: i64, heard: i64, version in ".{1,64}",
-            uptime in figure(), cpu in figure(), memory in figure(), report in report(), seen: u32,
+            uptime in figure(), cpu in figure(), memory in figure(), guard in guard(), seen: u32,
         ) {
             let last = LastHeartbeat {
                 id: ID,
@@ -242,7 +223,7 @@ mod tests {
                 at: Timestamp::from_millis(at),
                 heard: Heard::from_micros(heard),
                 version: version.into(),
-                vitals: Vitals { uptime, cpu, memory, report },
+                figures: Figures { uptime, cpu, memory, guard },
                 policies_seen: PolicyVersion::new(seen),
             };
             let mut bytes = Vec::new();
@@ -315,14 +296,14 @@ mod tests {
 
     #[test]
     fn heartbeats_are_written_as_documented() {
-        let vitals = Vitals { uptime: Some(86400.0), cpu: Some(12.5), memory: None, report: None };
+        let figures = Figures { uptime: Some(86400.0).into(), cpu: Some(12.5).into(), ..Figures::default() };
         let mut last = LastHeartbeat {
             id: ID,
             registration: Timestamp::from_millis(1),
             at: Timestamp::from_millis(2),
             heard: Heard::from_micros(3),
             version: "1.2.0".into(),
-            vitals,
+            figures,
             policies_seen: PolicyVersion::NONE,
         };
         let mut bytes = Vec::new();
@@ -333,7 +314,7 @@ mod tests {
         encode_heartbeat(&last, &mut bytes);
         assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null,null,7]"#);
         last.policies_seen = PolicyVersion::NONE;
-        last.vitals.report = Some(Box::new(GuardReport { mode: Some("a".into()), ..GuardReport::default() }));
+        last.figures.guard = Some(Box::new(GuardFigures { mode: Some("a".into()), ..GuardFigures::default() }));
         bytes.clear();
         encode_heartbeat(&last, &mut bytes);
         assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null,["a",null,null,null,null]]"#);

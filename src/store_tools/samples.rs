@@ -1,6 +1,6 @@
 //! Records for the tests of this room.
 
-use crate::fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration, Timestamp, TokenHash, Vitals};
+use crate::fleet::{AgentId, Figures, Heard, LastHeartbeat, PolicyVersion, Registration, Timestamp, TokenHash};
 
 pub(super) fn registration(id: u64) -> Registration {
     Registration {
@@ -26,7 +26,7 @@ pub(super) fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
         at: Timestamp::from_millis(1_000 + heard),
         heard: Heard::from_micros(heard),
         version: "1.3.0".into(),
-        vitals: Vitals { cpu: Some(48.2), ..Vitals::default() },
+        figures: Figures { cpu: Some(48.2).into(), ..Figures::default() },
         policies_seen: PolicyVersion::new(1),
     }
 }

@@ -202,7 +202,7 @@ impl Roster {
 mod tests {
     use super::*;
     use crate::{
-        fleet::Vitals,
+        fleet::Figures,
         store_tools::samples::{heartbeat, registration},
     };
 
@@ -246,8 +246,8 @@ mod tests {
         assert_eq!(content(registration(1), heartbeat(1, 5)), same);
         let renamed = Registration { hostname: "other".into(), ..registration(1) };
         assert_ne!(content(renamed, heartbeat(1, 5)), same);
-        let figures = Vitals { cpu: Some(1.0), ..Vitals::default() };
-        assert_ne!(content(registration(1), LastHeartbeat { vitals: figures, ..heartbeat(1, 5) }), same);
+        let figures = Figures { cpu: Some(1.0).into(), ..Figures::default() };
+        assert_ne!(content(registration(1), LastHeartbeat { figures, ..heartbeat(1, 5) }), same);
         // Two agents that have changed places.
         let swapped = |a, b| {
             let named = |id, name: &str| Registration { hostname: name.into(), ..registration(id) };

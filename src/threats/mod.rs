@@ -9,14 +9,12 @@
 //! shown. What it drops it reports as a [`Trim`], so that the store can drop the same.
 
 mod counts;
+mod event;
 mod history;
 mod names;
 mod period;
 mod query;
-mod readable;
-mod report;
 mod row;
-mod schema;
 mod severity;
 mod summary;
 mod tenant;
@@ -27,10 +25,10 @@ mod threat;
 mod threat_id;
 mod window;
 
+pub use event::Event;
 pub use history::{Dropped, History, Retention, Scope, Trim};
 pub use period::Period;
 pub use query::{Filter, Page};
-pub use report::{EVENT_FIELDS, Event, EventBody, Fields, InvalidEvent, REPORT_FIELDS, ReportBody};
 pub use severity::{BySeverity, Severity};
 pub use summary::Summary;
 pub use threat::{Threat, ThreatEntry, ThreatKey};

@@ -1,35 +1,40 @@
-//! The document of the API: OpenAPI 3.1, made from what stands beside the handlers (`#[utoipa::path]`) and from the types
-//! that are parsed and serialised.
+//! The document of the API: OpenAPI 3.1, made from the routes, from the [`Description`] that stands beside each handler, and
+//! from the types that are parsed and serialised.
 //!
-//! A handler says what is special about it. What holds for all is added here, taken from the code that answers so: the
-//! refusals that any request with a token, or with a body, may meet, and the headers that every response carries. The
-//! document is served, printed by `guardbeat openapi`, and checked in as docs/openapi.json; docs/api.md is made from it.
+//! A description says what is special about an endpoint. What its route says and what holds for all is added here, taken
+//! from the code that answers so: who may ask, the refusals that any request with a token, or with a body, may meet, and the
+//! headers that every response carries. The document is served, printed by `guardbeat openapi`, and checked in as
+//! docs/openapi.json; docs/api.md is made from it.
 
+mod description;
 mod page;
 
 use std::{ops::RangeInclusive, sync::LazyLock};
 
-use actix_web::{HttpRequest, HttpResponse, ResponseError, http::StatusCode};
+use actix_web::{HttpResponse, ResponseError, http::StatusCode};
+use serde_json::json;
 use utoipa::{
-    Modify, OpenApi,
+    OpenApi, ToSchema,
     openapi::{
-        Content, Header, HeaderBuilder, OpenApi as Document, PathItem, Ref, RefOr, Response,
+        Content, Header, HeaderBuilder, OpenApi as Document, Ref, RefOr, Required, Response,
         extensions::Extensions,
-        path::Operation,
-        request_body::RequestBody,
-        schema::{ObjectBuilder, Schema, SchemaFormat, Type},
+        path::{HttpMethod, Operation, ParameterBuilder, ParameterIn},
+        schema::{ObjectBuilder, SchemaFormat, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
     },
 };
 
+pub(super) use self::description::{Description, query_of};
 use super::{
-    State, agents,
-    auth::{self, Unproven},
+    auth::{Access, Unproven},
     body,
     envelope::{self, ApiError, Failure},
-    events, heartbeat, listing, operations, overview, policy, query, relay, summary, threats,
+    routes::{self, Call, Query, Route, Verb},
 };
-use crate::limits::{BODY_MAX_BYTES, RETRY_AFTER_SECONDS};
+use crate::{
+    fleet::AgentId,
+    limits::{BODY_MAX_BYTES, RETRY_AFTER_SECONDS},
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -46,28 +51,7 @@ use crate::limits::{BODY_MAX_BYTES, RETRY_AFTER_SECONDS};
         (name = "Dashboards", description = "For those who watch the fleet."),
         (name = "Operations", description = "For those who run the server."),
     ),
-    paths(
-        agents::register,
-        heartbeat::receive,
-        relay::heartbeats,
-        listing::list,
-        agents::show,
-        agents::deregister,
-        threats::report,
-        threats::list,
-        summary::summarise,
-        policy::publish,
-        policy::active,
-        policy::of_agent,
-        policy::latest_rules,
-        overview::overview,
-        events::stream,
-        operations::health,
-        operations::metrics_for_admin,
-        serve,
-    ),
     components(schemas(Failure)),
-    modifiers(&Common),
 )]
 struct Api;
 
@@ -79,83 +63,99 @@ pub fn page() -> String {
 /// The document, as JSON.
 pub fn document() -> &'static str {
     static JSON: LazyLock<String> = LazyLock::new(|| {
-        let json = Api::openapi().to_pretty_json().expect("a document has only string keys");
+        let json = assembled().to_pretty_json().expect("a document has only string keys");
         json + "\n"
     });
     &JSON
 }
 
-/// Get this document
-///
-/// The description of the API, in the words of OpenAPI 3.1. With the administrator's token, or any agent's.
-#[utoipa::path(
-    get,
-    path = "/api/openapi.json",
-    operation_id = "openapi",
-    tag = "Operations",
-    security(("token" = [])),
-    responses((status = 200, description = "The document", body = Object, example = json!({
-        "openapi": "3.1.0",
-        "info": { "title": "Guardbeat" },
-    }))),
-)]
-pub(super) async fn serve(request: &HttpRequest, state: &State) -> Result<HttpResponse, ApiError> {
-    auth::authenticate(request, state).await?;
-    query::none(request.query_string())?;
+pub(super) fn describe() -> Description {
+    let about =
+        "The description of the API, in the words of OpenAPI 3.1. With the administrator's token, or any agent's.";
+    let schema = ObjectBuilder::new().schema_type(Type::Object);
+    let example = json!({ "openapi": "3.1.0", "info": { "title": "Guardbeat" } });
+    Description::new("Operations", "openapi", "Get this document", about).answers_as(
+        200,
+        "The document",
+        body::JSON,
+        schema,
+        example,
+    )
+}
+
+pub(super) async fn serve(_: Call<'_>) -> Result<HttpResponse, ApiError> {
     Ok(envelope::json_response(StatusCode::OK, document()))
 }
 
-/// What holds for all operations.
-struct Common;
-
-impl Modify for Common {
-    fn modify(&self, document: &mut Document) {
-        let components = document.components.get_or_insert_default();
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-            "The administrator's token, or the one that an agent got when it registered. An agent's token may act for that \
-             agent alone.",
-        ));
-        components.security_schemes.insert("token".into(), SecurityScheme::Http(bearer.build()).into());
-        for (name, header) in common_headers() {
-            components.headers.insert(name.into(), header.into());
-        }
-        for refusal in Refusal::all() {
-            components.responses.insert(refusal.name.into(), refusal.response().into());
-        }
-        for operation in document.paths.paths.values_mut().flat_map(operations_of) {
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
-                unmake_null(body);
-            }
-            for refusal in Refusal::all() {
-                if (refusal.meets)(operation) {
-                    let status = refusal.error.status_code().as_u16().to_string();
-                    let response = RefOr::Ref(Ref::from_response_name(refusal.name));
-                    operation.responses.responses.entry(status).or_insert(response);
-                }
-            }
-            for response in operation.responses.responses.values_mut() {
-                if let RefOr::T(response) = response {
-                    add_common_headers(response);
-                }
-            }
-        }
+fn assembled() -> Document {
+    let mut document = Api::openapi();
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "The administrator's token, or the one that an agent got when it registered. An agent's token may act for that \
+         agent alone.",
+    ));
+    components.security_schemes.insert("token".into(), SecurityScheme::Http(bearer.build()).into());
+    components.headers.extend(common_headers().map(|(name, header)| (name.into(), header.into())));
+    components.responses.extend(Refusal::all().map(|refusal| (refusal.name.into(), refusal.response().into())));
+    for (route, description) in routes::documented() {
+        let (operation, schemas) = complete(route, description).into_parts();
+        components.schemas.extend(schemas);
+        let method = match route.verb {
+            Verb::Get => HttpMethod::Get,
+            Verb::Post => HttpMethod::Post,
+            Verb::Delete => HttpMethod::Delete,
+        };
+        document.paths.add_path_operation(route.path, vec![method], operation);
     }
+    document
 }
 
-fn operations_of(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    let PathItem { get, put, post, delete, options, head, patch, trace, .. } = item;
-    [get, put, post, delete, options, head, patch, trace].into_iter().flatten()
-}
-
-/// utoipa has only one word for a body that may be left out and one that may be null; ours are the former.
-fn unmake_null(body: &mut RequestBody) {
-    for content in body.content.values_mut() {
-        if let RefOr::T(Content { schema: Some(schema), .. }) = content
-            && let RefOr::T(Schema::OneOf(either)) = schema
-        {
-            *schema = either.items.swap_remove(0);
+/// Adds what the route says, and what holds for all.
+fn complete(route: &Route, description: Description) -> Description {
+    let token = || SecurityRequirement::new("token", [""; 0]);
+    let (security, mut description) = match route.access {
+        Access::Anybody => (vec![SecurityRequirement::default()], description),
+        Access::Enrolment => (
+            vec![token(), SecurityRequirement::default()],
+            description.refuses(403, "An agent's token may not register", None),
+        ),
+        Access::AnyToken | Access::Own => (vec![token()], description),
+        Access::Agent => (
+            vec![token()],
+            description.refuses(403, "Another agent's token", None).refuses(
+                404,
+                "No such agent",
+                Some("Agent not found"),
+            ),
+        ),
+        Access::Admin => {
+            (vec![token()], description.refuses(403, "An agent's token: this is the administrator's", None))
+        }
+    };
+    if let Query::Of(parameters) = route.query {
+        description.add_parameters(parameters());
+    }
+    if route.path.contains("{id}") {
+        description.refer::<AgentId>();
+        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).required(Required::True);
+        let schema = Ref::from_schema_name(AgentId::name());
+        description.add_parameters([id.description(Some("The agent")).schema(Some(schema)).build()]);
+    }
+    let operation = description.operation();
+    operation.security = Some(security);
+    for refusal in Refusal::all() {
+        if (refusal.meets)(operation) {
+            let status = refusal.error.status_code().as_u16().to_string();
+            let response = RefOr::Ref(Ref::from_response_name(refusal.name));
+            operation.responses.responses.entry(status).or_insert(response);
         }
     }
+    for response in operation.responses.responses.values_mut() {
+        if let RefOr::T(response) = response {
+            add_common_headers(response);
+        }
+    }
+    description
 }
 
 /// A refusal that many operations share.
@@ -283,8 +283,6 @@ fn seconds(range: RangeInclusive<u32>) -> ObjectBuilder {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::limits::{
         BATCH_MAX_BYTES, BATCH_MAX_LINES, BODY_TIMEOUT_MS, EVENT_DETAILS_MAX_BYTES, EVENTS_KEEPALIVE_MS, PAGE_MAX,
@@ -319,25 +317,6 @@ mod tests {
             format!("{} KiB", EVENT_DETAILS_MAX_BYTES >> 10)
         });
         says("/components/responses/BodyTimeout/description", format!("{} seconds", BODY_TIMEOUT_MS / 1_000));
-    }
-
-    /// The routes stand in a `match`, which nothing but its text tells from outside: each begins with a pattern such as
-    /// `[Some("api"), Some("agents"), Some(id), None, _] => (`.
-    #[test]
-    fn every_route_is_in_the_document_and_nothing_else() {
-        let arms = include_str!("../endpoint.rs").split("\n            [").skip(1);
-        let patterns = arms.filter_map(|arm| arm.split_once("] => ("));
-        let routes = patterns.map(|(pattern, _)| {
-            let segments = pattern.split("Some(").skip(1).map(|rest| rest.split(')').next().unwrap());
-            let segments = segments.map(|segment| match segment.strip_prefix('"') {
-                Some(name) => format!("/{}", name.trim_end_matches('"')),
-                None => format!("/{{{segment}}}"),
-            });
-            segments.collect::<String>()
-        });
-        let document = Api::openapi();
-        let documented = document.paths.paths.keys().cloned();
-        assert_eq!(routes.collect::<BTreeSet<_>>(), documented.collect::<BTreeSet<_>>());
     }
 
     #[test]

@@ -1,7 +1,14 @@
-//! Names that a request uses and nobody knows.
+//! Names of fields and parameters: those that a type has, and those that a request uses and nobody knows.
 
-use std::fmt;
+use std::{cell::Cell, fmt};
 
+use serde::{
+    Deserialize,
+    de::{Deserializer, Error, Visitor, value},
+    forward_to_deserialize_any,
+};
+
+use super::envelope::ApiError;
 use crate::limits::{UNKNOWN_NAME_MAX_CHARS, UNKNOWN_NAMES_MAX};
 
 /// How alike two names must be for one to be a misspelling of the other (Jaro-Winkler).
@@ -10,7 +17,7 @@ const ALIKE: f64 = 0.8;
 /// A request has fields or parameters that do not exist. To pass over what somebody has written would do something else than
 /// what they asked for: a misspelt filter would list the whole fleet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct UnknownNames {
+pub(super) struct UnknownNames {
     /// What they were meant to be: a field, a query parameter.
     what: &'static str,
     /// Each as it is shown, with the known one that it is most like.
@@ -18,17 +25,16 @@ pub struct UnknownNames {
     /// How many more there are.
     more: usize,
     /// What would have been known.
-    known: Vec<&'static str>,
+    known: &'static [&'static str],
 }
 
 impl UnknownNames {
     /// Of these names, those that are not known; none if all of them are.
-    pub fn among<'a>(
+    pub(super) fn among<'a>(
         what: &'static str,
         names: impl IntoIterator<Item = &'a str>,
-        known: impl IntoIterator<Item = &'static str>,
+        known: &'static [&'static str],
     ) -> Option<Self> {
-        let known: Vec<&'static str> = known.into_iter().collect();
         let mut unknown: Vec<&str> = Vec::new();
         for name in names {
             if !known.contains(&name) && !unknown.contains(&name) && unknown.len() <= UNKNOWN_NAMES_MAX {
@@ -40,14 +46,20 @@ impl UnknownNames {
         }
         let more = unknown.len().saturating_sub(UNKNOWN_NAMES_MAX);
         let names = unknown.into_iter().take(UNKNOWN_NAMES_MAX);
-        let names = names.map(|name| (shown(name), most_like(name, &known))).collect();
+        let names = names.map(|name| (shown(name), most_like(name, known))).collect();
         Some(Self { what, names, more, known })
     }
 
     /// The same names, as they stand in a part of what was sent: `rules[3].`.
-    pub fn within(mut self, place: &str) -> Self {
+    pub(super) fn within(mut self, place: &str) -> Self {
         self.names.iter_mut().for_each(|(name, _)| name.insert_str(0, place));
         self
+    }
+}
+
+impl From<UnknownNames> for ApiError {
+    fn from(unknown: UnknownNames) -> Self {
+        Self::BadRequest(unknown.to_string())
     }
 }
 
@@ -64,7 +76,7 @@ impl fmt::Display for UnknownNames {
         if self.more > 0 {
             f.write_str(", and more")?;
         }
-        match &self.known[..] {
+        match self.known {
             [] => Ok(()),
             known => write!(f, "; known here: {}", known.join(", ")),
         }
@@ -95,17 +107,50 @@ fn most_like(name: &str, known: &[&'static str]) -> Option<&'static str> {
     best.map(|(_, known)| known)
 }
 
+/// The fields of a structure, as its `Deserialize` names them. What it has taken apart by hand has none.
+pub(super) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    /// Asked for a structure, it notes the fields that are wanted.
+    struct Asked<'a>(&'a Cell<&'static [&'static str]>);
+
+    impl<'de> Deserializer<'de> for Asked<'_> {
+        type Error = value::Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, value::Error> {
+            self.0.set(fields);
+            self.deserialize_any(visitor)
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, value::Error> {
+            Err(value::Error::custom("there is nothing"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let fields = Cell::new(&[][..]);
+    let _ = T::deserialize(Asked(&fields));
+    fields.get()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn said(names: &[&str], known: &[&'static str]) -> Option<String> {
-        UnknownNames::among("field", names.iter().copied(), known.iter().copied()).map(|unknown| unknown.to_string())
+    fn said(names: &[&str], known: &'static [&'static str]) -> Option<String> {
+        UnknownNames::among("field", names.iter().copied(), known).map(|unknown| unknown.to_string())
     }
 
     #[test]
     fn names_that_are_not_known_are_named_with_what_they_may_have_meant() {
-        let known = ["type", "config", "enabled"];
+        let known = &["type", "config", "enabled"];
         for (names, error) in [
             (&["type", "config"][..], None),
             (
@@ -120,7 +165,7 @@ mod tests {
             (&[""], Some("Unknown field: \"\"; known here: type, config, enabled")),
             (&["a\nb"], Some("Unknown field: a\u{fffd}b; known here: type, config, enabled")),
         ] {
-            assert_eq!(said(names, &known).as_deref(), error, "{names:?}");
+            assert_eq!(said(names, known).as_deref(), error, "{names:?}");
         }
         assert_eq!(said(&["x"], &[]).as_deref(), Some("Unknown field: x"));
     }

@@ -1,0 +1,409 @@
+//! Values as requests and answers have them. Each type that a request has says what it must be, both for the API's document
+//! and for the error that names the field: `limit must be a whole number from 1 to 200`.
+
+use std::{borrow::Cow, fmt, str::FromStr};
+
+use chrono::{DateTime, Datelike};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde_json::value::RawValue;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr, Schema,
+        schema::{AnyOfBuilder, KnownFormat, SchemaFormat, Type},
+    },
+};
+
+use crate::{
+    fleet::{
+        Address, AgentId, Figure, MachineId, PolicyVersion, Status, Tag, Text, Timestamp, Unfit, UnfitMachineId,
+        machine_id,
+    },
+    limits::{MACHINE_ID_MAX_CHARS, NUMBER_MAX, PERCENT_MAX, TAGS_MAX},
+    policy::PolicyId,
+    threats::{Period, Severity, ThreatId},
+};
+
+/// What a value must be, as the error of reading another one.
+pub(super) fn must_be<E: Error>(rule: impl fmt::Display) -> E {
+    E::custom(format_args!("must be {rule}"))
+}
+
+/// Reads a value that is written as text.
+pub(super) fn from_text<'de, T: FromStr, D: Deserializer<'de>>(
+    from: D,
+    rule: impl fmt::Display,
+) -> Result<T, D::Error> {
+    let text = Box::<str>::deserialize(from).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| must_be(rule))
+}
+
+/// `true` or `false`, or nothing.
+pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D::Error> {
+    Option::deserialize(from).map_err(|_| must_be("true or false"))
+}
+
+fn text() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+/// A type whose schema is this one.
+macro_rules! schema {
+    ($type:ty, $schema:expr) => {
+        impl PartialSchema for $type {
+            fn schema() -> RefOr<Schema> {
+                $schema.into()
+            }
+        }
+
+        impl ToSchema for $type {}
+    };
+}
+
+/// A type whose values have names.
+macro_rules! named {
+    ($type:ty, $about:literal, $rule:literal) => {
+        schema!($type, text().description(Some($about)).enum_values(Some(<$type>::ALL.map(<$type>::name))));
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from_text(from, $rule)
+            }
+        }
+    };
+}
+
+named!(Status, "Whether an agent is heard from.", "online, stale or offline");
+named!(Severity, "How bad a threat is, as its agent judged it.", "low, medium, high or critical");
+named!(Period, "How far back a summary looks.", "1h, 6h, 24h, 7d or 30d");
+
+/// A type whose values are printed in one way.
+macro_rules! printed {
+    ($type:ty, $title:literal, $pattern:literal, $about:literal, $example:literal) => {
+        schema!(
+            $type,
+            text().title(Some($title)).pattern(Some($pattern)).description(Some($about)).examples([$example])
+        );
+    };
+}
+
+printed!(
+    AgentId,
+    "agent id",
+    "^agent-[0-9a-f]{16}$",
+    "The name of an agent: `agent-` and 16 lowercase hexadecimal digits",
+    "agent-00f3a1b2c3d4e5f6"
+);
+printed!(
+    ThreatId,
+    "threat id",
+    "^evt_[0-9a-f]{16}$",
+    "The name of a threat: `evt_` and 16 lowercase hexadecimal digits",
+    "evt_19cc82fc5e000000"
+);
+printed!(
+    PolicyId,
+    "policy id",
+    "^pol_[0-9a-f]{16}$",
+    "The name of a policy: `pol_` and 16 lowercase hexadecimal digits",
+    "pol_5e0c1b2a39485766"
+);
+printed!(
+    PolicyVersion,
+    "policy version",
+    "^v[1-9][0-9]*$",
+    "The version of a policy: `v` and a number that counts up across the fleet",
+    "v3"
+);
+
+schema!(
+    Timestamp,
+    text()
+        .title(Some("time"))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .description(Some("A time of the server's clock, in UTC with milliseconds"))
+        .examples(["2026-03-07T12:05:00.000Z"])
+);
+
+/// Everything but control characters: what `char::is_control` lets pass.
+const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
+impl<const MAX: usize> PartialSchema for Text<MAX> {
+    fn schema() -> RefOr<Schema> {
+        text()
+            .min_length(Some(1))
+            .max_length(Some(MAX))
+            .pattern(Some(NO_CONTROL_CHARACTERS))
+            .description(Some(format!("1 to {MAX} characters, none of them a control character")))
+            .into()
+    }
+}
+
+impl<const MAX: usize> ToSchema for Text<MAX> {
+    fn name() -> Cow<'static, str> {
+        format!("Text{MAX}").into()
+    }
+}
+
+impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Box::<str>::deserialize(from).map_err(|_| must_be(Unfit::Length(MAX)))?;
+        Self::new(text).map_err(must_be)
+    }
+}
+
+impl<const MAX: usize> Serialize for Text<MAX> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(self)
+    }
+}
+
+/// A number from 0 to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct UpTo<const MAX: u64>(f64);
+
+/// A percentage.
+pub(super) type Percent = UpTo<{ PERCENT_MAX as u64 }>;
+/// A count or a duration.
+pub(super) type Count = UpTo<{ NUMBER_MAX as u64 }>;
+
+impl<const MAX: u64> UpTo<MAX> {
+    /// What is known of a figure.
+    pub(super) fn of(figure: Figure) -> Option<Self> {
+        figure.get().map(Self)
+    }
+
+    /// The number.
+    pub(super) const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<const MAX: u64> From<Option<UpTo<MAX>>> for Figure {
+    fn from(number: Option<UpTo<MAX>>) -> Self {
+        number.map(|UpTo(number)| number).into()
+    }
+}
+
+impl<'de, const MAX: u64> Deserialize<'de> for UpTo<MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match f64::deserialize(from) {
+            // Adding zero turns -0 into 0, which is what will be shown.
+            Ok(number) if (0.0..=MAX as f64).contains(&number) => Ok(Self(number + 0.0)),
+            Ok(_) | Err(_) => Err(must_be(format_args!("a number from 0 to {MAX}"))),
+        }
+    }
+}
+
+impl<const MAX: u64> Serialize for UpTo<MAX> {
+    /// The way it was most likely sent: `5` rather than `5.0`.
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        // Exact: a whole number up to `limits::NUMBER_MAX`.
+        if self.0.fract() == 0.0 { out.serialize_i64(self.0 as i64) } else { out.serialize_f64(self.0) }
+    }
+}
+
+impl<const MAX: u64> PartialSchema for UpTo<MAX> {
+    fn schema() -> RefOr<Schema> {
+        let about = if MAX == PERCENT_MAX as u64 { "A percentage" } else { "A count or a duration" };
+        let number = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(MAX));
+        number.description(Some(about)).into()
+    }
+}
+
+impl<const MAX: u64> ToSchema for UpTo<MAX> {
+    fn name() -> Cow<'static, str> {
+        if MAX == PERCENT_MAX as u64 { "Percent".into() } else { "Count".into() }
+    }
+}
+
+/// A number from 0 to 1; in requests alone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fraction(pub(super) f64);
+
+impl<'de> Deserialize<'de> for Fraction {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let number = f64::deserialize(from).ok().filter(|number| (0.0..=1.0).contains(number));
+        number.map(|number| Self(number + 0.0)).ok_or_else(|| must_be("a number from 0 to 1"))
+    }
+}
+
+/// A time that a client gives, as it can be written again: of a year with four digits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(pub(super) Timestamp);
+
+schema!(
+    Moment,
+    text()
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        .description(Some("A time with its offset from UTC"))
+        .examples(["2026-03-07T13:05:00+01:00"])
+);
+
+impl FromStr for Moment {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let moment = DateTime::parse_from_rfc3339(text).map_err(drop)?.to_utc();
+        let is_writable = (0..=9_999).contains(&moment.year());
+        is_writable.then(|| Self(Timestamp::from_millis(moment.timestamp_millis()))).ok_or(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, "a time such as 2026-03-07T12:05:00Z")
+    }
+}
+
+/// The same in a query string. A plus sign stands for a space there, and few who write `+01:00` think of that; no time has a
+/// space in that place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QueryMoment(pub(super) i64);
+
+impl<'de> Deserialize<'de> for QueryMoment {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut text = String::deserialize(from)?;
+        let sign = text.len().checked_sub("+01:00".len());
+        if let Some(sign) = sign.filter(|sign| text.as_bytes()[*sign] == b' ') {
+            text.replace_range(sign..=sign, "+");
+        }
+        let rule = "a time such as 2026-03-07T12:05:00Z or 2026-03-07T13:05:00%2B01:00 (%2B is a plus sign)";
+        DateTime::parse_from_rfc3339(&text).map(|time| Self(time.timestamp_millis())).map_err(|_| must_be(rule))
+    }
+}
+
+/// An IPv4 or IPv6 address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct IpAddress(pub(super) Address);
+
+impl PartialSchema for IpAddress {
+    fn schema() -> RefOr<Schema> {
+        let of = |format| text().format(Some(SchemaFormat::KnownFormat(format)));
+        let either = AnyOfBuilder::new().item(of(KnownFormat::Ipv4)).item(of(KnownFormat::Ipv6));
+        either.description(Some("An IPv4 or IPv6 address")).into()
+    }
+}
+
+impl ToSchema for IpAddress {}
+
+impl<'de> Deserialize<'de> for IpAddress {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, "an IPv4 or IPv6 address")
+    }
+}
+
+impl FromStr for IpAddress {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().map(Self).map_err(drop)
+    }
+}
+
+/// The identity of a machine; none if it is one that machines have in common.
+#[derive(Clone, Debug)]
+pub(super) struct MachineIdText(pub(super) Option<MachineId>);
+
+impl PartialSchema for MachineIdText {
+    fn schema() -> RefOr<Schema> {
+        let control = r"[\u0000-\u001f\u007f-\u009f]*";
+        text()
+            .max_length(Some(MACHINE_ID_MAX_CHARS))
+            .pattern(Some(format!("^{control}{}{control}$", NO_CONTROL_CHARACTERS.trim_matches(['^', '$']))))
+            .description(Some("The identity of a machine, as its firmware or its system tells it"))
+            .into()
+    }
+}
+
+impl ToSchema for MachineIdText {
+    fn name() -> Cow<'static, str> {
+        "MachineId".into()
+    }
+}
+
+impl<'de> Deserialize<'de> for MachineIdText {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Box::<str>::deserialize(from).map_err(|_| must_be(UnfitMachineId::TooLong))?;
+        machine_id(&text).map(Self).map_err(must_be)
+    }
+}
+
+/// Tags without duplicates, in the order given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tags(pub(super) Vec<Tag>);
+
+impl<'de> Deserialize<'de> for Tags {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // As a whole: an error names the field and not one of them.
+        let json = Box::<RawValue>::deserialize(from)?;
+        let tags: Vec<Box<str>> = serde_json::from_str(json.get())
+            .map_err(|_| must_be(format_args!("an array of at most {TAGS_MAX} strings of 1 to 64 characters")))?;
+        let mut unique: Vec<Tag> = Vec::new();
+        for tag in tags {
+            let tag = Tag::new(tag).map_err(|_| must_be("strings of 1 to 64 characters without control characters"))?;
+            if unique.contains(&tag) {
+                continue;
+            }
+            if unique.len() == TAGS_MAX {
+                return Err(must_be(format_args!("an array of at most {TAGS_MAX} tags")));
+            }
+            unique.push(tag);
+        }
+        Ok(Self(unique))
+    }
+}
+
+/// How many a page has, 1 to `MAX`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit<const MAX: usize>(pub(super) usize);
+
+impl<'de, const MAX: usize> Deserialize<'de> for Limit<MAX> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let rule = || must_be(format_args!("a whole number from 1 to {MAX}"));
+        let limit: usize = from_text(from, "").map_err(|_: D::Error| rule())?;
+        (1..=MAX).contains(&limit).then_some(Self(limit)).ok_or_else(rule)
+    }
+}
+
+/// Where a page begins: after the last one of the page before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cursor<T>(pub(super) T);
+
+impl<'de, T: FromStr> Deserialize<'de> for Cursor<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from_text(from, "a nextCursor of an earlier page").map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::{IntoDeserializer, value::Error as ValueError};
+
+    use super::*;
+
+    #[test]
+    fn whole_numbers_are_shown_without_a_fraction() {
+        let shown = |number| serde_json::to_string(&serde_json::from_str::<Percent>(number).unwrap()).unwrap();
+        assert_eq!(["12.5", "50", "50.0", "-0.0"].map(shown), ["12.5", "50", "50", "0"]);
+    }
+
+    #[test]
+    fn the_plus_sign_of_an_offset_may_be_written_as_it_is() {
+        let read = |text: &str| {
+            let from: serde::de::value::StrDeserializer<'_, ValueError> = text.into_deserializer();
+            QueryMoment::deserialize(from).map(|QueryMoment(millis)| millis)
+        };
+        let right = read("2026-03-07T12:05:00Z");
+        assert!(right.is_ok());
+        for same in ["2026-03-07T13:05:00 01:00", "2026-03-07T13:05:00+01:00", "2026-03-07T11:05:00.000-01:00"] {
+            assert_eq!(read(same), right, "{same}");
+        }
+        for wrong in
+            ["", " ", "2026-03-07", "2026-03-07T13:05:00 0100", "é2026", "2026-03-07T13:05:00  01:00", "é01:00"]
+        {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.starts_with("must be a time") && error.contains("%2B"), "{error}");
+        }
+    }
+}

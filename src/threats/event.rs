@@ -1,0 +1,27 @@
+//! What an agent reports.
+
+use std::net::IpAddr;
+
+use serde_json::value::RawValue;
+
+use super::Severity;
+use crate::fleet::Timestamp;
+
+/// One threat as an agent reports it, validated.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// What kind of threat it is.
+    pub kind: Box<str>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// How sure the agent is: 0 to 1.
+    pub confidence: Option<f64>,
+    /// The rule that noticed it.
+    pub rule_id: Option<Box<str>>,
+    /// Where it came from, if the details tell.
+    pub source_ip: Option<IpAddr>,
+    /// When it happened, by the agent's own clock.
+    pub occurred_at: Option<Timestamp>,
+    /// A JSON object: all else that is known of it.
+    pub details: Box<RawValue>,
+}
