@@ -113,35 +113,15 @@ impl<'a> From<&'a AgentState> for AgentDetail<'a> {
 }
 
 pub(super) fn describe_show() -> Description {
-    Description::new(
-        "Agents",
-        "getAgent",
-        "Show an agent",
-        "The fields of the list and the figures it reported last. With the administrator's token, or the agent's own.",
-    )
-    .answers::<AgentDetail<'_>>(
-        200,
-        "The agent",
-        json!({
-            "ok": true,
-            "data": {
-                "id": "agent-00f3a1b2c3d4e5f6",
-                "hostname": "web-server-1",
-                "os": "linux",
-                "version": "1.2.0",
-                "ip": "203.0.113.10",
-                "status": "online",
-                "tags": ["production", "web-tier"],
-                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
-                "registeredAt": "2026-03-07T12:00:00.000Z",
-                "cpu": 12.5,
-                "memory": 48.2,
-                "uptime": 86400,
-                "recentThreats": 0,
-                "activePolicyVersion": null,
-            },
-        }),
-    )
+    Description::new("Agents", "getAgent", "Show an agent")
+        .about("The fields of the list and the figures it reported last.")
+        .answers::<AgentDetail<'_>>(200, "The agent")
+        .example(json!({
+            "id": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "os": "linux", "version": "1.2.0",
+            "ip": "203.0.113.10", "status": "online", "tags": ["production", "web-tier"],
+            "lastHeartbeat": "2026-03-07T12:05:00.000Z", "registeredAt": "2026-03-07T12:00:00.000Z", "cpu": 12.5,
+            "memory": 48.2, "uptime": 86400, "recentThreats": 0, "activePolicyVersion": null,
+        }))
 }
 
 pub(super) async fn show(call: Call<'_>) -> Result<HttpResponse, ApiError> {
@@ -158,21 +138,13 @@ struct Deregistered {
 }
 
 pub(super) fn describe_deregister() -> Description {
-    Description::new(
-        "Agents",
-        "deregisterAgent",
-        "Deregister an agent",
-        "It leaves the fleet for good, and its token is no longer valid. The answer comes once that is durable. With the\n\
-         administrator's token, or the agent's own.",
-    )
-    .answers::<Deregistered>(
-        200,
-        "The agent is gone",
-        json!({
-            "ok": true,
-            "data": { "message": "Agent agent-00f3a1b2c3d4e5f6 deregistered successfully" },
-        }),
-    )
+    Description::new("Agents", "deregisterAgent", "Deregister an agent")
+        .about(
+            "It leaves the fleet for good, and its token is no longer valid. The answer comes once that is\n\
+             durable.",
+        )
+        .answers::<Deregistered>(200, "The agent is gone")
+        .example(json!({ "message": "Agent agent-00f3a1b2c3d4e5f6 deregistered successfully" }))
 }
 
 pub(super) async fn deregister(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -8,49 +8,38 @@ use actix_web::{
     web::Bytes,
 };
 use futures_util::stream;
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, schema::Type},
-};
+use serde_json::json;
 
 use super::{envelope::ApiError, guard::Endless, openapi::Description, routes::Call};
 use crate::events::{EventKind, Reader};
 
-/// An event, as an event stream is read.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "the stream is written by hand")]
-struct StreamedEvent {
-    /// Its id; `lagged` has none.
-    #[schema(nullable = false)]
-    id: Option<String>,
-    /// What happened.
-    #[schema(schema_with = names)]
-    event: (),
-    /// What there is to know about it: a JSON object.
-    #[schema(content_media_type = "application/json")]
-    data: String,
-}
-
-fn names() -> ObjectBuilder {
-    let names = EventKind::ALL.map(EventKind::name).into_iter().chain(["connected", "lagged"]);
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names))
-}
-
 pub(super) fn describe() -> Description {
-    Description::new("Dashboards", "streamEvents", "Follow the events", include_str!("events.md").trim_end())
+    let names = EventKind::ALL.map(EventKind::name).into_iter().chain(["connected", "lagged"]);
+    let event = json!({
+        "type": "object",
+        "description": "An event, as an event stream is read.",
+        "required": ["event", "data"],
+        "properties": {
+            "id": { "type": "string", "description": "Its id; `lagged` has none." },
+            "event": { "type": "string", "enum": names.collect::<Vec<_>>() },
+            "data": {
+                "type": "string", "description": "What there is to know about it: a JSON object.",
+                "contentMediaType": "application/json",
+            },
+        },
+    });
+    Description::new("Dashboards", "streamEvents", "Follow the events")
+        .about(include_str!("events.md").trim_end())
         .looks_at("Last-Event-ID", "Id of the last event that the client has.")
-        .answers_as(
-            200,
-            "The stream",
-            "text/event-stream",
-            StreamedEvent::schema(),
+        .answers_as(200, "The stream", "text/event-stream", event)
+        .example(
             "id: 5e0c1b2a39485766-41\nevent: connected\n\
              data: {\"message\":\"Connected; what happens from now on follows\",\"resumed\":false}\n\n\
              id: 5e0c1b2a39485766-42\nevent: agent_online\n\
              data: {\"agentId\":\"agent-00f3a1b2c3d4e5f6\",\"hostname\":\"web-server-1\",\"ip\":\"203.0.113.10\"}\n\n",
         )
-        .with_header(200, "Cache-Control", "`no-store`")
-        .with_header(200, "X-Accel-Buffering", "`no`: a proxy should pass it on as it comes")
+        .with_header("Cache-Control", "`no-store`")
+        .with_header("X-Accel-Buffering", "`no`: a proxy should pass it on as it comes")
 }
 
 pub(super) async fn stream(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -146,27 +146,18 @@ impl ToSchema for ShownFigures {
 }
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Agents",
-        "beat",
-        "Beat",
-        "A sign of life: the agent is online from now on. An empty body, or none, is a bare one; otherwise it carries figures.\n\
-         With the agent's own token, or the administrator's.",
-    )
-    .may_take::<HeartbeatBody<()>>(json!({ "uptime": 86400, "cpu": 12.5, "memory": 48.2 }))
-    .answers::<Heard>(
-        200,
-        "The heartbeat was heard",
-        json!({
-            "ok": true,
-            "data": {
-                "id": "agent-00f3a1b2c3d4e5f6",
-                "status": "online",
-                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
-                "pendingPolicies": 0,
-            },
-        }),
-    )
+    Description::new("Agents", "beat", "Beat")
+        .about(
+            "A sign of life: the agent is online from now on. An empty body, or none, is a bare one; otherwise\n\
+             it carries figures.",
+        )
+        .may_take::<HeartbeatBody<()>>()
+        .example(json!({ "uptime": 86400, "cpu": 12.5, "memory": 48.2 }))
+        .answers::<Heard>(200, "The heartbeat was heard")
+        .example(json!({
+            "id": "agent-00f3a1b2c3d4e5f6", "status": "online", "lastHeartbeat": "2026-03-07T12:05:00.000Z",
+            "pendingPolicies": 0,
+        }))
 }
 
 /// A heartbeat that comes by the lane: lets in who may beat for the agent, and notes what became of it. Returns the body of

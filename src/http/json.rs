@@ -97,8 +97,7 @@ fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> Wrong {
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
         return Wrong::Whole(format!("The {what} cannot be read"));
     };
-    let said = error.inner().to_string();
-    let said = said.rsplit_once(" at line ").map_or(&*said, |(said, _)| said);
+    let said = &*said(error.inner());
     if said.starts_with("must be ") {
         let path = error.path().to_string();
         let field = path.split(['.', '[']).next().unwrap_or_default();
@@ -114,6 +113,13 @@ fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> Wrong {
             None => not_json(what, error.inner()),
         },
     }
+}
+
+/// What an error says, without where.
+pub(super) fn said(error: &serde_json::Error) -> String {
+    let mut said = error.to_string();
+    said.truncate(said.rfind(" at line ").unwrap_or(said.len()));
+    said
 }
 
 /// serde bounds the depth of what it reads, but not of what it skips.

@@ -63,32 +63,23 @@ struct Listing {
 }
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Agents",
-        "listAgents",
-        "List the fleet",
-        "In the order of their ids. Filters combine. Without `limit` the whole fleet is streamed, however large it is; with\n\
-         `limit` it comes in pages, and paging sees every agent that lives through it exactly once. With the administrator's\n\
-         token.",
-    )
-    .answers_whole::<Listing>(
-        200,
-        "The agents",
-        json!({
+    Description::new("Agents", "listAgents", "List the fleet")
+        .about(
+            "In the order of their ids. Filters combine. Without `limit` the whole fleet is streamed, however\n\
+             large it is; with `limit` it comes in pages, and paging sees every agent that lives through it\n\
+             exactly once.",
+        )
+        .answers_whole::<Listing>(200, "The agents")
+        .example(json!({
             "ok": true,
-            "data": [{
-                "id": "agent-00f3a1b2c3d4e5f6",
-                "hostname": "web-server-1",
-                "os": "linux",
-                "version": "1.2.0",
-                "ip": "203.0.113.10",
-                "status": "online",
-                "tags": ["production", "web-tier"],
-                "lastHeartbeat": "2026-03-07T12:05:00.000Z",
-                "registeredAt": "2026-03-07T12:00:00.000Z",
-            }],
-        }),
-    )
+            "data": [
+                {
+                    "id": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "os": "linux", "version": "1.2.0",
+                    "ip": "203.0.113.10", "status": "online", "tags": ["production", "web-tier"],
+                    "lastHeartbeat": "2026-03-07T12:05:00.000Z", "registeredAt": "2026-03-07T12:00:00.000Z",
+                },
+            ],
+        }))
 }
 
 pub(super) async fn list(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -20,6 +20,7 @@ mod envelope;
 mod events;
 mod fields;
 mod guard;
+mod guard_report;
 mod heartbeat;
 mod json;
 mod lane;
@@ -144,26 +145,28 @@ async fn dispatch(
     state: &State,
 ) -> Result<HttpResponse, ApiError> {
     let path = request.path();
-    let (route, id) = match listener.destination(request.method(), path) {
-        Destination::Route(route, id) => (route, id),
-        Destination::WrongMethod { allow, is_open } => {
-            return Err(no_such(request, state, is_open, ApiError::MethodNotAllowed { allow }).await);
+    let (refusal, is_open) = match listener.destination(request.method(), path) {
+        Destination::Route(route, id) => {
+            let begun = state.engine.clock().monotonic();
+            let outcome = ask(route, id.parse().ok(), request, payload, state).await;
+            if route.name == HEARTBEAT_ENDPOINT {
+                heartbeat::note(state, begun, outcome.as_ref().err());
+            }
+            return outcome;
         }
+        Destination::WrongMethod { allow, is_open } => (ApiError::MethodNotAllowed { allow }, is_open),
         Destination::Nowhere => {
             let is_open = listener == Listener::Operations || (path != "/api" && !path.starts_with("/api/"));
-            return Err(no_such(request, state, is_open, no_such_path(path)).await);
+            (no_such_path(path), is_open)
         }
     };
-    let begun = state.engine.clock().monotonic();
-    let outcome = handle(route, id.parse().ok(), request, payload, state).await;
-    if route.name == HEARTBEAT_ENDPOINT {
-        heartbeat::note(state, begun, outcome.as_ref().err());
-    }
-    outcome
+    // Who has no token does not learn which paths and methods of the API do not exist.
+    let access = if is_open { Access::Anybody } else { Access::AnyToken };
+    Err(access.admit(request.headers(), request.peer_addr(), None, state).await.err().unwrap_or(refusal))
 }
 
 /// Lets in who may ask, refuses a query that the route does not take, and asks who answers.
-async fn handle(
+async fn ask(
     route: &Route,
     named: Option<AgentId>,
     request: &HttpRequest,
@@ -195,12 +198,6 @@ pub fn complete<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>>
         answer.response_mut().extensions_mut().insert(visit);
     }
     answer
-}
-
-/// The refusal of what does not exist. Who has no token does not learn which paths and methods of the API do.
-async fn no_such(request: &HttpRequest, state: &ApiState, is_open: bool, refusal: ApiError) -> ApiError {
-    let access = if is_open { Access::Anybody } else { Access::AnyToken };
-    access.admit(request.headers(), request.peer_addr(), None, state).await.err().unwrap_or(refusal)
 }
 
 /// Names the path, which is often not the one that the client believes it asked for.

@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, http::StatusCode};
 use serde::Serialize;
 use serde_json::json;
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use super::{
     envelope::{self, ApiError},
@@ -34,25 +34,10 @@ struct HealthOfFleet {
 }
 
 pub(super) fn describe_health() -> Description {
-    Description::new(
-        "Operations",
-        "health",
-        "See whether it is alive",
-        "Answered without a token, and in every phase of the process.",
-    )
-    .answers::<Health>(
-        200,
-        "It is",
-        json!({
-            "ok": true,
-            "data": {
-                "status": "healthy",
-                "version": "0.1.0",
-                "uptime": 86400,
-                "agents": { "total": 12, "online": 10 },
-            },
-        }),
-    )
+    Description::new("Operations", "health", "See whether it is alive")
+        .about("Answered without a token, and in every phase of the process.")
+    .answers::<Health>(200, "It is")
+        .example(json!({ "status": "healthy", "version": "0.1.0", "uptime": 86400, "agents": { "total": 12, "online": 10 } }))
 }
 
 pub(super) async fn health(call: Call<'_>) -> Result<HttpResponse, ApiError> {
@@ -67,21 +52,13 @@ pub(super) async fn health(call: Call<'_>) -> Result<HttpResponse, ApiError> {
 }
 
 pub(super) fn describe_metrics() -> Description {
-    Description::new(
-        "Operations",
-        "metrics",
-        "Read the metrics",
-        "The text that Prometheus scrapes; the operations listener has the same without a token. With the administrator's\n\
-         token.",
-    )
-    .answers_as(
-        200,
-        "The metrics, in the text format of Prometheus",
-        "text/plain",
-        String::schema(),
-        "# HELP guardbeat_agents Agents in the fleet, by status.\n# TYPE guardbeat_agents gauge\n\
+    Description::new("Operations", "metrics", "Read the metrics")
+        .about("The text that Prometheus scrapes; the operations listener has the same without a token.")
+        .answers_as(200, "The metrics, in the text format of Prometheus", "text/plain", json!({ "type": "string" }))
+        .example(
+            "# HELP guardbeat_agents Agents in the fleet, by status.\n# TYPE guardbeat_agents gauge\n\
          guardbeat_agents{status=\"online\"} 10\n",
-    )
+        )
 }
 
 pub(super) async fn metrics(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -75,33 +75,19 @@ struct TopThreat<'a> {
 }
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Dashboards",
-        "overview",
-        "See the fleet at one glance",
-        "What a dashboard shows first; cheap enough to be asked for every few seconds. With the administrator's token.",
-    )
-    .answers::<Overview<'_>>(
-        200,
-        "The fleet",
-        json!({
-                "ok": true,
-                "data": {
-                    "totalAgents": 12,
-                    "onlineAgents": 10,
-                    "staleAgents": 1,
-                    "offlineAgents": 1,
-                    "threatSummary": {
-                        "last24h": { "total": 2, "critical": 0, "high": 1, "medium": 1, "low": 0 },
-                        "last7d": { "total": 9, "critical": 1, "high": 3, "medium": 3, "low": 2 },
-                    },
-                    "activePolicyVersion": "v3",
-                    "topThreats": [{ "type": "brute_force", "count": 1 }, { "type": "port_scan", "count": 1 }],
-                    "agentsByOs": { "linux": 12 },
-                    "updatedAt": "2026-03-07T12:05:00.000Z",
-                },
-        }),
-    )
+    Description::new("Dashboards", "overview", "See the fleet at one glance")
+        .about("What a dashboard shows first; cheap enough to be asked for every few seconds.")
+        .answers::<Overview<'_>>(200, "The fleet")
+        .example(json!({
+            "totalAgents": 12, "onlineAgents": 10, "staleAgents": 1, "offlineAgents": 1,
+            "threatSummary": {
+                "last24h": { "total": 2, "critical": 0, "high": 1, "medium": 1, "low": 0 },
+                "last7d": { "total": 9, "critical": 1, "high": 3, "medium": 3, "low": 2 },
+            },
+            "activePolicyVersion": "v3",
+            "topThreats": [{ "type": "brute_force", "count": 1 }, { "type": "port_scan", "count": 1 }],
+            "agentsByOs": { "linux": 12 }, "updatedAt": "2026-03-07T12:05:00.000Z",
+        }))
 }
 
 pub(super) async fn overview(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -77,27 +77,17 @@ pub(super) struct ActiveQuery {
 }
 
 pub(super) fn describe_active() -> Description {
-    Description::new(
-        "Policies",
-        "getActivePolicy",
-        "Show the newest policy",
-        "Of all, or of those that concern a tenant: its own and the global ones. With the administrator's token. For an agent's\n\
-         token see `GET /api/policy/agent/{id}`.",
-    )
-    .answers_or_null::<PolicyView<'_>>(
-        "The policy; `data` is `null` while there is none",
-        json!({
-            "ok": true,
-            "data": {
-                "id": "pol_5e0c1b2a39485766",
-                "name": "Block the scanners",
-                "description": "Seen on all our web servers",
-                "version": "v3",
-                "rules": example_rules(),
-                "createdAt": "2026-03-07T12:05:00.000Z",
-            },
-        }),
-    )
+    Description::new("Policies", "getActivePolicy", "Show the newest policy")
+        .about(
+            "Of all, or of those that concern a tenant: its own and the global ones. For an agent's token see\n\
+             `GET /api/policy/agent/{id}`.",
+        )
+        .answers_or_null::<PolicyView<'_>>("The policy; `data` is `null` while there is none")
+        .example(json!({
+            "id": "pol_5e0c1b2a39485766", "name": "Block the scanners",
+            "description": "Seen on all our web servers", "version": "v3", "rules": example_rules(),
+            "createdAt": "2026-03-07T12:05:00.000Z",
+        }))
 }
 
 /// Rules, as policies of examples have them.
@@ -134,30 +124,20 @@ struct AgentPolicy {
 
 pub(super) fn describe_of_agent() -> Description {
     let tag = "Stands for the version of the policy";
-    Description::new(
-        "Policies",
-        "getAgentPolicy",
-        "Fetch the policy of an agent",
-        "The policy in force for the agent: the newest of its tenant; where that has none, the newest global one. Once it is\n\
-         fetched the agent's `pendingPolicies` is 0; `HEAD` fetches nothing. With the agent's own token, or the administrator's.",
-    )
-    .looks_at("If-None-Match", "`ETag` of an earlier answer, to be told if it still holds.")
-    .answers::<AgentPolicy>(
-        200,
-        "The policy; without rules while there is none",
-        json!({
-            "ok": true,
-            "data": {
-                "agentId": "agent-00f3a1b2c3d4e5f6",
-                "policyVersion": "v3",
-                "rules": example_rules(),
-                "appliedAt": "2026-03-07T12:05:00.000Z",
-            },
-        }),
-    )
-    .with_header(200, "ETag", tag)
-    .answers_nothing(304, "The policy is the one that `If-None-Match` names")
-    .with_header(304, "ETag", tag)
+    Description::new("Policies", "getAgentPolicy", "Fetch the policy of an agent")
+        .about(
+            "The policy in force for the agent: the newest of its tenant; where that has none, the newest\n\
+             global one. Once it is fetched the agent's `pendingPolicies` is 0; `HEAD` fetches nothing.",
+        )
+        .looks_at("If-None-Match", "`ETag` of an earlier answer, to be told if it still holds.")
+        .answers::<AgentPolicy>(200, "The policy; without rules while there is none")
+        .example(json!({
+            "agentId": "agent-00f3a1b2c3d4e5f6", "policyVersion": "v3", "rules": example_rules(),
+            "appliedAt": "2026-03-07T12:05:00.000Z",
+        }))
+        .with_header("ETag", tag)
+        .answers_nothing(304, "The policy is the one that `If-None-Match` names")
+        .with_header("ETag", tag)
 }
 
 pub(super) async fn of_agent(call: Call<'_>) -> Result<HttpResponse, ApiError> {
@@ -206,25 +186,18 @@ struct RulesOf {
 }
 
 pub(super) fn describe_latest_rules() -> Description {
-    Description::new(
-        "Policies",
-        "getLatestRules",
-        "Fetch the rules in force",
-        "The enabled rules of the policy in force for the agent whose token it is, as the published Guard client asks for them;\n\
-         it is a fetch like that of an agent's policy. With the administrator's token: those in force for agents whose tenant\n\
-         has no policy of its own.",
-    )
-    .answers_whole::<LatestRules>(
-        200,
-        "The rules",
-        json!({
+    Description::new("Policies", "getLatestRules", "Fetch the rules in force")
+        .about(
+            "The enabled rules of the policy in force for the agent whose token it is, as the published Guard\n\
+             client asks for them; it is a fetch like that of an agent's policy. With the administrator's\n\
+             token: those in force for agents whose tenant has no policy of its own.",
+        )
+        .answers_whole::<LatestRules>(200, "The rules")
+        .example(json!({
             "ok": true,
-            "rules": [
-                "{\"type\":\"block_ip\",\"config\":{\"ip\":\"203.0.113.66\",\"minutes\":60},\"enabled\":true}",
-            ],
+            "rules": ["{\"type\":\"block_ip\",\"config\":{\"ip\":\"203.0.113.66\",\"minutes\":60},\"enabled\":true}"],
             "data": { "agentId": "agent-00f3a1b2c3d4e5f6", "policyVersion": "v3" },
-        }),
-    )
+        }))
 }
 
 pub(super) async fn latest_rules(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, http::StatusCode, web};
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize,
     de::{IntoDeserializer, value},
 };
 use serde_json::{json, value::RawValue};
@@ -20,7 +20,7 @@ use super::{
     policy::{PolicyView, example_rules},
     request_log::request_id_of,
     routes::Call,
-    values::{flag, must_be},
+    values::{flag, must_be, reads},
 };
 use crate::{
     actors::{EngineError, Published},
@@ -55,24 +55,20 @@ struct NewPolicy {
 #[derive(Debug)]
 struct PolicyText(Box<str>);
 
-impl<'de> Deserialize<'de> for PolicyText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        const MOST: usize = POLICY_DESCRIPTION_MAX_CHARS;
-        let text = Box::<str>::deserialize(from).ok().filter(|text| text.len() <= MOST || text.chars().count() <= MOST);
-        text.map(Self).ok_or_else(|| must_be(format_args!("a string of at most {MOST} characters")))
-    }
-}
+reads!(PolicyText, |from| {
+    const MOST: usize = POLICY_DESCRIPTION_MAX_CHARS;
+    let text = Box::<str>::deserialize(from).ok().filter(|text| text.len() <= MOST || text.chars().count() <= MOST);
+    text.map(Self).ok_or_else(|| must_be(format_args!("a string of at most {MOST} characters")))
+});
 
 /// Rules that have yet to be looked into, one by one, so that an error can say which of them is wrong.
 #[derive(Debug)]
 struct NewRules(Vec<Box<RawValue>>);
 
-impl<'de> Deserialize<'de> for NewRules {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let rules = Vec::deserialize(from).ok().filter(|rules| rules.len() <= POLICY_RULES_MAX);
-        rules.map(Self).ok_or_else(|| must_be(format_args!("an array of at most {POLICY_RULES_MAX} rules")))
-    }
-}
+reads!(NewRules, |from| {
+    let rules = Vec::deserialize(from).ok().filter(|rules| rules.len() <= POLICY_RULES_MAX);
+    rules.map(Self).ok_or_else(|| must_be(format_args!("an array of at most {POLICY_RULES_MAX} rules")))
+});
 
 /// A rule of a policy to be published. Unknown fields are refused: a misspelt `enabled` would enable it.
 #[derive(Deserialize, ToSchema)]
@@ -97,14 +93,12 @@ impl NewKind {
     const RULE: &str = "block_ip, alert_threshold, auto_respond or custom";
 }
 
-impl<'de> Deserialize<'de> for NewKind {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let name = Box::<str>::deserialize(from).ok();
-        let named = |name: &str| RuleKind::deserialize(IntoDeserializer::<value::Error>::into_deserializer(name)).ok();
-        let kind = name.and_then(|name| named(&name));
-        kind.map(Self).ok_or_else(|| must_be(Self::RULE))
-    }
-}
+reads!(NewKind, |from| {
+    let name = Box::<str>::deserialize(from).ok();
+    let named = |name: &str| RuleKind::deserialize(IntoDeserializer::<value::Error>::into_deserializer(name)).ok();
+    let kind = name.and_then(|name| named(&name));
+    kind.map(Self).ok_or_else(|| must_be(Self::RULE))
+});
 
 /// An object, kept as compact text: taken apart it would be many times as large.
 struct Config(Box<RawValue>);
@@ -113,16 +107,14 @@ impl Config {
     const RULE: &str = "an object";
 }
 
-impl<'de> Deserialize<'de> for Config {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let json = Box::<RawValue>::deserialize(from)?;
-        if !json.get().starts_with('{') {
-            return Err(must_be(Self::RULE));
-        }
-        let compact = RawValue::from_string(compact_json(json.get()).into());
-        Ok(Self(compact.expect("JSON stays JSON without whitespace")))
+reads!(Config, |from| {
+    let json = Box::<RawValue>::deserialize(from)?;
+    if !json.get().starts_with('{') {
+        return Err(must_be(Self::RULE));
     }
-}
+    let compact = RawValue::from_string(compact_json(json.get()).into());
+    Ok(Self(compact.expect("JSON stays JSON without whitespace")))
+});
 
 impl TryFrom<NewPolicy> for PolicyDraft {
     type Error = Wrong;
@@ -172,39 +164,23 @@ pub(super) fn describe() -> Description {
         { "type": "block_ip", "config": { "ip": "203.0.113.66", "minutes": 60 } },
         { "type": "alert_threshold", "config": { "severity": "high" }, "enabled": false },
     ]);
-    Description::new(
-        "Policies",
-        "publishPolicy",
-        "Publish a policy",
-        "It gets the next version, and from then on it is in force for the whole fleet, or for a tenant's agents, which fetch it.\n\
-         At most 1 MiB. The answer comes once the policy is durable. With the administrator's token.",
-    )
-    .takes::<NewPolicy>(json!({
-        "name": "Block the scanners",
-        "description": "Seen on all our web servers",
-        "rules": rules,
-    }))
-    .answers::<PolicyView<'_>>(
-        201,
-        "The policy is published",
-        json!({
-            "ok": true,
-            "data": {
-                "id": "pol_5e0c1b2a39485766",
-                "name": "Block the scanners",
-                "description": "Seen on all our web servers",
-                "version": "v3",
-                "rules": example_rules(),
-                "broadcastedTo": 10,
-                "createdAt": "2026-03-07T12:05:00.000Z",
-            },
-        }),
-    )
-    .refuses(
-        409,
-        "There are too many policies: too many tenants have some of their own, or they are too large together",
-        None,
-    )
+    Description::new("Policies", "publishPolicy", "Publish a policy")
+        .about(
+            "It gets the next version, and from then on it is in force for the whole fleet, or for a tenant's\n\
+             agents, which fetch it. At most 1 MiB. The answer comes once the policy is durable.",
+        )
+        .takes::<NewPolicy>()
+        .example(json!({ "name": "Block the scanners", "description": "Seen on all our web servers", "rules": rules }))
+        .answers::<PolicyView<'_>>(201, "The policy is published")
+        .example(json!({
+            "id": "pol_5e0c1b2a39485766", "name": "Block the scanners",
+            "description": "Seen on all our web servers", "version": "v3", "rules": example_rules(),
+            "broadcastedTo": 10, "createdAt": "2026-03-07T12:05:00.000Z",
+        }))
+        .refuses(
+            409,
+            "There are too many policies: too many tenants have some of their own, or they are too large together",
+        )
 }
 
 pub(super) async fn publish(call: Call<'_>) -> Result<HttpResponse, ApiError> {

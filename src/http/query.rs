@@ -1,14 +1,12 @@
 //! Query strings: read into the type that has the endpoint's parameters. Each name once, unless its field is a list, and none
 //! that is not a field.
 
-use std::fmt;
-
 use actix_web::web;
 use serde::{
     Deserialize,
     de::{
         DeserializeOwned, Deserializer, Error, IntoDeserializer, Visitor,
-        value::{MapDeserializer, SeqDeserializer, StringDeserializer},
+        value::{Error as Wrong, MapDeserializer, SeqDeserializer, StringDeserializer},
     },
     forward_to_deserialize_any,
 };
@@ -34,7 +32,7 @@ pub(super) fn read<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
         return Err(unknown.into());
     }
     let given = given.into_iter().map(|given| (given.name.clone(), given));
-    Q::deserialize(MapDeserializer::new(given)).map_err(|Wrong(what)| ApiError::BadRequest(what))
+    Q::deserialize(MapDeserializer::new(given)).map_err(|wrong: Wrong| ApiError::BadRequest(wrong.to_string()))
 }
 
 /// Refuses a query string of an endpoint that takes none.
@@ -42,24 +40,6 @@ pub(super) fn none(query: &str) -> Result<(), ApiError> {
     #[derive(Deserialize)]
     struct Nothing {}
     if query.is_empty() { Ok(()) } else { read(query).map(|Nothing {}| ()) }
-}
-
-/// What is wrong with a query.
-#[derive(Debug)]
-struct Wrong(String);
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Wrong {}
-
-impl Error for Wrong {
-    fn custom<T: fmt::Display>(what: T) -> Self {
-        Self(what.to_string())
-    }
 }
 
 /// The values of a parameter, in their order, with its name for the error.
@@ -70,14 +50,14 @@ struct Values {
 
 impl Values {
     fn within(name: String) -> impl FnOnce(Wrong) -> Wrong {
-        move |Wrong(what)| Wrong(name + " " + &what)
+        move |wrong| Wrong::custom(format_args!("{name} {wrong}"))
     }
 
     /// Its name and its only value.
     fn only(mut self) -> Result<(String, StringDeserializer<Wrong>), Wrong> {
         match self.values.pop() {
             Some(value) if self.values.is_empty() => Ok((self.name, value.into_deserializer())),
-            Some(_) | None => Err(Wrong(self.name + " is given twice")),
+            Some(_) | None => Err(Wrong::custom(self.name + " is given twice")),
         }
     }
 }

@@ -78,45 +78,32 @@ impl TryFrom<Enrolment> for EnrolmentRequest {
 }
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Agents",
-        "registerAgent",
-        "Register an agent",
-        "The agent joins the fleet and gets a token of its own, which is shown this once. With the administrator's token, or\n\
-         without any from a network in `auth.open_enrollment`. The answer comes once the registration is durable.\n\n\
-         Every registration is a new agent, unless it names a `machine_id`: then the machine keeps the id that it got first,\n\
-         its fields are updated, and its earlier token is no longer valid.",
-    )
-    .takes::<Enrolment>(json!({
-        "hostname": "web-server-1",
-        "os": "linux",
-        "version": "1.2.0",
-        "tags": ["production", "web-tier"],
-    }))
-    .answers_whole::<Enrolled<'_>>(
-        201,
-        "The agent is in the fleet",
-        json!({
+    Description::new("Agents", "registerAgent", "Register an agent")
+        .about(
+            "The agent joins the fleet and gets a token of its own, which is shown this once. The answer comes\n\
+             once the registration is durable.\n\n\
+             Every registration is a new agent, unless it names a `machine_id`: then the machine keeps the id\n\
+             that it got first, its fields are updated, and its earlier token is no longer valid.",
+        )
+        .takes::<Enrolment>()
+        .example(json!({
+            "hostname": "web-server-1", "os": "linux", "version": "1.2.0", "tags": ["production", "web-tier"],
+        }))
+        .answers_whole::<Enrolled<'_>>(201, "The agent is in the fleet")
+        .example(json!({
             "ok": true,
             "data": {
-                "id": "agent-00f3a1b2c3d4e5f6",
-                "hostname": "web-server-1",
-                "os": "linux",
-                "version": "1.2.0",
-                "ip": "203.0.113.10",
-                "tags": ["production", "web-tier"],
-                "status": "online",
+                "id": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "os": "linux", "version": "1.2.0",
+                "ip": "203.0.113.10", "tags": ["production", "web-tier"], "status": "online",
                 "registeredAt": "2026-03-07T12:00:00.000Z",
             },
             "agentId": "agent-00f3a1b2c3d4e5f6",
             "token": "gb_00f3a1b2c3d4e5f6_qk0cV6wF1yXn5S3mZr8dT2uJb7hLgP9eRaKxWvYtNcE",
-        }),
-    )
-    .refuses(
-        409,
-        "The fleet is full, or a registration without a token names a machine that is already registered",
-        Some("The fleet is full: it holds 20000000 agents, the most that limits.max_agents allows"),
-    )
+        }))
+        .refuses(409, "The fleet is full, or a registration without a token names a machine that is already registered")
+        .example(json!({
+            "ok": false, "error": "The fleet is full: it holds 20000000 agents, the most that limits.max_agents allows",
+        }))
 }
 
 pub(super) async fn register(call: Call<'_>) -> Result<HttpResponse, ApiError> {

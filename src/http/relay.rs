@@ -32,27 +32,17 @@ use crate::{
 const NDJSON: &str = "application/x-ndjson";
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Agents",
-        "beatAll",
-        "Beat for many agents",
-        "The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with the `id` of its agent.\n\
-         At most 10,000 lines and 8 MiB, also after `Content-Encoding: gzip`; empty lines are passed over. A line that is wrong\n\
-         is named in the answer and keeps no other from being heard. With the administrator's token.",
-    )
-    .takes_text(
-        NDJSON,
-        "On each line a heartbeat (the fields of `Heartbeat`) and the `id` of its agent",
-        "{\"id\":\"agent-00f3a1b2c3d4e5f6\",\"cpu\":12.5}\n{\"id\":\"agent-0000000000000000\"}\n",
-    )
-    .answers::<Outcome>(
-        200,
-        "The batch was read",
-        json!({
-            "ok": true,
-            "data": { "accepted": 1, "rejected": [{ "line": 2, "error": "Agent not found" }] },
-        }),
-    )
+    Description::new("Agents", "beatAll", "Beat for many agents")
+        .about(
+            "The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with\n\
+             the `id` of its agent. At most 10,000 lines and 8 MiB, also after `Content-Encoding: gzip`; empty\n\
+             lines are passed over. A line that is wrong is named in the answer and keeps no other from being\n\
+             heard.",
+        )
+        .takes_text(NDJSON, "On each line a heartbeat (the fields of `Heartbeat`) and the `id` of its agent")
+        .example("{\"id\":\"agent-00f3a1b2c3d4e5f6\",\"cpu\":12.5}\n{\"id\":\"agent-0000000000000000\"}\n")
+        .answers::<Outcome>(200, "The batch was read")
+        .example(json!({ "accepted": 1, "rejected": [{ "line": 2, "error": "Agent not found" }] }))
 }
 
 pub(super) async fn heartbeats(call: Call<'_>) -> Result<HttpResponse, ApiError> {

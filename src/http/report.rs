@@ -1,33 +1,20 @@
 //! `POST /api/agents/:id/events`: an agent reports threats, as an array of events, or as the one event that the published
 //! Guard client sends with its verdict.
 
-use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, str::FromStr};
-
 use actix_web::{HttpResponse, http::StatusCode};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, value::MapDeserializer},
-};
-use serde_json::{
-    json,
-    value::{RawValue, to_raw_value},
-};
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{
-        ObjectBuilder, Ref, RefOr, Schema,
-        schema::{ArrayBuilder, OneOfBuilder, SchemaType, Type},
-    },
-};
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use utoipa::ToSchema;
 
 use super::{
     body,
     envelope::{self, ApiError},
+    guard_report::{Fields, GuardEvent, GuardVerdict, of_guard, source_in},
     json::{Wrong, parse, parse_object},
     openapi::Description,
     readable::is_readable,
     routes::Call,
-    values::{Fraction, Moment, Percent, from_text, must_be},
+    values::{Fraction, Moment, must_be, reads},
 };
 use crate::{
     fleet::Text,
@@ -35,7 +22,7 @@ use crate::{
     threats::{Event, Severity, ThreatId},
 };
 
-type Kind = Text<EVENT_TYPE_MAX_CHARS>;
+pub(super) type Kind = Text<EVENT_TYPE_MAX_CHARS>;
 type RuleId = Text<RULE_ID_MAX_CHARS>;
 
 /// The body of a report: `events`, or an `event` with a `verdict`.
@@ -50,39 +37,10 @@ struct Report {
 #[derive(Debug)]
 struct Events(Vec<Box<RawValue>>);
 
-impl<'de> Deserialize<'de> for Events {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let events = Vec::deserialize(from).ok().filter(|events| (1..=REPORT_MAX_EVENTS).contains(&events.len()));
-        events.map(Self).ok_or_else(|| must_be(format_args!("an array of 1 to {REPORT_MAX_EVENTS} objects")))
-    }
-}
-
-/// The fields of an object whose values are kept as they were sent. Not as serde_json's `Value`: that would change numbers
-/// that it cannot hold, and reads an object that looks like its own way of passing raw JSON as what is in it.
-#[derive(Debug, Default)]
-struct Fields(BTreeMap<String, Box<RawValue>>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        BTreeMap::deserialize(from).map(Self).map_err(|_| must_be("an object"))
-    }
-}
-
-impl Fields {
-    /// The fields that a type has; `what` has them, for the error.
-    fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Wrong> {
-        let fields = self.0.iter().map(|(name, value)| (&**name, &**value));
-        serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields)).map_err(|error| {
-            let said = error.inner().to_string();
-            let said = said.rsplit_once(" at line ").map_or(&*said, |(said, _)| said);
-            Wrong::Field(format!("{what}.{} {said}", error.path()))
-        })
-    }
-
-    fn to_json(&self) -> Box<RawValue> {
-        to_raw_value(&self.0).expect("an object has only string keys")
-    }
-}
+reads!(Events, |from| {
+    let events = Vec::deserialize(from).ok().filter(|events| (1..=REPORT_MAX_EVENTS).contains(&events.len()));
+    events.map(Self).ok_or_else(|| must_be(format_args!("an array of 1 to {REPORT_MAX_EVENTS} objects")))
+});
 
 /// One of the events of a report. Unknown fields are ignored; `null` is the same as left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -110,114 +68,19 @@ struct ReportedEvent {
 
 /// An object that is kept as it was sent.
 #[derive(Debug)]
-struct Details(Box<RawValue>);
+pub(super) struct Details(pub(super) Box<RawValue>);
 
 impl Details {
-    const RULE: &str = "an object of at most 65536 bytes that can be read as JSON";
+    pub(super) const RULE: &str = "an object of at most 65536 bytes that can be read as JSON";
 
-    fn of(json: Box<RawValue>) -> Option<Self> {
+    pub(super) fn of(json: Box<RawValue>) -> Option<Self> {
         let text = json.get();
         let fits = text.starts_with('{') && text.len() <= EVENT_DETAILS_MAX_BYTES && is_readable(text);
         fits.then_some(Self(json))
     }
 }
 
-impl<'de> Deserialize<'de> for Details {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Self::of(Box::deserialize(from)?).ok_or_else(|| must_be(Self::RULE))
-    }
-}
-
-/// What happened, in the words of the published Guard client.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-struct GuardEvent {
-    /// What kind of threat it is.
-    #[schema(value_type = Kind)]
-    category: Option<Kind>,
-    /// How bad it is; `info` is low.
-    #[schema(value_type = GuardSeverity)]
-    severity: Option<GuardSeverity>,
-}
-
-/// How bad the published Guard client may call a threat.
-#[derive(Debug)]
-struct GuardSeverity(Severity);
-
-impl FromStr for GuardSeverity {
-    type Err = ();
-
-    fn from_str(name: &str) -> Result<Self, ()> {
-        if name == "info" { Ok(Self(Severity::Low)) } else { name.parse().map(Self) }
-    }
-}
-
-impl<'de> Deserialize<'de> for GuardSeverity {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from_text(from, "info, low, medium, high or critical")
-    }
-}
-
-impl PartialSchema for GuardSeverity {
-    fn schema() -> RefOr<Schema> {
-        let names = ["info"].into_iter().chain(Severity::ALL.map(Severity::name));
-        let about = "How bad the published Guard client may call a threat.";
-        ObjectBuilder::new().schema_type(Type::String).description(Some(about)).enum_values(Some(names)).into()
-    }
-}
-
-impl ToSchema for GuardSeverity {}
-
-/// What the published Guard client thinks of it.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-struct GuardVerdict {
-    /// How sure it is, in percent.
-    confidence: Option<Percent>,
-}
-
-impl PartialSchema for Report {
-    fn schema() -> RefOr<Schema> {
-        let null = || ObjectBuilder::new().schema_type(Type::Null);
-        let refer = |name: Cow<'static, str>, about: &str| {
-            let mut place = Ref::from_schema_name(name);
-            place.description = about.into();
-            place
-        };
-        let events = ArrayBuilder::new()
-            .items(Ref::from_schema_name(ReportedEvent::name()))
-            .min_items(Some(1))
-            .max_items(Some(REPORT_MAX_EVENTS))
-            .description(Some("What happened."));
-        let passed_over = ObjectBuilder::new()
-            .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
-            .description(Some("Passed over."));
-        let many = ObjectBuilder::new()
-            .description(Some("A report of many events"))
-            .property("events", events)
-            .required("events")
-            .property("event", null())
-            .property("verdict", passed_over);
-        let event = "What happened, at most 64 KiB with the verdict. All else in it is kept among the details.";
-        let verdict = "What the Guard thinks of it. All else in it is kept among the details.";
-        let guard = ObjectBuilder::new()
-            .description(Some("What the published Guard client reports"))
-            .property("events", null())
-            .property("event", refer(GuardEvent::name(), event))
-            .required("event")
-            .property("verdict", OneOfBuilder::new().item(refer(GuardVerdict::name(), verdict)).item(null()));
-        OneOfBuilder::new().item(many).item(guard).into()
-    }
-}
-
-impl ToSchema for Report {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.push((ReportedEvent::name().into(), ReportedEvent::schema()));
-        schemas.push((GuardEvent::name().into(), GuardEvent::schema()));
-        schemas.push((GuardVerdict::name().into(), GuardVerdict::schema()));
-        ReportedEvent::schemas(schemas);
-        GuardEvent::schemas(schemas);
-        GuardVerdict::schemas(schemas);
-    }
-}
+reads!(Details, |from| Details::of(Box::deserialize(from)?).ok_or_else(|| must_be(Details::RULE)));
 
 impl TryFrom<Report> for Vec<Event> {
     type Error = Wrong;
@@ -261,49 +124,6 @@ impl TryFrom<ReportedEvent> for Event {
     }
 }
 
-/// The one event of the published Guard client: its category is the type, its verdict has the confidence in percent, and the
-/// details are the rest of both.
-fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<Event, Wrong> {
-    let GuardEvent { category, severity } = event.read("event")?;
-    let given = [category.is_some(), severity.is_some()];
-    let (Some(kind), Some(GuardSeverity(severity))) = (category, severity) else {
-        return Err(Wrong::missing([("event.category", given[0]), ("event.severity", given[1])]));
-    };
-    let GuardVerdict { confidence } = verdict.read("verdict")?;
-    let occurred_at = event.0.get("timestamp").and_then(|time| read::<Moment>(time)).map(|Moment(time)| time);
-    for taken in ["category", "severity"] {
-        event.0.remove(taken);
-    }
-    verdict.0.remove("confidence");
-    if !verdict.0.is_empty() {
-        event.0.insert("verdict".to_owned(), verdict.to_json());
-    }
-    let Details(details) = Details::of(event.to_json()).ok_or_else(|| Wrong::field("event", Details::RULE))?;
-    Ok(Event {
-        kind: kind.into_inner(),
-        severity,
-        // Not 0.9990000000000001 for 99.9.
-        confidence: confidence.map(|percent| (percent.get() * 1e4).round() / 1e6),
-        rule_id: None,
-        source_ip: source_in(&details),
-        occurred_at,
-        details,
-    })
-}
-
-fn read<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
-    serde_json::from_str(value.get()).ok()
-}
-
-/// The address that an attack came from, under the names that Guards use: in the details, or in their `metadata`.
-fn source_in(details: &RawValue) -> Option<IpAddr> {
-    const NAMES: [&str; 4] = ["sourceIP", "sourceIp", "source_ip", "remoteAddress"];
-    let address = |name: &&str, Fields(fields): &Fields| read::<Box<str>>(fields.get(*name)?)?.parse::<IpAddr>().ok();
-    let named = |fields: &Fields| NAMES.iter().find_map(|name| address(name, fields)).map(|ip| ip.to_canonical());
-    let details: Fields = read(details)?;
-    named(&details).or_else(|| named(&read(details.0.get("metadata")?)?))
-}
-
 /// That threats were taken in.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -316,44 +136,60 @@ struct Received {
 
 pub(super) fn describe() -> Description {
     let events = json!({
-        "events": [{
-            "type": "brute_force",
-            "severity": "high",
-            "details": { "sourceIP": "203.0.113.66", "attempts": 42 },
-            "timestamp": "2026-03-07T12:04:59.000Z",
-            "ruleId": "ssh-brute-force",
-            "confidence": 0.93,
-        }],
+        "events": [
+            {
+                "type": "brute_force", "severity": "high",
+                "details": { "sourceIP": "203.0.113.66", "attempts": 42 }, "timestamp": "2026-03-07T12:04:59.000Z",
+                "ruleId": "ssh-brute-force", "confidence": 0.93,
+            },
+        ],
     });
     let guard = json!({
         "event": {
-            "category": "port_scan",
-            "severity": "medium",
-            "source": "network",
+            "category": "port_scan", "severity": "medium", "source": "network",
             "metadata": { "sourceIP": "203.0.113.66" },
         },
         "verdict": { "conclusion": "suspicious", "confidence": 70, "action": "log_only" },
     });
-    Description::new(
-        "Threats",
-        "reportThreats",
-        "Report threats",
-        "Of the agent: as an array of events, or as the one event that the published Guard client sends with its verdict. At most\n\
-         1 MiB, also after `Content-Encoding: gzip`. The answer comes once all of them are durable; if one of them is wrong, none\n\
-         is taken in. With the agent's own token, or the administrator's.",
-    )
-    .takes_one_of::<Report>([
-        ("events", "Events", events),
-        ("guard", "The published Guard client's one event", guard),
-    ])
-    .answers::<Received>(
-        201,
-        "All of them are taken in",
-        json!({
-            "ok": true,
-            "data": { "received": 1, "eventIds": ["evt_19cc82fc5e000000"] },
-        }),
-    )
+    let mut description = Description::new("Threats", "reportThreats", "Report threats").about(
+        "Of the agent: as an array of events, or as the one event that the published Guard client sends\n\
+             with its verdict. At most 1 MiB, also after `Content-Encoding: gzip`. The answer comes once all of\n\
+             them are durable; if one of them is wrong, none is taken in.",
+    );
+    let reported = description.refer::<ReportedEvent>();
+    let (mut event, mut verdict) = (description.refer::<GuardEvent>(), description.refer::<GuardVerdict>());
+    event["description"] =
+        "What happened, at most 64 KiB with the verdict. All else in it is kept among the details.".into();
+    verdict["description"] = "What the Guard thinks of it. All else in it is kept among the details.".into();
+    description
+        .takes_one_of(
+            "Report",
+            [
+                json!({
+                    "type": "object", "description": "A report of many events", "required": ["events"],
+                    "properties": {
+                        "events": {
+                            "type": "array", "items": reported, "description": "What happened.",
+                            "maxItems": REPORT_MAX_EVENTS, "minItems": 1,
+                        },
+                        "event": { "type": "null" },
+                        "verdict": { "type": ["object", "null"], "description": "Passed over." },
+                    },
+                }),
+                json!({
+                    "type": "object", "description": "What the published Guard client reports", "required": ["event"],
+                    "properties": {
+                        "events": { "type": "null" },
+                        "event": event,
+                        "verdict": { "oneOf": [verdict, { "type": "null" }] },
+                    },
+                }),
+            ],
+        )
+        .example_of("events", "Events", events)
+        .example_of("guard", "The published Guard client's one event", guard)
+        .answers::<Received>(201, "All of them are taken in")
+        .example(json!({ "received": 1, "eventIds": ["evt_19cc82fc5e000000"] }))
 }
 
 pub(super) async fn report(call: Call<'_>) -> Result<HttpResponse, ApiError> {
@@ -365,7 +201,7 @@ pub(super) async fn report(call: Call<'_>) -> Result<HttpResponse, ApiError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::fleet::Timestamp;
 
@@ -374,13 +210,9 @@ mod tests {
         event.and_then(Event::try_from).map_err(|wrong| wrong.to_string())
     }
 
-    fn report(json: &str) -> Result<Vec<Event>, String> {
+    pub(in crate::http) fn report(json: &str) -> Result<Vec<Event>, String> {
         let report = parse_object::<Report>("body", json.as_bytes());
         report.and_then(Vec::try_from).map_err(|wrong| wrong.to_string())
-    }
-
-    fn of_guard(json: &str) -> Result<Event, String> {
-        report(json).map(|mut events| events.remove(0))
     }
 
     #[test]
@@ -433,45 +265,6 @@ mod tests {
             event(&long).unwrap_err(),
             "details must be an object of at most 65536 bytes that can be read as JSON"
         );
-    }
-
-    #[test]
-    fn the_published_client_s_event_is_one_threat() {
-        let json = r#"{"event":{"id":"e1","timestamp":"2026-03-07T12:05:00.000Z","source":"network","severity":"info",
-            "category":"port_scan","description":"d","raw":{},"host":"web-1","metadata":{"remoteAddress":"2001:db8::1"}},
-            "verdict":{"conclusion":"malicious","confidence":85,"action":"block_ip"}}"#;
-        let event = of_guard(json).unwrap();
-        assert_eq!((&*event.kind, event.severity, event.confidence), ("port_scan", Severity::Low, Some(0.85)));
-        assert_eq!(event.source_ip, "2001:db8::1".parse().ok());
-        let details: serde_json::Value = serde_json::from_str(event.details.get()).unwrap();
-        assert_eq!(details["verdict"], serde_json::json!({"conclusion": "malicious", "action": "block_ip"}));
-        assert_eq!((&details["id"], &details["category"]), (&"e1".into(), &serde_json::Value::Null));
-    }
-
-    #[test]
-    fn the_published_client_s_event_is_kept_as_it_was_sent() {
-        // What serde_json itself passes raw JSON with, and a number that it cannot hold.
-        let metadata = r#"{"$serde_json::private::RawValue":"[[1]]","n":123456789012345678901234567890,"s":"\u00fc"}"#;
-        let json = format!(r#"{{"event":{{"category":"c","severity":"low","metadata":{metadata}}}}}"#);
-        assert_eq!(of_guard(&json).unwrap().details.get(), format!(r#"{{"metadata":{metadata}}}"#));
-    }
-
-    #[test]
-    fn what_is_wrong_with_the_published_client_s_event_is_told() {
-        for (json, error) in [
-            (r#"{"event":{}}"#, "Missing required fields: event.category, event.severity"),
-            (r#"{"event":{"category":1,"severity":"low"}}"#, "event.category must be a string of 1 to 128 characters"),
-            (
-                r#"{"event":{"category":"c","severity":"x"}}"#,
-                "event.severity must be info, low, medium, high or critical",
-            ),
-            (
-                r#"{"event":{"category":"c","severity":"low"},"verdict":{"confidence":101}}"#,
-                "verdict.confidence must be a number from 0 to 100",
-            ),
-        ] {
-            assert_eq!(of_guard(json).unwrap_err(), error);
-        }
     }
 
     #[test]

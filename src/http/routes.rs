@@ -62,6 +62,15 @@ impl Verb {
         }
     }
 
+    /// As OpenAPI names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Delete => "delete",
+        }
+    }
+
     fn answers(self, method: &Method) -> bool {
         self.methods().split(", ").any(|name| name == method.as_str())
     }

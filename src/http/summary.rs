@@ -29,27 +29,15 @@ pub(super) struct SummaryQuery {
 }
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Threats",
-        "summariseThreats",
-        "Sum up threats",
-        "The figures of a period that ends now. With the administrator's token.",
-    )
-    .answers::<ShownSummary<'_>>(
-        200,
-        "The figures",
-        json!({
-            "ok": true,
-            "data": {
-                "period": "24h",
-                "total": 2,
-                "bySeverity": { "critical": 0, "high": 1, "medium": 1, "low": 0 },
-                "byType": { "brute_force": 1, "port_scan": 1 },
-                "topAgents": [{ "agentId": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "count": 2 }],
-                "topSourceIps": [{ "ip": "203.0.113.66", "count": 2 }],
-            },
-        }),
-    )
+    Description::new("Threats", "summariseThreats", "Sum up threats")
+        .about("The figures of a period that ends now.")
+        .answers::<ShownSummary<'_>>(200, "The figures")
+        .example(json!({
+            "period": "24h", "total": 2, "bySeverity": { "critical": 0, "high": 1, "medium": 1, "low": 0 },
+            "byType": { "brute_force": 1, "port_scan": 1 },
+            "topAgents": [{ "agentId": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1", "count": 2 }],
+            "topSourceIps": [{ "ip": "203.0.113.66", "count": 2 }],
+        }))
 }
 
 pub(super) async fn summarise(call: Call<'_>) -> Result<HttpResponse, ApiError> {

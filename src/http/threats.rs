@@ -45,31 +45,20 @@ pub(super) struct ThreatQuery {
 }
 
 pub(super) fn describe() -> Description {
-    Description::new(
-        "Threats",
-        "listThreats",
-        "Find threats",
-        "The newest first, in pages. Filters combine. Threats outlive their agents. With the administrator's token.",
-    )
-    .answers_whole::<ThreatPage<'_>>(
-        200,
-        "The threats",
-        json!({
+    Description::new("Threats", "listThreats", "Find threats")
+        .about("The newest first, in pages. Filters combine. Threats outlive their agents.")
+        .answers_whole::<ThreatPage<'_>>(200, "The threats")
+        .example(json!({
             "ok": true,
-            "data": [{
-                "id": "evt_19cc82fc5e000000",
-                "agentId": "agent-00f3a1b2c3d4e5f6",
-                "hostname": "web-server-1",
-                "type": "brute_force",
-                "severity": "high",
-                "confidence": 0.93,
-                "ruleId": "ssh-brute-force",
-                "details": { "sourceIP": "203.0.113.66", "attempts": 42 },
-                "timestamp": "2026-03-07T12:05:00.000Z",
-                "occurredAt": "2026-03-07T12:04:59.000Z",
-            }],
-        }),
-    )
+            "data": [
+                {
+                    "id": "evt_19cc82fc5e000000", "agentId": "agent-00f3a1b2c3d4e5f6", "hostname": "web-server-1",
+                    "type": "brute_force", "severity": "high", "confidence": 0.93, "ruleId": "ssh-brute-force",
+                    "details": { "sourceIP": "203.0.113.66", "attempts": 42 },
+                    "timestamp": "2026-03-07T12:05:00.000Z", "occurredAt": "2026-03-07T12:04:59.000Z",
+                },
+            ],
+        }))
 }
 
 pub(super) async fn list(call: Call<'_>) -> Result<HttpResponse, ApiError> {

@@ -5,13 +5,10 @@ use std::{borrow::Cow, fmt, str::FromStr};
 
 use chrono::{DateTime, Datelike};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-use serde_json::value::RawValue;
+use serde_json::{json, value::RawValue};
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{
-        ObjectBuilder, RefOr, Schema,
-        schema::{AnyOfBuilder, KnownFormat, SchemaFormat, Type},
-    },
+    openapi::{RefOr, Schema},
 };
 
 use crate::{
@@ -43,33 +40,43 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(from: D) -> Result<Option<bool>, D
     Option::deserialize(from).map_err(|_| must_be("true or false"))
 }
 
-fn text() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String)
+/// How a type is read.
+macro_rules! reads {
+    ($type:ty, $([$($generic:tt)*])? |$from:ident| $read:expr) => {
+        impl<'de $(, $($generic)*)?> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>($from: D) -> Result<Self, D::Error> {
+                $read
+            }
+        }
+    };
 }
+pub(super) use reads;
 
-/// A type whose schema is this one.
+/// What the API's document says of a type, under the name of the type or another one.
 macro_rules! schema {
-    ($type:ty, $schema:expr) => {
-        impl PartialSchema for $type {
+    ($type:ty, $(where [$($generic:tt)*])? $name:expr, $schema:tt) => {
+        impl $(<$($generic)*>)? PartialSchema for $type {
             fn schema() -> RefOr<Schema> {
-                $schema.into()
+                serde_json::from_value(json!($schema)).expect("it is a schema")
             }
         }
 
-        impl ToSchema for $type {}
+        impl $(<$($generic)*>)? ToSchema for $type {
+            fn name() -> Cow<'static, str> {
+                $name.into()
+            }
+        }
     };
 }
+pub(super) use schema;
 
 /// A type whose values have names.
 macro_rules! named {
-    ($type:ty, $about:literal, $rule:literal) => {
-        schema!($type, text().description(Some($about)).enum_values(Some(<$type>::ALL.map(<$type>::name))));
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                from_text(from, $rule)
-            }
-        }
+    ($type:ident, $about:literal, $rule:literal) => {
+        schema!($type, stringify!($type), {
+            "type": "string", "description": $about, "enum": $type::ALL.map($type::name)
+        });
+        reads!($type, |from| from_text(from, $rule));
     };
 }
 
@@ -77,80 +84,50 @@ named!(Status, "Whether an agent is heard from.", "online, stale or offline");
 named!(Severity, "How bad a threat is, as its agent judged it.", "low, medium, high or critical");
 named!(Period, "How far back a summary looks.", "1h, 6h, 24h, 7d or 30d");
 
-/// A type whose values are printed in one way.
-macro_rules! printed {
-    ($type:ty, $title:literal, $pattern:literal, $about:literal, $example:literal) => {
-        schema!(
-            $type,
-            text().title(Some($title)).pattern(Some($pattern)).description(Some($about)).examples([$example])
-        );
+/// A type whose values are a prefix and 16 digits.
+macro_rules! id {
+    ($type:ident, $article:literal, $what:literal, $prefix:literal, $example:literal) => {
+        schema!($type, stringify!($type), {
+            "type": "string",
+            "title": concat!($what, " id"),
+            "description": concat!("The name of ", $article, " ", $what, ": `", $prefix, "` and 16 lowercase hexadecimal digits"),
+            "examples": [concat!($prefix, $example)],
+            "pattern": concat!("^", $prefix, "[0-9a-f]{16}$")
+        });
     };
 }
 
-printed!(
-    AgentId,
-    "agent id",
-    "^agent-[0-9a-f]{16}$",
-    "The name of an agent: `agent-` and 16 lowercase hexadecimal digits",
-    "agent-00f3a1b2c3d4e5f6"
-);
-printed!(
-    ThreatId,
-    "threat id",
-    "^evt_[0-9a-f]{16}$",
-    "The name of a threat: `evt_` and 16 lowercase hexadecimal digits",
-    "evt_19cc82fc5e000000"
-);
-printed!(
-    PolicyId,
-    "policy id",
-    "^pol_[0-9a-f]{16}$",
-    "The name of a policy: `pol_` and 16 lowercase hexadecimal digits",
-    "pol_5e0c1b2a39485766"
-);
-printed!(
-    PolicyVersion,
-    "policy version",
-    "^v[1-9][0-9]*$",
-    "The version of a policy: `v` and a number that counts up across the fleet",
-    "v3"
-);
+id!(AgentId, "an", "agent", "agent-", "00f3a1b2c3d4e5f6");
+id!(ThreatId, "a", "threat", "evt_", "19cc82fc5e000000");
+id!(PolicyId, "a", "policy", "pol_", "5e0c1b2a39485766");
+schema!(PolicyVersion, "PolicyVersion", {
+    "type": "string",
+    "title": "policy version",
+    "description": "The version of a policy: `v` and a number that counts up across the fleet",
+    "examples": ["v3"],
+    "pattern": "^v[1-9][0-9]*$",
+});
+schema!(Timestamp, "Timestamp", {
+    "type": "string",
+    "title": "time",
+    "format": "date-time",
+    "description": "A time of the server's clock, in UTC with milliseconds",
+    "examples": ["2026-03-07T12:05:00.000Z"],
+});
 
-schema!(
-    Timestamp,
-    text()
-        .title(Some("time"))
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        .description(Some("A time of the server's clock, in UTC with milliseconds"))
-        .examples(["2026-03-07T12:05:00.000Z"])
-);
+schema!(Text<MAX>, where [const MAX: usize] format!("Text{MAX}"), {
+    "type": "string",
+    "description": format!("1 to {MAX} characters, none of them a control character"),
+    "maxLength": MAX,
+    "minLength": 1,
+    // Everything but control characters: what `char::is_control` lets pass.
+    "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*$",
+});
 
-/// Everything but control characters: what `char::is_control` lets pass.
-const NO_CONTROL_CHARACTERS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-
-impl<const MAX: usize> PartialSchema for Text<MAX> {
-    fn schema() -> RefOr<Schema> {
-        text()
-            .min_length(Some(1))
-            .max_length(Some(MAX))
-            .pattern(Some(NO_CONTROL_CHARACTERS))
-            .description(Some(format!("1 to {MAX} characters, none of them a control character")))
-            .into()
-    }
-}
-
-impl<const MAX: usize> ToSchema for Text<MAX> {
-    fn name() -> Cow<'static, str> {
-        format!("Text{MAX}").into()
-    }
-}
-
-impl<'de, const MAX: usize> Deserialize<'de> for Text<MAX> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = Box::<str>::deserialize(from).map_err(|_| must_be(Unfit::Length(MAX)))?;
-        Self::new(text).map_err(must_be)
-    }
-}
+reads!(Text<MAX>, [const MAX: usize] |from| {
+    let text = Box::<str>::deserialize(from).map_err(|_| must_be(Unfit::Length(MAX)))?;
+    Self::new(text).map_err(must_be)
+});
 
 impl<const MAX: usize> Serialize for Text<MAX> {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
@@ -185,15 +162,13 @@ impl<const MAX: u64> From<Option<UpTo<MAX>>> for Figure {
     }
 }
 
-impl<'de, const MAX: u64> Deserialize<'de> for UpTo<MAX> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        match f64::deserialize(from) {
-            // Adding zero turns -0 into 0, which is what will be shown.
-            Ok(number) if (0.0..=MAX as f64).contains(&number) => Ok(Self(number + 0.0)),
-            Ok(_) | Err(_) => Err(must_be(format_args!("a number from 0 to {MAX}"))),
-        }
+reads!(UpTo<MAX>, [const MAX: u64] |from| {
+    match f64::deserialize(from) {
+        // Adding zero turns -0 into 0, which is what will be shown.
+        Ok(number) if (0.0..=MAX as f64).contains(&number) => Ok(Self(number + 0.0)),
+        Ok(_) | Err(_) => Err(must_be(format_args!("a number from 0 to {MAX}"))),
     }
-}
+});
 
 impl<const MAX: u64> Serialize for UpTo<MAX> {
     /// The way it was most likely sent: `5` rather than `5.0`.
@@ -203,42 +178,36 @@ impl<const MAX: u64> Serialize for UpTo<MAX> {
     }
 }
 
-impl<const MAX: u64> PartialSchema for UpTo<MAX> {
-    fn schema() -> RefOr<Schema> {
-        let about = if MAX == PERCENT_MAX as u64 { "A percentage" } else { "A count or a duration" };
-        let number = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(MAX));
-        number.description(Some(about)).into()
-    }
+const fn is_percent(most: u64) -> bool {
+    most == PERCENT_MAX as u64
 }
 
-impl<const MAX: u64> ToSchema for UpTo<MAX> {
-    fn name() -> Cow<'static, str> {
-        if MAX == PERCENT_MAX as u64 { "Percent".into() } else { "Count".into() }
-    }
-}
+schema!(UpTo<MAX>, where [const MAX: u64] if is_percent(MAX) { "Percent" } else { "Count" }, {
+    "type": "number",
+    "description": if is_percent(MAX) { "A percentage" } else { "A count or a duration" },
+    "maximum": MAX,
+    "minimum": 0,
+});
 
 /// A number from 0 to 1; in requests alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fraction(pub(super) f64);
 
-impl<'de> Deserialize<'de> for Fraction {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let number = f64::deserialize(from).ok().filter(|number| (0.0..=1.0).contains(number));
-        number.map(|number| Self(number + 0.0)).ok_or_else(|| must_be("a number from 0 to 1"))
-    }
-}
+reads!(Fraction, |from| {
+    let number = f64::deserialize(from).ok().filter(|number| (0.0..=1.0).contains(number));
+    number.map(|number| Self(number + 0.0)).ok_or_else(|| must_be("a number from 0 to 1"))
+});
 
 /// A time that a client gives, as it can be written again: of a year with four digits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment(pub(super) Timestamp);
 
-schema!(
-    Moment,
-    text()
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        .description(Some("A time with its offset from UTC"))
-        .examples(["2026-03-07T13:05:00+01:00"])
-);
+schema!(Moment, "Moment", {
+    "type": "string",
+    "format": "date-time",
+    "description": "A time with its offset from UTC",
+    "examples": ["2026-03-07T13:05:00+01:00"],
+});
 
 impl FromStr for Moment {
     type Err = ();
@@ -250,131 +219,87 @@ impl FromStr for Moment {
     }
 }
 
-impl<'de> Deserialize<'de> for Moment {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from_text(from, "a time such as 2026-03-07T12:05:00Z")
-    }
-}
+reads!(Moment, |from| from_text(from, "a time such as 2026-03-07T12:05:00Z"));
 
 /// The same in a query string. A plus sign stands for a space there, and few who write `+01:00` think of that; no time has a
 /// space in that place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueryMoment(pub(super) i64);
 
-impl<'de> Deserialize<'de> for QueryMoment {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let mut text = String::deserialize(from)?;
-        let sign = text.len().checked_sub("+01:00".len());
-        if let Some(sign) = sign.filter(|sign| text.as_bytes()[*sign] == b' ') {
-            text.replace_range(sign..=sign, "+");
-        }
-        let rule = "a time such as 2026-03-07T12:05:00Z or 2026-03-07T13:05:00%2B01:00 (%2B is a plus sign)";
-        DateTime::parse_from_rfc3339(&text).map(|time| Self(time.timestamp_millis())).map_err(|_| must_be(rule))
+reads!(QueryMoment, |from| {
+    let mut text = String::deserialize(from)?;
+    let sign = text.len().checked_sub("+01:00".len());
+    if let Some(sign) = sign.filter(|sign| text.as_bytes()[*sign] == b' ') {
+        text.replace_range(sign..=sign, "+");
     }
-}
+    let rule = "a time such as 2026-03-07T12:05:00Z or 2026-03-07T13:05:00%2B01:00 (%2B is a plus sign)";
+    DateTime::parse_from_rfc3339(&text).map(|time| Self(time.timestamp_millis())).map_err(|_| must_be(rule))
+});
 
 /// An IPv4 or IPv6 address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IpAddress(pub(super) Address);
 
-impl PartialSchema for IpAddress {
-    fn schema() -> RefOr<Schema> {
-        let of = |format| text().format(Some(SchemaFormat::KnownFormat(format)));
-        let either = AnyOfBuilder::new().item(of(KnownFormat::Ipv4)).item(of(KnownFormat::Ipv6));
-        either.description(Some("An IPv4 or IPv6 address")).into()
-    }
-}
-
-impl ToSchema for IpAddress {}
-
-impl<'de> Deserialize<'de> for IpAddress {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from_text(from, "an IPv4 or IPv6 address")
-    }
-}
-
-impl FromStr for IpAddress {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        text.parse().map(Self).map_err(drop)
-    }
-}
+schema!(IpAddress, "IpAddress", {
+    "anyOf": [{ "type": "string", "format": "ipv4" }, { "type": "string", "format": "ipv6" }],
+    "description": "An IPv4 or IPv6 address",
+});
+reads!(IpAddress, |from| from_text(from, "an IPv4 or IPv6 address").map(Self));
 
 /// The identity of a machine; none if it is one that machines have in common.
 #[derive(Clone, Debug)]
 pub(super) struct MachineIdText(pub(super) Option<MachineId>);
 
-impl PartialSchema for MachineIdText {
-    fn schema() -> RefOr<Schema> {
-        let control = r"[\u0000-\u001f\u007f-\u009f]*";
-        text()
-            .max_length(Some(MACHINE_ID_MAX_CHARS))
-            .pattern(Some(format!("^{control}{}{control}$", NO_CONTROL_CHARACTERS.trim_matches(['^', '$']))))
-            .description(Some("The identity of a machine, as its firmware or its system tells it"))
-            .into()
-    }
-}
-
-impl ToSchema for MachineIdText {
-    fn name() -> Cow<'static, str> {
-        "MachineId".into()
-    }
-}
-
-impl<'de> Deserialize<'de> for MachineIdText {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = Box::<str>::deserialize(from).map_err(|_| must_be(UnfitMachineId::TooLong))?;
-        machine_id(&text).map(Self).map_err(must_be)
-    }
-}
+schema!(MachineIdText, "MachineId", {
+    "type": "string",
+    "description": "The identity of a machine, as its firmware or its system tells it",
+    "maxLength": MACHINE_ID_MAX_CHARS,
+    // Control characters at both ends are trimmed.
+    "pattern": r"^[\u0000-\u001f\u007f-\u009f]*[^\u0000-\u001f\u007f-\u009f]*[\u0000-\u001f\u007f-\u009f]*$",
+});
+reads!(MachineIdText, |from| {
+    let text = Box::<str>::deserialize(from).map_err(|_| must_be(UnfitMachineId::TooLong))?;
+    machine_id(&text).map(Self).map_err(must_be)
+});
 
 /// Tags without duplicates, in the order given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tags(pub(super) Vec<Tag>);
 
-impl<'de> Deserialize<'de> for Tags {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // As a whole: an error names the field and not one of them.
-        let json = Box::<RawValue>::deserialize(from)?;
-        let tags: Vec<Box<str>> = serde_json::from_str(json.get())
-            .map_err(|_| must_be(format_args!("an array of at most {TAGS_MAX} strings of 1 to 64 characters")))?;
-        let mut unique: Vec<Tag> = Vec::new();
-        for tag in tags {
-            let tag = Tag::new(tag).map_err(|_| must_be("strings of 1 to 64 characters without control characters"))?;
-            if unique.contains(&tag) {
-                continue;
-            }
-            if unique.len() == TAGS_MAX {
-                return Err(must_be(format_args!("an array of at most {TAGS_MAX} tags")));
-            }
-            unique.push(tag);
+reads!(Tags, |from| {
+    // As a whole: an error names the field and not one of them.
+    let json = Box::<RawValue>::deserialize(from)?;
+    let tags: Vec<Box<str>> = serde_json::from_str(json.get())
+        .map_err(|_| must_be(format_args!("an array of at most {TAGS_MAX} strings of 1 to 64 characters")))?;
+    let mut unique: Vec<Tag> = Vec::new();
+    for tag in tags {
+        let tag = Tag::new(tag).map_err(|_| must_be("strings of 1 to 64 characters without control characters"))?;
+        if unique.contains(&tag) {
+            continue;
         }
-        Ok(Self(unique))
+        if unique.len() == TAGS_MAX {
+            return Err(must_be(format_args!("an array of at most {TAGS_MAX} tags")));
+        }
+        unique.push(tag);
     }
-}
+    Ok(Self(unique))
+});
 
 /// How many a page has, 1 to `MAX`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limit<const MAX: usize>(pub(super) usize);
 
-impl<'de, const MAX: usize> Deserialize<'de> for Limit<MAX> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let rule = || must_be(format_args!("a whole number from 1 to {MAX}"));
-        let limit: usize = from_text(from, "").map_err(|_: D::Error| rule())?;
-        (1..=MAX).contains(&limit).then_some(Self(limit)).ok_or_else(rule)
-    }
-}
+reads!(Limit<MAX>, [const MAX: usize] |from| {
+    let rule = || must_be(format_args!("a whole number from 1 to {MAX}"));
+    let limit: usize = from_text(from, "").map_err(|_: D::Error| rule())?;
+    (1..=MAX).contains(&limit).then_some(Self(limit)).ok_or_else(rule)
+});
 
 /// Where a page begins: after the last one of the page before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cursor<T>(pub(super) T);
 
-impl<'de, T: FromStr> Deserialize<'de> for Cursor<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from_text(from, "a nextCursor of an earlier page").map(Self)
-    }
-}
+reads!(Cursor<T>, [T: FromStr] |from| from_text(from, "a nextCursor of an earlier page").map(Self));
 
 #[cfg(test)]
 mod tests {

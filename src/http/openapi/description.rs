@@ -1,166 +1,180 @@
 //! What the document says of one endpoint besides what its route says (`routes.rs`): what it is for, what it takes and what
 //! it answers.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use utoipa::{
-    IntoParams, PartialSchema, ToSchema,
-    openapi::{
-        HeaderBuilder, ObjectBuilder, Ref, RefOr, Required, ResponseBuilder, Schema,
-        content::ContentBuilder,
-        example::ExampleBuilder,
-        path::{Operation, OperationBuilder, Parameter, ParameterBuilder, ParameterIn},
-        request_body::RequestBodyBuilder,
-        schema::{OneOfBuilder, Type},
-    },
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
 };
 
-use crate::http::{
-    body::JSON,
-    envelope::{Failure, always},
-};
+use crate::http::body::JSON;
 
-/// A description under construction.
+/// A description under construction: an operation of OpenAPI. Examples and headers are of what was described last.
 pub(in crate::http) struct Description {
-    operation: Operation,
+    pub(super) operation: Value,
     /// The schemas that it refers to.
-    schemas: Vec<(String, RefOr<Schema>)>,
+    pub(super) schemas: BTreeMap<String, Value>,
+    /// Where in the operation that is.
+    last: String,
+    /// Whether only the `data` of an example is given.
+    is_enveloped: bool,
 }
 
 /// The parameters of a query.
 pub(in crate::http) fn query_of<Q: IntoParams>() -> Vec<Parameter> {
-    Q::into_params(|| None)
+    Q::into_params(|| Some(ParameterIn::Query))
 }
 
 impl Description {
     /// Of the endpoint `id`, for readers of this group.
-    pub(in crate::http) fn new(tag: &str, id: &str, summary: &str, text: &str) -> Self {
-        let operation = OperationBuilder::new().tag(tag).operation_id(Some(id)).summary(Some(summary));
-        Self { operation: operation.description(Some(text)).build(), schemas: Vec::new() }
+    pub(in crate::http) fn new(tag: &str, id: &str, summary: &str) -> Self {
+        let operation = json!({
+            "tags": [tag], "summary": summary, "description": "", "operationId": id, "parameters": [],
+            "requestBody": null, "responses": {}, "security": null,
+        });
+        Self { operation, schemas: BTreeMap::new(), last: "/requestBody".into(), is_enveloped: false }
+    }
+
+    /// What it is for, in full sentences; those that follow begin a new line.
+    pub(in crate::http) fn about(mut self, text: &str) -> Self {
+        let earlier = self.operation["description"].as_str().filter(|earlier| !earlier.is_empty());
+        self.operation["description"] =
+            earlier.map_or_else(|| text.into(), |earlier| format!("{earlier}\n{text}").into());
+        self
     }
 
     /// It takes a body of this type.
-    pub(in crate::http) fn takes<T: ToSchema>(mut self, example: Value) -> Self {
-        let content = ContentBuilder::new().schema(Some(self.refer::<T>())).example(Some(example));
-        self.takes_body(JSON, content, RequestBodyBuilder::new().required(Some(Required::True)))
+    pub(in crate::http) fn takes<T: ToSchema>(mut self) -> Self {
+        let schema = self.refer::<T>();
+        self.takes_body(json!({ "content": { JSON: { "schema": schema } }, "required": true }))
     }
 
     /// The same, but the body may be left out.
-    pub(in crate::http) fn may_take<T: ToSchema>(mut self, example: Value) -> Self {
-        let content = ContentBuilder::new().schema(Some(self.refer::<T>())).example(Some(example));
-        self.takes_body(JSON, content, RequestBodyBuilder::new())
+    pub(in crate::http) fn may_take<T: ToSchema>(mut self) -> Self {
+        let schema = self.refer::<T>();
+        self.takes_body(json!({ "content": { JSON: { "schema": schema } } }))
     }
 
-    /// It takes a body of a type that has several forms; of each a name, what it shows, and an example.
-    pub(in crate::http) fn takes_one_of<T: ToSchema>(mut self, forms: [(&str, &str, Value); 2]) -> Self {
-        let examples =
-            forms.map(|(name, summary, value)| (name, ExampleBuilder::new().summary(summary).value(Some(value))));
-        let content = ContentBuilder::new().schema(Some(self.refer::<T>())).examples_from_iter(examples);
-        self.takes_body(JSON, content, RequestBodyBuilder::new().required(Some(Required::True)))
+    /// It takes a body of several forms.
+    pub(in crate::http) fn takes_one_of(mut self, name: &str, forms: [Value; 2]) -> Self {
+        self.schemas.insert(name.into(), json!({ "oneOf": forms }));
+        self.takes_body(json!({ "content": { JSON: { "schema": reference(name) } }, "required": true }))
     }
 
     /// It takes text of this media type.
-    pub(in crate::http) fn takes_text(self, kind: &str, about: &str, example: &str) -> Self {
-        let content = ContentBuilder::new().schema(Some(String::schema())).example(Some(example.into()));
-        let body = RequestBodyBuilder::new().description(Some(about)).required(Some(Required::True));
-        self.takes_body(kind, content, body)
+    pub(in crate::http) fn takes_text(self, kind: &str, about: &str) -> Self {
+        let content = json!({ kind: { "schema": { "type": "string" } } });
+        self.takes_body(json!({ "description": about, "content": content, "required": true }))
     }
 
-    fn takes_body(mut self, kind: &str, content: ContentBuilder, body: RequestBodyBuilder) -> Self {
-        self.operation.request_body = Some(body.content(kind, content.build()).build().into());
+    fn takes_body(mut self, body: Value) -> Self {
+        self.operation["requestBody"] = body;
         self
     }
 
     /// It looks at this header of a request, if it is there.
-    pub(in crate::http) fn looks_at(mut self, header: &str, about: &str) -> Self {
-        let parameter = ParameterBuilder::new().name(header).parameter_in(ParameterIn::Header);
-        let parameter = parameter.required(Required::False).description(Some(about)).schema(Some(String::schema()));
-        self.add_parameters([parameter.build()]);
+    pub(in crate::http) fn looks_at(mut self, name: &str, about: &str) -> Self {
+        let schema = json!({ "type": "string" });
+        self.add_parameters([
+            json!({ "name": name, "in": "header", "description": about, "required": false, "schema": schema }),
+        ]);
         self
     }
 
     /// Adds parameters before those that there are.
-    pub(super) fn add_parameters(&mut self, parameters: impl IntoIterator<Item = Parameter>) {
-        let parameters = parameters.into_iter().map(RefOr::T);
-        self.operation.parameters.get_or_insert_default().splice(..0, parameters);
+    pub(super) fn add_parameters(&mut self, parameters: impl IntoIterator<Item = Value>) {
+        let known = self.operation["parameters"].as_array_mut().expect("it is a list");
+        known.splice(..0, parameters);
     }
 
     /// It answers with this `data`.
-    pub(in crate::http) fn answers<T: ToSchema>(mut self, status: u16, about: &str, example: Value) -> Self {
+    pub(in crate::http) fn answers<T: ToSchema>(mut self, status: u16, about: &str) -> Self {
         let data = self.refer::<T>();
-        self.answers_as(status, about, JSON, success(data), example)
+        self.answers_data(status, about, data)
     }
 
     /// It answers 200 with this `data`, or with `null` in its place.
-    pub(in crate::http) fn answers_or_null<T: ToSchema>(mut self, about: &str, example: Value) -> Self {
+    pub(in crate::http) fn answers_or_null<T: ToSchema>(mut self, about: &str) -> Self {
         let mut data = self.refer::<T>();
-        data.description = "What was asked for.".into();
-        let data = OneOfBuilder::new().item(data).item(ObjectBuilder::new().schema_type(Type::Null));
-        self.answers_as(200, about, JSON, success(data), example)
+        data["description"] = "What was asked for.".into();
+        self.answers_data(200, about, json!({ "oneOf": [data, { "type": "null" }] }))
+    }
+
+    /// As every success looks.
+    fn answers_data(self, status: u16, about: &str, data: Value) -> Self {
+        let ok = json!({ "type": "boolean", "enum": [true] });
+        let schema = json!({ "type": "object", "required": ["ok", "data"], "properties": { "ok": ok, "data": data } });
+        Self { is_enveloped: true, ..self.answers_as(status, about, JSON, schema) }
     }
 
     /// It answers with this, without an envelope around it.
-    pub(in crate::http) fn answers_whole<T: ToSchema>(mut self, status: u16, about: &str, example: Value) -> Self {
+    pub(in crate::http) fn answers_whole<T: ToSchema>(mut self, status: u16, about: &str) -> Self {
         let schema = self.refer::<T>();
-        self.answers_as(status, about, JSON, schema, example)
+        self.answers_as(status, about, JSON, schema)
     }
 
     /// It answers with what has this media type and this schema.
-    pub(in crate::http) fn answers_as(
-        self,
-        status: u16,
-        about: &str,
-        kind: &str,
-        schema: impl Into<RefOr<Schema>>,
-        example: impl Into<Value>,
-    ) -> Self {
-        let content = ContentBuilder::new().schema(Some(schema)).example(Some(example.into())).build();
-        self.responds(status, ResponseBuilder::new().description(about).content(kind, content))
+    pub(in crate::http) fn answers_as(self, status: u16, about: &str, kind: &str, schema: Value) -> Self {
+        self.responds(status, json!({ "description": about, "headers": {}, "content": { kind: { "schema": schema } } }))
     }
 
     /// It may answer so, without a body.
     pub(in crate::http) fn answers_nothing(self, status: u16, about: &str) -> Self {
-        self.responds(status, ResponseBuilder::new().description(about))
+        self.responds(status, json!({ "description": about, "headers": {} }))
     }
 
     /// It may refuse so.
-    pub(in crate::http) fn refuses(self, status: u16, about: &str, example: Option<&str>) -> Self {
-        let example = example.map(|error| serde_json::json!({ "ok": false, "error": error }));
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(Failure::name()))).example(example);
-        self.responds(status, ResponseBuilder::new().description(about).content(JSON, content.build()))
+    pub(in crate::http) fn refuses(self, status: u16, about: &str) -> Self {
+        self.answers_as(status, about, JSON, reference("Failure"))
     }
 
-    fn responds(mut self, status: u16, response: ResponseBuilder) -> Self {
-        self.operation.responses.responses.insert(status.to_string(), response.build().into());
+    fn responds(mut self, status: u16, response: Value) -> Self {
+        self.operation["responses"][status.to_string()] = response;
+        Self { last: format!("/responses/{status}"), is_enveloped: false, ..self }
+    }
+
+    /// The answer has this header, always.
+    pub(in crate::http) fn with_header(mut self, name: &str, about: &str) -> Self {
+        let schema = json!({ "type": "string" });
+        self.part()["headers"][name] = json!({ "schema": schema, "description": about, "required": true });
         self
     }
 
-    /// The answer of this status has this header.
-    pub(in crate::http) fn with_header(mut self, status: u16, name: &str, about: &str) -> Self {
-        let header = HeaderBuilder::new().schema(Some(String::schema())).description(Some(about)).build();
-        if let Some(RefOr::T(response)) = self.operation.responses.responses.get_mut(&status.to_string()) {
-            response.headers.insert(name.into(), header.into());
-        }
+    /// An example.
+    pub(in crate::http) fn example(mut self, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        let value = if self.is_enveloped { json!({ "ok": true, "data": value }) } else { value };
+        self.content()["example"] = value;
         self
     }
 
-    pub(super) fn operation(&mut self) -> &mut Operation {
-        &mut self.operation
+    /// An example of one of several forms, with what it shows.
+    pub(in crate::http) fn example_of(mut self, form: &str, summary: &str, value: Value) -> Self {
+        self.content()["examples"][form] = json!({ "summary": summary, "value": value });
+        self
     }
 
-    pub(super) fn into_parts(self) -> (Operation, Vec<(String, RefOr<Schema>)>) {
-        (self.operation, self.schemas)
+    fn part(&mut self) -> &mut Value {
+        self.operation.pointer_mut(&self.last).expect("it has been described")
+    }
+
+    fn content(&mut self) -> &mut Value {
+        let kinds = self.part()["content"].as_object_mut();
+        kinds.and_then(|kinds| kinds.values_mut().next()).expect("it has a body")
     }
 
     /// Refers to the schema of a type.
-    pub(super) fn refer<T: ToSchema>(&mut self) -> Ref {
-        self.schemas.push((T::name().into(), T::schema()));
-        T::schemas(&mut self.schemas);
-        Ref::from_schema_name(T::name())
+    pub(in crate::http) fn refer<T: ToSchema>(&mut self) -> Value {
+        let mut schemas = vec![(T::name().into(), T::schema())];
+        T::schemas(&mut schemas);
+        self.schemas.extend(schemas.into_iter().map(|(name, schema)| (name, json!(schema))));
+        reference(&T::name())
     }
 }
 
-/// How every success looks.
-fn success(data: impl Into<RefOr<Schema>>) -> RefOr<Schema> {
-    let ok = ObjectBuilder::new().property("ok", always::<true>()).required("ok");
-    ok.property("data", data).required("data").into()
+/// A reference to a schema of the document.
+pub(super) fn reference(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
 }

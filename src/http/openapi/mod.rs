@@ -9,51 +9,24 @@
 mod description;
 mod page;
 
-use std::{ops::RangeInclusive, sync::LazyLock};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use serde_json::json;
-use utoipa::{
-    OpenApi, ToSchema,
-    openapi::{
-        Content, Header, HeaderBuilder, OpenApi as Document, Ref, RefOr, Required, Response,
-        extensions::Extensions,
-        path::{HttpMethod, Operation, ParameterBuilder, ParameterIn},
-        schema::{ObjectBuilder, SchemaFormat, Type},
-        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
-    },
-};
+use serde_json::{Map, Value, json};
+use utoipa::{PartialSchema, ToSchema};
 
+use self::description::reference;
 pub(super) use self::description::{Description, query_of};
 use super::{
     auth::{Access, Unproven},
     body,
     envelope::{self, ApiError, Failure},
-    routes::{self, Call, Query, Route, Verb},
+    routes::{self, Call, Query, Route},
 };
 use crate::{
     fleet::AgentId,
     limits::{BODY_MAX_BYTES, RETRY_AFTER_SECONDS},
 };
-
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Guardbeat",
-        description = include_str!("about.md"),
-        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
-    ),
-    servers((url = "https://localhost:8443", description = "Where `make run` listens")),
-    tags(
-        (name = "Agents", description = "Agents join the fleet, beat, and are looked at."),
-        (name = "Threats", description = "Agents report threats, and administrators look for them."),
-        (name = "Policies", description = "Administrators publish rules, and agents fetch them."),
-        (name = "Dashboards", description = "For those who watch the fleet."),
-        (name = "Operations", description = "For those who run the server."),
-    ),
-    components(schemas(Failure)),
-)]
-struct Api;
 
 /// The document as a page for people, in Markdown.
 pub fn page() -> String {
@@ -62,99 +35,103 @@ pub fn page() -> String {
 
 /// The document, as JSON.
 pub fn document() -> &'static str {
-    static JSON: LazyLock<String> = LazyLock::new(|| {
-        let json = assembled().to_pretty_json().expect("a document has only string keys");
-        json + "\n"
-    });
+    static JSON: LazyLock<String> = LazyLock::new(|| format!("{:#}\n", assembled()));
     &JSON
 }
 
 pub(super) fn describe() -> Description {
-    let about =
-        "The description of the API, in the words of OpenAPI 3.1. With the administrator's token, or any agent's.";
-    let schema = ObjectBuilder::new().schema_type(Type::Object);
-    let example = json!({ "openapi": "3.1.0", "info": { "title": "Guardbeat" } });
-    Description::new("Operations", "openapi", "Get this document", about).answers_as(
-        200,
-        "The document",
-        body::JSON,
-        schema,
-        example,
-    )
+    Description::new("Operations", "openapi", "Get this document")
+        .about("The description of the API, in the words of OpenAPI 3.1.")
+        .answers_as(200, "The document", body::JSON, json!({ "type": "object" }))
+        .example(json!({ "openapi": "3.1.0", "info": { "title": "Guardbeat" } }))
 }
 
 pub(super) async fn serve(_: Call<'_>) -> Result<HttpResponse, ApiError> {
     Ok(envelope::json_response(StatusCode::OK, document()))
 }
 
-fn assembled() -> Document {
-    let mut document = Api::openapi();
-    let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
-        "The administrator's token, or the one that an agent got when it registered. An agent's token may act for that \
-         agent alone.",
-    ));
-    components.security_schemes.insert("token".into(), SecurityScheme::Http(bearer.build()).into());
-    components.headers.extend(common_headers().map(|(name, header)| (name.into(), header.into())));
-    components.responses.extend(Refusal::all().map(|refusal| (refusal.name.into(), refusal.response().into())));
+fn assembled() -> Value {
+    let mut paths = Map::new();
+    let mut schemas = BTreeMap::from([(Failure::name().into_owned(), json!(Failure::schema()))]);
     for (route, description) in routes::documented() {
-        let (operation, schemas) = complete(route, description).into_parts();
-        components.schemas.extend(schemas);
-        let method = match route.verb {
-            Verb::Get => HttpMethod::Get,
-            Verb::Post => HttpMethod::Post,
-            Verb::Delete => HttpMethod::Delete,
-        };
-        document.paths.add_path_operation(route.path, vec![method], operation);
+        let Description { operation, schemas: of_operation, .. } = complete(route, description);
+        paths.entry(route.path).or_insert_with(|| json!({}))[route.verb.name()] = operation;
+        schemas.extend(of_operation);
     }
-    document
+    let responses: BTreeMap<_, _> = Refusal::all().map(|refusal| (refusal.name, refusal.response())).into();
+    let bearer = "The administrator's token, or the one that an agent got when it registered. An agent's token may act for \
+                  that agent alone.";
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Guardbeat",
+            "description": include_str!("about.md"),
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "servers": [{ "url": "https://localhost:8443", "description": "Where `make run` listens" }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "responses": responses,
+            "headers": BTreeMap::from(common_headers()),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer", "description": bearer } },
+        },
+        "tags": [
+            { "name": "Agents", "description": "Agents join the fleet, beat, and are looked at." },
+            { "name": "Threats", "description": "Agents report threats, and administrators look for them." },
+            { "name": "Policies", "description": "Administrators publish rules, and agents fetch them." },
+            { "name": "Dashboards", "description": "For those who watch the fleet." },
+            { "name": "Operations", "description": "For those who run the server." },
+        ],
+    })
 }
 
 /// Adds what the route says, and what holds for all.
 fn complete(route: &Route, description: Description) -> Description {
-    let token = || SecurityRequirement::new("token", [""; 0]);
+    let (token, none) = (json!({ "token": [] }), json!({}));
     let (security, mut description) = match route.access {
-        Access::Anybody => (vec![SecurityRequirement::default()], description),
-        Access::Enrolment => (
-            vec![token(), SecurityRequirement::default()],
-            description.refuses(403, "An agent's token may not register", None),
-        ),
-        Access::AnyToken | Access::Own => (vec![token()], description),
-        Access::Agent => (
-            vec![token()],
-            description.refuses(403, "Another agent's token", None).refuses(
-                404,
-                "No such agent",
-                Some("Agent not found"),
-            ),
-        ),
+        Access::Anybody => (json!([none]), description),
+        Access::Own => (json!([token]), description),
+        Access::AnyToken => (json!([token]), description.about("With the administrator's token, or any agent's.")),
+        Access::Enrolment => {
+            let who = "With the administrator's token, or without any from a network in `auth.open_enrollment`.";
+            (json!([token, none]), description.about(who).refuses(403, "An agent's token may not register"))
+        }
+        Access::Agent => {
+            let description = description.about("With the agent's own token, or the administrator's.");
+            let missing = json!({ "ok": false, "error": "Agent not found" });
+            let description = description.refuses(403, "Another agent's token").refuses(404, "No such agent");
+            (json!([token]), description.example(missing))
+        }
         Access::Admin => {
-            (vec![token()], description.refuses(403, "An agent's token: this is the administrator's", None))
+            let description = description.about("With the administrator's token.");
+            (json!([token]), description.refuses(403, "An agent's token: this is the administrator's"))
         }
     };
     if let Query::Of(parameters) = route.query {
-        description.add_parameters(parameters());
+        description.add_parameters(parameters().into_iter().map(|parameter| json!(parameter)));
     }
     if route.path.contains("{id}") {
-        description.refer::<AgentId>();
-        let id = ParameterBuilder::new().name("id").parameter_in(ParameterIn::Path).required(Required::True);
-        let schema = Ref::from_schema_name(AgentId::name());
-        description.add_parameters([id.description(Some("The agent")).schema(Some(schema)).build()]);
+        let id = description.refer::<AgentId>();
+        description.add_parameters([
+            json!({ "name": "id", "in": "path", "description": "The agent", "required": true, "schema": id }),
+        ]);
     }
-    let operation = description.operation();
-    operation.security = Some(security);
-    for refusal in Refusal::all() {
-        if (refusal.meets)(operation) {
-            let status = refusal.error.status_code().as_u16().to_string();
-            let response = RefOr::Ref(Ref::from_response_name(refusal.name));
-            operation.responses.responses.entry(status).or_insert(response);
+    let operation = &mut description.operation;
+    operation["security"] = security;
+    for Refusal { name, error, meets, .. } in Refusal::all() {
+        let is_own = !operation["responses"][error.status_code().as_str()].is_null();
+        if meets(route, operation) && !is_own {
+            let place = format!("#/components/responses/{name}");
+            operation["responses"][error.status_code().as_str()] = json!({ "$ref": place });
         }
     }
-    for response in operation.responses.responses.values_mut() {
-        if let RefOr::T(response) = response {
-            add_common_headers(response);
-        }
-    }
+    let fields = operation.as_object_mut().expect("it is one");
+    fields.retain(|_, value| !value.is_null() && *value != json!([]));
+    let responses = fields["responses"].as_object_mut().expect("they have names");
+    responses.sort_keys();
+    responses.values_mut().for_each(add_common_headers);
     description
 }
 
@@ -165,7 +142,7 @@ struct Refusal {
     error: ApiError,
     when: &'static str,
     /// Which operations it can meet.
-    meets: fn(&Operation) -> bool,
+    meets: fn(&Route, &Value) -> bool,
 }
 
 impl Refusal {
@@ -176,109 +153,81 @@ impl Refusal {
                 error: ApiError::BadRequest("hostname must be a string of 1 to 255 characters".into()),
                 when: "Malformed, a value out of its range, or a name that is not known; the sentence names the field or parameter",
                 // A query that the operation does not take is refused too.
-                meets: |_| true,
+                meets: |_, _| true,
             },
             Self {
                 name: "Unauthorized",
                 error: ApiError::Unauthorized(Unproven::NoToken),
                 when: "No token, or not a valid one",
-                meets: has_token,
+                meets: |route, _| route.access != Access::Anybody,
             },
             Self {
                 name: "BodyTimeout",
                 error: ApiError::BodyTimeout,
                 when: "The body took longer than 10 seconds to arrive",
-                meets: has_body,
+                meets: |_, operation| !operation["requestBody"].is_null(),
             },
             Self {
                 name: "BodyTooLarge",
                 error: ApiError::BodyTooLarge { most: BODY_MAX_BYTES },
                 when: "The body is larger than this endpoint takes: 64 KiB, or what its description says",
-                meets: has_body,
+                meets: |_, operation| !operation["requestBody"].is_null(),
             },
             Self {
                 name: "WrongMediaType",
                 error: ApiError::WrongMediaType { expected: body::JSON },
                 when: "The body is not announced as what this endpoint takes, or has a Content-Encoding that it does not read",
-                meets: has_body,
+                meets: |_, operation| !operation["requestBody"].is_null(),
             },
             Self {
                 name: "Unavailable",
                 error: ApiError::Unavailable("The store cannot be written to now; try again later"),
                 when: "Not now: starting, stopping, overloaded, or unable to write. The same request may succeed later",
-                meets: has_token,
+                meets: |route, _| route.access != Access::Anybody,
             },
         ]
     }
 
-    fn response(&self) -> Response {
-        let mut response = Response::new(self.when);
-        let example = serde_json::json!({ "ok": false, "error": self.error.to_string() });
-        let content = Content::builder().schema(Some(Ref::from_schema_name("Failure"))).example(Some(example));
-        response.content.insert(body::JSON.into(), content.build().into());
+    fn response(&self) -> Value {
         let answered = self.error.error_response();
+        let mut headers = Map::new();
         for name in ["Retry-After", "WWW-Authenticate"] {
             if let Some(value) = answered.headers().get(name) {
-                let value = value.to_str().expect("our headers are ASCII");
-                let schema = if name == "Retry-After" { seconds(RETRY_AFTER_SECONDS) } else { text(value) };
-                response.headers.insert(name.into(), header(schema).into());
+                let (least, most) = RETRY_AFTER_SECONDS.into_inner();
+                let schema = match name {
+                    "Retry-After" => json!({ "type": "integer", "maximum": most, "minimum": least }),
+                    _ => json!({ "type": "string", "enum": [value.to_str().expect("our headers are ASCII")] }),
+                };
+                headers.insert(name.into(), json!({ "schema": schema, "required": true }));
             }
         }
+        let example = json!({ "ok": false, "error": self.error.to_string() });
+        let content = json!({ body::JSON: { "schema": reference(&Failure::name()), "example": example } });
+        let mut response = json!({ "description": self.when, "headers": headers, "content": content });
         add_common_headers(&mut response);
         response
     }
 }
 
-fn has_body(operation: &Operation) -> bool {
-    operation.request_body.is_some()
-}
-
-/// Whether it asks for a token, be it from some callers only.
-fn has_token(operation: &Operation) -> bool {
-    operation.security.iter().flatten().any(|wanted| *wanted != SecurityRequirement::default())
-}
-
 /// What `guard.rs` adds to every response.
-fn common_headers() -> [(&'static str, Header); 4] {
-    let uuid = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .format(Some(SchemaFormat::Custom("uuid".into())))
-        .description(Some("The client's if it sent a UUID, else a new one"));
+fn common_headers() -> [(&'static str, Value); 4] {
+    let only = |value| json!({ "schema": { "type": "string", "enum": [value] }, "required": true });
+    let about = "The client's if it sent a UUID, else a new one";
+    let uuid = json!({ "type": "string", "format": "uuid", "description": about });
     [
-        ("X-Request-Id", header(uuid)),
-        ("X-Content-Type-Options", header(text("nosniff"))),
-        ("X-Frame-Options", header(text("DENY"))),
-        ("Referrer-Policy", header(text("no-referrer"))),
+        ("X-Request-Id", json!({ "schema": uuid, "required": true })),
+        ("X-Content-Type-Options", only("nosniff")),
+        ("X-Frame-Options", only("DENY")),
+        ("Referrer-Policy", only("no-referrer")),
     ]
 }
 
-fn add_common_headers(response: &mut Response) {
-    // What a response has of its own it has always.
-    for header in response.headers.values_mut() {
-        if let RefOr::T(header) = header {
-            header.extensions = Some(required());
-        }
+fn add_common_headers(response: &mut Value) {
+    if let Some(headers) = response.get_mut("headers").and_then(Value::as_object_mut) {
+        let common = common_headers().map(|(name, _)| name);
+        headers.extend(common.map(|name| (name.into(), json!({ "$ref": format!("#/components/headers/{name}") }))));
+        headers.sort_keys();
     }
-    for (name, _) in common_headers() {
-        response.headers.insert(name.into(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))));
-    }
-}
-
-fn header(schema: ObjectBuilder) -> Header {
-    HeaderBuilder::new().schema(Some(schema)).extensions(Some(required())).build()
-}
-
-/// utoipa has no word for it, but OpenAPI does.
-fn required() -> Extensions {
-    Extensions::from_iter([("required", true)])
-}
-
-fn text(value: &str) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some([value]))
-}
-
-fn seconds(range: RangeInclusive<u32>) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(*range.start())).maximum(Some(*range.end()))
 }
 
 #[cfg(test)]
