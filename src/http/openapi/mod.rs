@@ -92,7 +92,7 @@ fn complete(route: &Route, description: Description) -> Description {
     let (token, none) = (json!({ "token": [] }), json!({}));
     let (security, mut description) = match route.access {
         Access::Anybody => (json!([none]), description),
-        Access::Own => (json!([token]), description),
+        Access::Own => (json!([token]), description.about("With an agent's token, or the administrator's.")),
         Access::AnyToken => (json!([token]), description.about("With the administrator's token, or any agent's.")),
         Access::Enrolment => {
             let who = "With the administrator's token, or without any from a network in `auth.open_enrollment`.";

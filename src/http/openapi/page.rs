@@ -34,11 +34,14 @@ pub(super) fn render(document: &Value) -> String {
     );
     page.line(text(&document["info"]["description"]).trim_end());
     page.line(BEGINNING);
-    page.line("## The endpoints\n\n| request | |\n| --- | --- |");
+    page.line("## The endpoints\n\n| request | | with |\n| --- | --- | --- |");
     for (path, method, operation) in operations(document) {
         let summary = text(&operation["summary"]);
         let anchor = summary.to_lowercase().replace(' ', "-");
-        page.line(&format!("| [`{} {path}`](#{anchor}) | {summary} |", method.to_uppercase()));
+        // The last sentence says who may ask.
+        let (_, last) = text(&operation["description"]).rsplit_once('\n').unwrap_or_default();
+        let who = last.strip_prefix("With ").map_or("nothing", |who| who.trim_end_matches('.'));
+        page.line(&format!("| [`{} {path}`](#{anchor}) | {summary} | {who} |", method.to_uppercase()));
     }
     for tag in document["tags"].as_array().into_iter().flatten() {
         page.line(&format!("\n## {}\n\n{}", text(&tag["name"]), text(&tag["description"])));
