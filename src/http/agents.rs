@@ -9,13 +9,7 @@ use tracing::field::display;
 use utoipa::ToSchema;
 
 use super::{
-    envelope::{self, ApiError},
-    heartbeat::ShownFigures,
-    openapi::Description,
-    peer,
-    request_log::request_id_of,
-    routes::Call,
-    values::IpAddress,
+    ApiError, Call, Description, envelope, heartbeat::ShownFigures, peer, request_log::request_id_of, values::IpAddress,
 };
 use crate::{
     actors::{AgentState, AgentView},

@@ -10,7 +10,7 @@ use actix_web::{
 use futures_util::stream;
 use serde_json::json;
 
-use super::{envelope::ApiError, guard::Endless, openapi::Description, routes::Call};
+use super::{ApiError, Call, Description, guard::Endless};
 use crate::events::{EventKind, Reader};
 
 pub(super) fn describe() -> Description {

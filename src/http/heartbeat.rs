@@ -18,13 +18,10 @@ use utoipa::{
 };
 
 use super::{
-    ApiState,
+    ApiError, ApiState, Call, Description,
     auth::{Access, Caller, Unproven},
-    body,
-    envelope::{self, ApiError},
+    body, envelope,
     json::parse,
-    openapi::Description,
-    routes::Call,
     values::{Count, Percent},
 };
 use crate::{

@@ -13,10 +13,9 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    ApiError, Call, Description,
     agents::{AgentRow, write_row},
-    envelope::{self, ApiError},
-    openapi::Description,
-    routes::Call,
+    envelope,
     values::{Cursor, Limit},
 };
 use crate::{

@@ -70,6 +70,7 @@ pub use self::{
 };
 use self::{
     auth::{Access, Caller},
+    openapi::Description,
     request_log::{Visit, shown_path},
     routes::{Call, Destination, Query, Route},
 };

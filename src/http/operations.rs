@@ -5,11 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::{
-    envelope::{self, ApiError},
-    openapi::Description,
-    routes::Call,
-};
+use super::{ApiError, Call, Description, envelope};
 use crate::lifecycle::Phase;
 
 /// How the server is.

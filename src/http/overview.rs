@@ -6,9 +6,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    envelope::{self, ApiError},
-    openapi::Description,
-    routes::Call,
+    ApiError, Call, Description, envelope,
     summary::{BySeverity, as_map},
 };
 use crate::{

@@ -13,10 +13,9 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
+    ApiError, Call, Description,
     auth::Caller,
-    envelope::{self, ApiError, Success},
-    openapi::Description,
-    routes::Call,
+    envelope::{self, Success},
     shared::Shared,
 };
 use crate::{

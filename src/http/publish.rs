@@ -10,16 +10,15 @@ use tracing::field::display;
 use utoipa::ToSchema;
 
 use super::{
+    ApiError, Call, Description,
     auth::Caller,
     body::{self, JSON},
     compact::compact_json,
-    envelope::{self, ApiError},
+    envelope,
     json::{Wrong, either, parse_object},
-    openapi::Description,
     peer,
     policy::{PolicyView, example_rules},
     request_log::request_id_of,
-    routes::Call,
     values::{flag, must_be, reads},
 };
 use crate::{

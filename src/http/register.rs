@@ -6,13 +6,11 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
+    ApiError, Call, Description,
     auth::Caller,
-    body,
-    envelope::{self, ApiError},
+    body, envelope,
     json::{Wrong, either, parse},
-    openapi::Description,
     peer,
-    routes::Call,
     values::{IpAddress, MachineIdText, Tags},
 };
 use crate::{

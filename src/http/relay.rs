@@ -13,12 +13,9 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{
-    body,
-    envelope::{self, ApiError},
+    ApiError, Call, Description, body, envelope,
     heartbeat::{HeartbeatBody, result_of},
     json::{BOM, Wrong, parse_object},
-    openapi::Description,
-    routes::Call,
     values::must_be,
 };
 use crate::{

@@ -7,13 +7,10 @@ use serde_json::{json, value::RawValue};
 use utoipa::ToSchema;
 
 use super::{
-    body,
-    envelope::{self, ApiError},
+    ApiError, Call, Description, body, envelope,
     guard_report::{Fields, GuardEvent, GuardVerdict, of_guard, source_in},
     json::{Wrong, parse, parse_object},
-    openapi::Description,
     readable::is_readable,
-    routes::Call,
     values::{Fraction, Moment, must_be, reads},
 };
 use crate::{

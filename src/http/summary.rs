@@ -5,12 +5,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{
-    envelope::{self, ApiError},
-    openapi::Description,
-    routes::Call,
-    values::IpAddress,
-};
+use super::{ApiError, Call, Description, envelope, values::IpAddress};
 use crate::{
     actors::OTHER,
     fleet::{AgentId, OrgId, Text},

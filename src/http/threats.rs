@@ -6,9 +6,7 @@ use serde_json::{json, value::RawValue};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    envelope::{self, ApiError},
-    openapi::Description,
-    routes::Call,
+    ApiError, Call, Description, envelope,
     values::{Cursor, Limit, Moment, QueryMoment},
 };
 use crate::{

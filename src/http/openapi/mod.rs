@@ -1,4 +1,4 @@
-//! The document of the API: OpenAPI 3.1, made from the routes, from the [`Description`] that stands beside each handler, and
+//! The document of the API: OpenAPI 3.1, made from the routes, from the `Description` that stands beside each handler, and
 //! from the types that are parsed and serialised.
 //!
 //! A description says what is special about an endpoint. What its route says and what holds for all is added here, taken
