@@ -16,6 +16,7 @@ use super::{
     ApiError, Call, Description,
     agents::{AgentRow, write_row},
     envelope,
+    query::several,
     values::{Cursor, Limit},
 };
 use crate::{
@@ -35,7 +36,7 @@ pub(super) struct AgentQuery {
     #[param(value_type = Option<String>)]
     org_id: Option<Box<str>>,
     /// Only agents with this tag; given several times, all must match.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "several")]
     #[param(value_type = Option<Vec<String>>, explode, example = json!(["production"]))]
     tag: Vec<Box<str>>,
     /// Agents on a page.

@@ -2,37 +2,51 @@
 //! that is not a field.
 
 use actix_web::web;
-use serde::{
-    Deserialize,
-    de::{
-        DeserializeOwned, Deserializer, Error, IntoDeserializer, Visitor,
-        value::{Error as Wrong, MapDeserializer, SeqDeserializer, StringDeserializer},
-    },
-    forward_to_deserialize_any,
-};
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Map, Value};
 
 use super::{
-    envelope::ApiError,
+    ApiError,
     fields::{UnknownNames, fields_of},
+    json::said,
 };
 
 /// Reads a query string.
 pub(super) fn read<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;
-    let mut given: Vec<Values> = Vec::new();
+    // A parameter that is given several times is a list.
+    let mut given = Map::new();
     for (name, value) in pairs.into_inner() {
-        match given.iter_mut().find(|earlier| earlier.name == name) {
-            Some(earlier) => earlier.values.push(value),
-            None => given.push(Values { name, values: vec![value] }),
+        match given.get_mut(&name) {
+            None => _ = given.insert(name, value.into()),
+            Some(Value::Array(values)) => values.push(value.into()),
+            Some(first) => *first = Value::Array(vec![first.take(), value.into()]),
         }
     }
-    let names = given.iter().map(|given| &*given.name);
-    if let Some(unknown) = UnknownNames::among("query parameter", names, fields_of::<Q>()) {
+    if let Some(unknown) = UnknownNames::among("query parameter", given.keys().map(String::as_str), fields_of::<Q>()) {
         return Err(unknown.into());
     }
-    let given = given.into_iter().map(|given| (given.name.clone(), given));
-    Q::deserialize(MapDeserializer::new(given)).map_err(|wrong: Wrong| ApiError::BadRequest(wrong.to_string()))
+    serde_path_to_error::deserialize(&Value::Object(given.clone())).map_err(|error| {
+        let name = error.path().to_string();
+        let is_twice = given.get(&name).is_some_and(Value::is_array);
+        let what = if is_twice { "is given twice".to_owned() } else { said(error.inner()) };
+        ApiError::BadRequest(format!("{name} {what}"))
+    })
+}
+
+/// The values of a parameter that may be given several times.
+pub(super) fn several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Box<str>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Once(Box<str>),
+        Often(Vec<Box<str>>),
+    }
+    Ok(match Given::deserialize(from)? {
+        Given::Once(value) => vec![value],
+        Given::Often(values) => values,
+    })
 }
 
 /// Refuses a query string of an endpoint that takes none.
@@ -40,57 +54,6 @@ pub(super) fn none(query: &str) -> Result<(), ApiError> {
     #[derive(Deserialize)]
     struct Nothing {}
     if query.is_empty() { Ok(()) } else { read(query).map(|Nothing {}| ()) }
-}
-
-/// The values of a parameter, in their order, with its name for the error.
-struct Values {
-    name: String,
-    values: Vec<String>,
-}
-
-impl Values {
-    fn within(name: String) -> impl FnOnce(Wrong) -> Wrong {
-        move |wrong| Wrong::custom(format_args!("{name} {wrong}"))
-    }
-
-    /// Its name and its only value.
-    fn only(mut self) -> Result<(String, StringDeserializer<Wrong>), Wrong> {
-        match self.values.pop() {
-            Some(value) if self.values.is_empty() => Ok((self.name, value.into_deserializer())),
-            Some(_) | None => Err(Wrong::custom(self.name + " is given twice")),
-        }
-    }
-}
-
-impl IntoDeserializer<'_, Wrong> for Values {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Values {
-    type Error = Wrong;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        let (name, value) = self.only()?;
-        value.deserialize_any(visitor).map_err(Self::within(name))
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        let (name, value) = self.only()?;
-        visitor.visit_some(value).map_err(Self::within(name))
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong> {
-        visitor.visit_seq(SeqDeserializer::new(self.values.into_iter()))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct
-        newtype_struct tuple tuple_struct map struct enum identifier ignored_any
-    }
 }
 
 #[cfg(test)]
@@ -102,6 +65,7 @@ mod tests {
     struct Wanted {
         status: Option<Box<str>>,
         limit: Option<Box<str>>,
+        #[serde(deserialize_with = "several")]
         tag: Vec<Box<str>>,
     }
 
@@ -112,7 +76,9 @@ mod tests {
         for nothing in ["", "&"] {
             assert_eq!(read::<Wanted>(nothing).unwrap(), Wanted::default());
         }
-        assert_eq!(read::<Wanted>("limit=5&limit=5").unwrap_err().to_string(), "limit is given twice");
+        for query in ["limit=5&limit=5", "limit=5&tag=a&limit=6&limit=7"] {
+            assert_eq!(read::<Wanted>(query).unwrap_err().to_string(), "limit is given twice");
+        }
     }
 
     #[test]
