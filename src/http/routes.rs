@@ -324,6 +324,12 @@ mod tests {
     }
 
     #[test]
+    fn every_route_of_the_main_listener_is_in_the_document() {
+        let documented: Vec<_> = documented().map(|(route, _)| route.name).collect();
+        assert_eq!(documented, API.iter().map(|route| route.name).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_path_that_is_a_name_of_its_own_is_no_agent() {
         let Destination::WrongMethod { allow, is_open } =
             Listener::Api.destination(&Method::GET, "/api/agents/register")
