@@ -30,15 +30,16 @@ enum Step {
     },
     Reregister(usize),
     Leave(usize),
-    /// The server ends, with or without time to write everything down, and is back after so many hours.
+    /// The server ends, with or without time to write everything down, and is back after so many hours by its clock; that
+    /// may have been set back.
     Restart {
         crash: bool,
-        hours: u64,
+        hours: i64,
     },
 }
 
 const AGENTS: [Option<&str>; 3] = [Some("acme"), Some("bolt"), None];
-const HOUR_MS: u64 = 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
 
 fn step() -> impl Strategy<Value = Step> {
     let agent = || 0..AGENTS.len();
@@ -49,13 +50,14 @@ fn step() -> impl Strategy<Value = Step> {
         5 => report.prop_map(|(agent, severity, kind, events)| Step::Report { agent, severity, kind, events }),
         1 => agent().prop_map(Step::Reregister),
         1 => agent().prop_map(Step::Leave),
-        2 => (any::<bool>(), select(&[0, 1, 5, 20, 100, 500, 720][..]))
+        2 => (any::<bool>(), select(&[-696, -200, -20, -2, 0, 1, 5, 20, 100, 500, 720][..]))
             .prop_map(|(crash, hours)| Step::Restart { crash, hours }),
     ]
 }
 
 /// One threat, as the model remembers it.
 struct Reported {
+    /// What the clock said when it was reported.
     at_ms: u64,
     by: AgentId,
     org: Option<&'static str>,
@@ -69,7 +71,10 @@ struct Model {
     published: Vec<Option<&'static str>>,
     /// How many policies there were when each agent fetched last.
     fetched_at: [usize; AGENTS.len()],
+    /// In the order in which they were reported.
     threats: Vec<Reported>,
+    /// How many of them this run found, and when it began.
+    found: (usize, u64),
 }
 
 impl Model {
@@ -84,7 +89,21 @@ impl Model {
     }
 
     fn threats_of(&self, period: Period, now_ms: u64) -> impl Iterator<Item = &Reported> {
-        self.threats.iter().filter(move |threat| now_ms - threat.at_ms <= period.millis())
+        let mut at_ms = u64::MAX;
+        let with_times = self.threats.iter().enumerate().rev().map(move |(place, threat)| {
+            // No later than those after it; and if it turned out to be from the future, no later than that.
+            at_ms = at_ms.min(threat.at_ms);
+            if place < self.found.0 && self.found_the_future() {
+                at_ms = at_ms.min(self.found.1);
+            }
+            (threat, at_ms)
+        });
+        with_times.filter(move |(_, at_ms)| now_ms - at_ms <= period.millis()).map(|(threat, _)| threat)
+    }
+
+    fn found_the_future(&self) -> bool {
+        let (found, began_ms) = self.found;
+        self.threats[..found].last().is_some_and(|newest| newest.at_ms > began_ms)
     }
 
     async fn compare(&self, engine: &EngineHandle) {
@@ -143,6 +162,7 @@ async fn live(
     model: &mut Model,
 ) -> Option<u64> {
     let engine = start_at(store.clone(), began_ms).await;
+    model.found = (model.threats.len(), began_ms);
     loop {
         model.compare(&engine).await;
         match steps.next()? {
@@ -177,7 +197,7 @@ async fn live(
                 } else {
                     engine.drain().await.unwrap();
                 }
-                return Some(now_ms(&engine) + hours * HOUR_MS);
+                return now_ms(&engine).checked_add_signed(hours * HOUR_MS).or(Some(0));
             }
         }
     }

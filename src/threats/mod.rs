@@ -25,6 +25,7 @@ mod tenants;
 mod tests;
 mod threat;
 mod threat_id;
+mod times;
 mod window;
 
 pub use history::{Dropped, History, Retention, Scope, Trim};
