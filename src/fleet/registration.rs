@@ -273,10 +273,10 @@ mod tests {
 
     #[test]
     fn aliases_are_accepted() {
-        let json = r#"{"hostname":"h","os":"o","version":"v","organizationId":"acme","machineId":"m"}"#;
+        let json = r#"{"hostname":"h","os":"o","version":"v","organizationId":"acme","machineId":"m-1"}"#;
         let request = parse(json).unwrap();
         assert_eq!(request.org_id.as_deref(), Some("acme"));
-        assert_eq!(request.machine_id.as_deref(), Some("m"));
+        assert_eq!(request.machine_id.as_deref(), Some("m-1"));
     }
 
     #[test]
