@@ -294,6 +294,8 @@ pub const ADMIN_TOKEN_MAX_CHARS: usize = 256;
 pub const CERTIFICATE_DAYS: i64 = 820;
 /// Days for which our certificate authority is good.
 pub const AUTHORITY_DAYS: i64 = 3_650;
+/// It is warned daily of a certificate that expires in fewer days than these.
+pub const EXPIRY_WARNING_DAYS: i64 = 30;
 /// A clock that stands before this, the beginning of 2026, has not been set; in milliseconds since 1970.
 pub const CLOCK_UNSET_BEFORE_MS: i64 = 1_767_225_600_000;
 

@@ -4,7 +4,7 @@
 //! may wait for its reader. Here all streams of a connection are served by the connection's own task, so they end with it.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     cmp,
     future::poll_fn,
     net::SocketAddr,
@@ -44,7 +44,7 @@ use crate::{
     limits::{
         ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_HEAD_MAX_BYTES, HTTP2_LARGE_WINDOW_BYTES,
         HTTP2_LARGE_WINDOWS_MAX, HTTP2_PACE_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_FAIR,
-        HTTP2_STREAMS_MAX, HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES,
+        HTTP2_STREAMS_MAX, HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES, LINGER_MS,
     },
 };
 
@@ -224,7 +224,9 @@ where
     B: MessageBody,
 {
     let is_head = request.method() == http1::Method::HEAD;
-    let Some(request) = read_head(request, peer) else {
+    let (parts, body) = request.into_parts();
+    let body = (!body.is_end_stream()).then(|| Incoming(Rc::new(RefCell::new(body))));
+    let Some(request) = read_head(parts, body.clone(), peer) else {
         respond.send_reset(h2::Reason::PROTOCOL_ERROR);
         return Ok(());
     };
@@ -237,10 +239,31 @@ where
         })
         .await
     };
-    match called {
-        None => Ok(()),
-        Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
-        Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
+    let sending = async {
+        match called {
+            None => Ok(()),
+            Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
+            Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
+        }
+    };
+    match body {
+        None => sending.await,
+        Some(body) => while_discarding(body, sending).await,
+    }
+}
+
+/// Sends an answer while what its reader still sends is thrown away, for a moment longer than the answer takes: whoever is
+/// told at once that the stream is over (RST_STREAM, as RFC 9113, 8.1 has it) may take that for the answer.
+async fn while_discarding<T>(mut body: Incoming, sending: impl Future<Output = T>) -> T {
+    let mut rest = pin!(async { while let Some(Ok(_)) = body.next().await {} });
+    let mut sending = pin!(sending);
+    tokio::select! {
+        sent = &mut sending => {
+            // Whoever has not ended by then is cut off.
+            let _ = tokio::time::timeout(Duration::from_millis(LINGER_MS), rest).await;
+            sent
+        }
+        () = &mut rest => sending.await,
     }
 }
 
@@ -257,11 +280,10 @@ fn is_too_large(head: &http1::request::Parts) -> bool {
 }
 
 /// The request, in actix-http's types.
-fn read_head(request: http1::Request<RecvStream>, peer: Option<SocketAddr>) -> Option<Request> {
-    let (parts, body) = request.into_parts();
-    let payload = match body.is_end_stream() {
-        true => Payload::None,
-        false => Payload::Stream { payload: Box::pin(Incoming(body)) as Pin<Box<dyn Stream<Item = _>>> },
+fn read_head(parts: http1::request::Parts, body: Option<Incoming>, peer: Option<SocketAddr>) -> Option<Request> {
+    let payload = match body {
+        None => Payload::None,
+        Some(body) => Payload::Stream { payload: Box::pin(body) as Pin<Box<dyn Stream<Item = _>>> },
     };
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
@@ -282,17 +304,19 @@ fn read_head(request: http1::Request<RecvStream>, peer: Option<SocketAddr>) -> O
     Some(request)
 }
 
-/// The body of a request. Its window opens again as it is read.
-struct Incoming(RecvStream);
+/// The body of a request, for whoever reads it now. Its window opens again as it is read.
+#[derive(Clone)]
+struct Incoming(Rc<RefCell<RecvStream>>);
 
 impl Stream for Incoming {
     type Item = Result<Bytes, PayloadError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let cut_short = |_| PayloadError::Incomplete(None);
-        Poll::Ready(match ready!(self.0.poll_data(cx)) {
+        let mut body = self.0.borrow_mut();
+        Poll::Ready(match ready!(body.poll_data(cx)) {
             Some(Ok(bytes)) => {
-                Some(self.0.flow_control().release_capacity(bytes.len()).map(|()| bytes).map_err(cut_short))
+                Some(body.flow_control().release_capacity(bytes.len()).map(|()| bytes).map_err(cut_short))
             }
             Some(Err(error)) => Some(Err(cut_short(error))),
             None => None,

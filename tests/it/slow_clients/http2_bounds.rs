@@ -108,11 +108,12 @@ fn a_head_has_the_same_bound_on_http_1_and_http_2_and_its_refusal_the_words_of_t
     assert_eq!(counted, [2.0, 2.0]);
 }
 
-/// Sends a body as far as windows allow, and returns the first frame of headers that answers it.
-fn upload(http2: &mut Http2, stream: u32, body: &[u8]) -> Option<Frame> {
+/// Sends a body as far as windows allow, and returns the frames of its stream until all is sent and answered, or it is reset.
+fn upload(http2: &mut Http2, stream: u32, body: &[u8]) -> Vec<Frame> {
     let (mut connection_window, mut stream_window, mut rest) = (65_535, 256 * 1024, body);
-    let begun = Instant::now();
-    while begun.elapsed() < SOON && !http2.is_over {
+    http2.stream.socket().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let (begun, mut frames, mut is_answered) = (Instant::now(), Vec::new(), false);
+    while begun.elapsed() < SOON && !http2.is_over && !(is_answered && rest.is_empty()) {
         let fits = rest.len().min(16 * 1024).min(connection_window).min(stream_window);
         if fits > 0 {
             let (now, later) = rest.split_at(fits);
@@ -122,18 +123,50 @@ fn upload(http2: &mut Http2, stream: u32, body: &[u8]) -> Option<Frame> {
             connection_window -= fits;
             stream_window -= fits;
         }
-        for frame in http2.frames(Duration::from_millis(if fits > 0 { 1 } else { 20 })) {
+        for frame in http2.frames(Duration::from_millis(1)) {
             let more = || u32::from_be_bytes(frame.payload[..4].try_into().unwrap()) as usize;
-            match (frame.kind, frame.stream) {
-                (WINDOW_UPDATE, 0) => connection_window += more(),
-                (WINDOW_UPDATE, _) => stream_window += more(),
-                (HEADERS, _) => return Some(frame),
-                (RST_STREAM, _) => return None,
+            match (frame.kind, frame.stream == stream) {
+                (WINDOW_UPDATE, true) => stream_window += more(),
+                (WINDOW_UPDATE, false) if frame.stream == 0 => connection_window += more(),
+                (DATA | HEADERS, true) => is_answered |= frame.flags & END_STREAM != 0,
+                (RST_STREAM, true) => (is_answered, rest) = (true, &[]),
                 _ => {}
+            }
+            if frame.stream == stream {
+                frames.push(frame);
             }
         }
     }
-    None
+    frames
+}
+
+/// The error of a reset stream.
+fn reset(frame: &Frame) -> Option<u32> {
+    (frame.kind == RST_STREAM).then(|| u32::from_be_bytes(frame.payload[..4].try_into().unwrap()))
+}
+
+#[test]
+fn an_early_answer_is_whole_before_its_stream_is_reset_and_who_ends_in_time_is_not_reset() {
+    let server = Launch::tls().start();
+    let mut http2 = Http2::open(&server, &[]);
+    for (stream, token) in [(1, None), (3, Some(&*server.token))] {
+        http2.send(&frame(HEADERS, END_HEADERS, stream, &head("POST", "/api/agents/register", token)));
+        let frames = upload(&mut http2, stream, &vec![b' '; 1024 * 1024]);
+        let body = frames.iter().find(|frame| frame.kind == DATA).expect("an answer");
+        assert!(body.payload.starts_with(b"{\"ok\":false"), "{:?}", String::from_utf8_lossy(&body.payload));
+        assert_eq!(frames.iter().find_map(reset), None, "stream {stream}");
+    }
+    // Whoever does not end gets the answer, and is cut off a moment later without an error.
+    http2.send(&frame(HEADERS, END_HEADERS, 5, &head("POST", "/api/agents/register", None)));
+    http2.send(&frame(DATA, 0, 5, b" "));
+    let mut has_ended = false;
+    let cut_off = http2.until(SLACK, |frame| {
+        has_ended |= frame.stream == 5 && frame.kind == DATA && frame.flags & END_STREAM != 0;
+        frame.kind == RST_STREAM
+    });
+    assert_eq!((has_ended, cut_off.as_ref().and_then(reset)), (true, Some(0)));
+    http2.get(7, "/health", None);
+    assert!(http2.until(SLACK, |frame| frame.stream == 7 && is_ok(frame)).is_some());
 }
 
 #[test]
@@ -167,8 +200,7 @@ fn windows_for_large_bodies_are_given_to_so_many_connections_and_the_others_send
     let body = &body[..body.len().min(line.len() * 10_000)];
     let last = held.last_mut().unwrap();
     last.send(&frame(HEADERS, END_HEADERS, 5, &batch));
-    let answer = upload(last, 5, body).expect("an answer");
-    assert!(is_ok(&answer));
+    assert!(upload(last, 5, body).iter().any(is_ok));
     // What has been given is given again when a connection has ended.
     drop(held);
     wait_until(SOON, "there is room again", || {
