@@ -122,8 +122,10 @@ fn is_template(text: &str) -> bool {
         let inner = text.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
         inner.is_some_and(|inner| !inner.is_empty())
     };
-    let is_shell_variable = text.strip_prefix('$').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()));
-    let is_in_signs = [("%", "%"), ("<", ">"), ("@", "@"), ("__", "__")].iter().any(|(start, end)| is_between(start, end));
+    let is_shell_variable =
+        text.strip_prefix('$').is_some_and(|name| name.starts_with(|c: char| c.is_ascii_alphabetic()));
+    let is_in_signs =
+        [("%", "%"), ("<", ">"), ("@", "@"), ("__", "__")].iter().any(|(start, end)| is_between(start, end));
     has("${", "}") || has("$(", ")") || has("{{", "}}") || has("<%", "%>") || is_shell_variable || is_in_signs
 }
 

@@ -70,14 +70,8 @@ impl Observed {
         refuse: Refuse,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let http1 = Http1 {
-            framing: Framing::Head,
-            answered: 0,
-            is_head_too_large: false,
-            refuse,
-            peer,
-            instead: Instead::No,
-        };
+        let http1 =
+            Http1 { framing: Framing::Head, answered: 0, is_head_too_large: false, refuse, peer, instead: Instead::No };
         Self { transport, waiting, connection, protocol: Protocol::Http1(http1) }
     }
 

@@ -174,11 +174,8 @@ fn windows_for_large_bodies_are_given_to_so_many_connections_and_the_others_send
     const LARGE_WINDOWS: usize = 64;
     let server = Launch::tls().env("GUARDBEAT_SERVER__WORKERS", "1").start();
     let (id, _) = server.client().enrol("h");
-    let batch = [
-        head("POST", "/api/heartbeats", Some(&server.token)),
-        literal("content-type", "application/x-ndjson"),
-    ]
-    .concat();
+    let batch = [head("POST", "/api/heartbeats", Some(&server.token)), literal("content-type", "application/x-ndjson")]
+        .concat();
     let is_larger = |frame: &Frame| frame.kind == WINDOW_UPDATE && frame.stream == 0;
     let mut held = Vec::new();
     for number in 0..LARGE_WINDOWS + 3 {
