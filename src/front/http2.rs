@@ -239,13 +239,13 @@ where
         })
         .await
     };
-    let sending = async {
+    let sending = pin!(async {
         match called {
             None => Ok(()),
             Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
             Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
         }
-    };
+    });
     match body {
         None => sending.await,
         Some(body) => while_discarding(body, sending).await,
@@ -254,9 +254,8 @@ where
 
 /// Sends an answer while what its reader still sends is thrown away, for a moment longer than the answer takes: whoever is
 /// told at once that the stream is over (RST_STREAM, as RFC 9113, 8.1 has it) may take that for the answer.
-async fn while_discarding<T>(mut body: Incoming, sending: impl Future<Output = T>) -> T {
+async fn while_discarding<T>(mut body: Incoming, mut sending: Pin<&mut impl Future<Output = T>>) -> T {
     let mut rest = pin!(async { while let Some(Ok(_)) = body.next().await {} });
-    let mut sending = pin!(sending);
     tokio::select! {
         sent = &mut sending => {
             // Whoever has not ended by then is cut off.

@@ -53,7 +53,7 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
     if announced == Some(first.len() as u64) {
         return Ok(first);
     }
-    within_time(read_rest(first, payload, most)).await?
+    within_time(read_rest(first, announced, payload, most)).await?
 }
 
 /// The first chunk of a body of which nothing is there yet.
@@ -70,8 +70,15 @@ async fn first_chunk(payload: &mut Payload) -> Option<Result<Bytes, PayloadError
     payload.next().await
 }
 
-async fn read_rest(first: Bytes, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
-    let mut body = Partial { bytes: BytesMut::new(), counted: 0 };
+async fn read_rest(
+    first: Bytes,
+    announced: Option<u64>,
+    payload: &mut Payload,
+    most: usize,
+) -> Result<Bytes, ApiError> {
+    // Not moved as it grows. What is only announced takes no memory yet.
+    let capacity = announced.map_or(first.len(), |length| length.min(most as u64) as usize);
+    let mut body = Partial { bytes: BytesMut::with_capacity(capacity), counted: 0 };
     body.add(&first, most)?;
     while let Some(chunk) = payload.next().await {
         body.add(&chunk.map_err(|error| unreadable(&error))?, most)?;
