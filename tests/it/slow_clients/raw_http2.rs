@@ -90,7 +90,9 @@ impl Http2 {
 
     pub fn unopened(server: &Server) -> Self {
         let trust = server.trust().expect("TLS").speaking(b"h2");
-        let stream = Client::new(server.api, Some(trust)).into_stream().unwrap();
+        let mut stream = Client::new(server.api, Some(trust)).into_stream().unwrap();
+        // The handshake, which would be given up where it takes longer than a look.
+        stream.flush().unwrap();
         stream.socket().set_read_timeout(Some(LOOK)).unwrap();
         stream.socket().set_write_timeout(Some(Duration::from_secs(1))).unwrap();
         Self { stream, received: Vec::new(), answers_pings: true, is_over: false }
