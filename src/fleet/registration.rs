@@ -70,8 +70,9 @@ pub struct RegistrationBody {
     #[schema(value_type = Option<Vec<Tag>>, max_items = 32)]
     tags: Option<Vec<Box<str>>>,
     /// Identity of the machine: who registers again with the same `org_id` and `machine_id` gets the same id back, and a
-    /// new token. It is trimmed, and a UUID is put into lower case; a blank one and what factories leave (`Not Settable`,
-    /// all zeros) is the same as none. `machineId` is another name for it.
+    /// new token. It is trimmed, and a UUID is put into lower case; a blank one, what factories leave (`Not Settable`, all
+    /// zeros), a template that was not filled in (`${MACHINE_ID}`) and a single character are the same as none. `machineId`
+    /// is another name for it.
     #[schema(value_type = Option<MachineIdText>)]
     machine_id: Option<Box<str>>,
     #[serde(rename = "machineId")]
@@ -273,10 +274,10 @@ mod tests {
 
     #[test]
     fn aliases_are_accepted() {
-        let json = r#"{"hostname":"h","os":"o","version":"v","organizationId":"acme","machineId":"m"}"#;
+        let json = r#"{"hostname":"h","os":"o","version":"v","organizationId":"acme","machineId":"m-1"}"#;
         let request = parse(json).unwrap();
         assert_eq!(request.org_id.as_deref(), Some("acme"));
-        assert_eq!(request.machine_id.as_deref(), Some("m"));
+        assert_eq!(request.machine_id.as_deref(), Some("m-1"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, dev::Payload, http::StatusCode};
 use futures_util::future::join_all;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     actors::{EngineError, Relayed},
-    fleet::{FieldError, HEARTBEAT_FIELDS, MissingFields, RelayedBody, RelayedId},
+    fleet::{AgentId, FieldError, HEARTBEAT_FIELDS, MissingFields, RelayedBody, RelayedId},
     limits::{BATCH_MAX_BYTES, BATCH_MAX_LINES, BATCH_STEP_LINES},
     metrics::HeartbeatResult,
 };
@@ -84,7 +84,10 @@ pub(super) async fn heartbeats(
     let metrics = state.engine.metrics();
     let accepted = lines.len() - rejected.len();
     metrics.relayed_heartbeats(accepted as u64, HeartbeatResult::Accepted);
-    rejected.iter().for_each(|rejected| metrics.relayed_heartbeats(1, rejected.result));
+    for Rejected { line, error, result } in &rejected {
+        metrics.relayed_heartbeats(1, *result);
+        state.request_log.refused_line(request, *line, error, || agent_of(&lines, *line));
+    }
     Ok(envelope::data_with(StatusCode::OK, &Outcome { accepted, rejected }))
 }
 
@@ -123,6 +126,21 @@ fn lines_of(body: &[u8]) -> Result<Vec<(u32, &[u8])>, ApiError> {
         return Err(ApiError::BadRequest(format!("A batch has at most {BATCH_MAX_LINES} heartbeats")));
     }
     Ok(lines)
+}
+
+/// Whose heartbeat a line says to be.
+fn agent_of(lines: &[(u32, &[u8])], line: u32) -> Option<AgentId> {
+    /// Whatever else the line has may be wrong.
+    #[derive(Deserialize)]
+    struct Claim {
+        id: RelayedId,
+    }
+    let place = lines.binary_search_by_key(&line, |(number, _)| *number).ok()?;
+    let (_, text) = lines.get(place)?;
+    match serde_json::from_slice(text).ok()? {
+        Claim { id: RelayedId::Agent(id) } => Some(id),
+        Claim { id: RelayedId::Nobody | RelayedId::Missing } => None,
+    }
 }
 
 fn read(number: u32, line: &[u8]) -> Result<Relayed, ApiError> {
