@@ -9,10 +9,11 @@ use super::{
     EngineHandle, Proof,
     doubt_tests::event,
     policy_tests::{enrol, fetch, pending, publish, shown},
-    tests::{BEGINNING_MS, on_a_worker, start_at},
+    tests::{BEGINNING_MS, RETENTION_MS, on_a_worker, start_at},
 };
 use crate::{
     fleet::{AgentId, MachineKey},
+    limits::ARCHIVE_TICK_MS,
     store::{MemoryStore, Store},
     threats::{Event, Period, Severity},
 };
@@ -89,16 +90,28 @@ impl Model {
     }
 
     fn threats_of(&self, period: Period, now_ms: u64) -> impl Iterator<Item = &Reported> {
+        self.with_times().filter(move |(_, at_ms)| now_ms - at_ms <= period.millis()).map(|(threat, _)| threat)
+    }
+
+    /// The threats, and when each was taken in; the newest first.
+    fn with_times(&self) -> impl Iterator<Item = (&Reported, u64)> {
         let mut at_ms = u64::MAX;
-        let with_times = self.threats.iter().enumerate().rev().map(move |(place, threat)| {
+        self.threats.iter().enumerate().rev().map(move |(place, threat)| {
             // No later than those after it; and if it turned out to be from the future, no later than that.
             at_ms = at_ms.min(threat.at_ms);
             if place < self.found.0 && self.found_the_future() {
                 at_ms = at_ms.min(self.found.1);
             }
             (threat, at_ms)
-        });
-        with_times.filter(move |(_, at_ms)| now_ms - at_ms <= period.millis()).map(|(threat, _)| threat)
+        })
+    }
+
+    /// A run begins. What is too old by its clock is gone for good, whatever the clock says later.
+    fn begin(&mut self, now_ms: u64) {
+        self.found = (self.threats.len(), now_ms);
+        let kept = self.with_times().take_while(|(_, at_ms)| now_ms - at_ms <= RETENTION_MS).count();
+        self.threats.drain(..self.threats.len() - kept);
+        self.found.0 = kept;
     }
 
     fn found_the_future(&self) -> bool {
@@ -162,7 +175,7 @@ async fn live(
     model: &mut Model,
 ) -> Option<u64> {
     let engine = start_at(store.clone(), began_ms).await;
-    model.found = (model.threats.len(), began_ms);
+    model.begin(began_ms);
     loop {
         model.compare(&engine).await;
         match steps.next()? {
@@ -192,8 +205,9 @@ async fn live(
             }
             Step::Restart { crash, hours } => {
                 if crash {
-                    // The next flush has what was fetched; the runtime ends with all else that is on it.
-                    sleep(Duration::from_millis(150)).await;
+                    // The next flush has what was fetched, and the archive's next tick what was dropped; the runtime ends
+                    // with all else that is on it.
+                    sleep(Duration::from_millis(ARCHIVE_TICK_MS + 150)).await;
                 } else {
                     engine.drain().await.unwrap();
                 }
