@@ -101,6 +101,11 @@ impl Ledger {
         (version == "1").then_some(Self { commit, agents: sum()?, policies: sum()?, threats: sum()? })
     }
 
+    /// Whether there are no records.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        [self.agents, self.policies, self.threats].iter().all(|kind| kind.count == 0)
+    }
+
     /// What there is, `found`, against what this says there should be; for people.
     pub(super) fn against(&self, found: &Self) -> impl fmt::Display + use<> {
         let kinds = [
