@@ -161,6 +161,8 @@ pub const SWEEP_STEP_MAX: usize = 2_048;
 pub const LOAD_CHUNK_MAX: usize = 1_024;
 /// Agents whose registration is put right in one flush, after changes that the store may have made or not.
 pub const AMEND_BATCH_MAX: usize = 2_048;
+/// Pause between two writes of the embedded store's ledger into its file, in milliseconds.
+pub const LEDGER_PAUSE_MS: u64 = 20;
 /// The hearing clock is saved at least this often while no heartbeat makes a flush carry it.
 pub const CLOCK_SAVE_MS: u64 = 5_000;
 /// Seconds a client is told to wait before it repeats a request refused with 429 or 503: one of these, at random, so that

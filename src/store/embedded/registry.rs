@@ -12,7 +12,7 @@ use super::{
     database::{Reopening, Tables, read_failed, refusal},
     files::Damage,
     findings::Findings,
-    ledger::{LEDGER, Ledger, LedgerFile, Sum},
+    ledger::{LEDGER, Ledger, LedgerFile, LedgerKeeper, Sum},
     marker::Marker,
     rescue::{self, rescue},
     threats::{Threats, drop_halves},
@@ -49,7 +49,7 @@ pub(super) struct Registry {
 /// Where the ledger stands.
 #[derive(Debug)]
 struct Book {
-    file: LedgerFile,
+    keeper: LedgerKeeper,
     /// None: a transaction has failed, and the database must be asked.
     ledger: Option<Ledger>,
     marker: Marker,
@@ -90,11 +90,12 @@ impl Registry {
                 path.with_file_name(LEDGER).display()
             ));
         }
-        file.write(&ledger)
-            .map_err(|error| StoreError::unavailable(format_args!("{LEDGER} cannot be written: {error}")))?;
+        let unwritten = |error| StoreError::unavailable(format_args!("{LEDGER} cannot be written: {error}"));
+        file.write(&ledger).map_err(unwritten)?;
+        let keeper = LedgerKeeper::start(file).map_err(unwritten)?;
         marker.note(&ledger);
         opened.database.must_have(ledger.commit);
-        Ok(Self { database: opened.database, book: Mutex::new(Book { file, ledger: Some(ledger), marker }) })
+        Ok(Self { database: opened.database, book: Mutex::new(Book { keeper, ledger: Some(ledger), marker }) })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -127,8 +128,8 @@ impl Registry {
             }
         }
         let ledger = self.finish(&mut book, changing)?;
-        // Only what stands in both places is answered for.
-        book.file.write(&ledger).map_err(|error| {
+        // Where the file cannot be written nothing is answered for: a loss would not be noticed.
+        book.keeper.note(ledger).map_err(|error| {
             StoreError::InDoubt(format!("writing the file {LEDGER} of the store failed ({error})").into())
         })?;
         book.marker.note(&ledger);
