@@ -41,7 +41,7 @@ use crate::{
     store::{Durability, FlushRules, Loaded, StoreError, WriteBehind},
     supervision::{Task, restarted},
     threats::Retention,
-    tls::Tls,
+    tls::{ExpiryWatch, Tls},
 };
 
 /// The last write of a shutdown is tried again at this interval.
@@ -169,7 +169,11 @@ impl Parts {
         actix_rt::spawn(api);
         actix_rt::spawn(operations);
         let (metrics, clock) = (running.engine.metrics().clone(), running.engine.clock().clone());
-        actix_rt::spawn(restarted(Task::Upkeep, move || upkeep(metrics.clone(), request_log.clone())));
+        let expiry = running.tls.as_ref().map(|tls| ExpiryWatch::new(tls.expires));
+        let upkeep_clock = clock.clone();
+        actix_rt::spawn(restarted(Task::Upkeep, move || {
+            upkeep(metrics.clone(), request_log.clone(), upkeep_clock.clone(), expiry)
+        }));
         actix_rt::spawn(restarted(Task::Collector, move || events.clone().collect(clock.clone())));
         Ok(running)
     }
@@ -417,8 +421,15 @@ fn retention(config: &ThreatsConfig) -> Retention {
     Retention { max_age_ms: config.retention_days * 86_400_000, max_bytes: config.max_bytes_per_tenant }
 }
 
-async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog) {
+async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog, clock: Clock, mut expiry: Option<ExpiryWatch>) {
     loop {
+        if let Some(days_left) = expiry.as_mut().and_then(|expiry| expiry.days_left(clock.wall())) {
+            tracing::warn!(
+                days_left,
+                "the certificate that clients are shown, or one that signs it, is about to expire or has expired: clients \
+                 refuse it then"
+            );
+        }
         tokio::time::sleep(Duration::from_secs(1)).await;
         metrics.upkeep();
         request_log.upkeep();

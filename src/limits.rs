@@ -161,6 +161,8 @@ pub const SWEEP_STEP_MAX: usize = 2_048;
 pub const LOAD_CHUNK_MAX: usize = 1_024;
 /// Agents whose registration is put right in one flush, after changes that the store may have made or not.
 pub const AMEND_BATCH_MAX: usize = 2_048;
+/// Pause between two writes of the embedded store's ledger into its file, in milliseconds.
+pub const LEDGER_PAUSE_MS: u64 = 20;
 /// The hearing clock is saved at least this often while no heartbeat makes a flush carry it.
 pub const CLOCK_SAVE_MS: u64 = 5_000;
 /// Seconds a client is told to wait before it repeats a request refused with 429 or 503: one of these, at random, so that
@@ -238,7 +240,7 @@ pub const HEAD_TIMEOUT_MS: u64 = 10_000;
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
 /// A peer has so many milliseconds to take the last answer of a connection and to close it.
 pub const LINGER_MS: u64 = 1_000;
-/// Largest head of a request, in bytes; on HTTP/2 of its headers as they are after decoding, 32 bytes more for each.
+/// Largest head of a request, in bytes; on HTTP/2 as it is after decoding, 32 bytes more for each header.
 pub const HEAD_MAX_BYTES: usize = 32 * 1024;
 /// Bytes read from a connection before others have their turn.
 pub const READ_TURN_BYTES: usize = 16 * 1024;
@@ -274,10 +276,17 @@ pub const HTTP2_RESETS_MAX: usize = 128;
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 32 * 1024;
 /// Bytes of an answer that are handed to an HTTP/2 stream at a time.
 pub const HTTP2_CHUNK_BYTES: usize = 16 * 1024;
-/// Bytes of a body that an HTTP/2 peer may send ahead of its reader.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes of all bodies that an HTTP/2 peer may send ahead of their readers.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Largest head on HTTP/2 that is decoded, to be refused in our words; beyond, the `h2` crate refuses it in its own.
+pub const HTTP2_HEAD_MAX_BYTES: usize = 2 * HEAD_MAX_BYTES;
+/// Bytes of bodies that any HTTP/2 peer may send ahead of their readers: less than RFC 9113 (6.9.2) begins with cannot be had.
+pub const HTTP2_WINDOW_BYTES: u32 = 65_535;
+/// Bytes of bodies that an HTTP/2 peer may send ahead of their readers once a large one comes, or a body of unknown size …
+pub const HTTP2_LARGE_WINDOW_BYTES: u32 = 256 * 1024;
+/// … and so many of such connections are there on a worker at a time. Others send no less, only slower.
+pub const HTTP2_LARGE_WINDOWS_MAX: usize = 64;
+/// Bytes of the bodies that have come in part, of all requests together: one that would make it more is answered 503. A body
+/// that comes at once does not count.
+pub const PARTIAL_BODIES_MAX_BYTES: usize = 128 * 1024 * 1024;
 
 /// Shortest administrator's token, in characters.
 pub const ADMIN_TOKEN_MIN_CHARS: usize = 8;
@@ -287,6 +296,8 @@ pub const ADMIN_TOKEN_MAX_CHARS: usize = 256;
 pub const CERTIFICATE_DAYS: i64 = 820;
 /// Days for which our certificate authority is good.
 pub const AUTHORITY_DAYS: i64 = 3_650;
+/// It is warned daily of a certificate that expires in fewer days than these.
+pub const EXPIRY_WARNING_DAYS: i64 = 30;
 /// A clock that stands before this, the beginning of 2026, has not been set; in milliseconds since 1970.
 pub const CLOCK_UNSET_BEFORE_MS: i64 = 1_767_225_600_000;
 
@@ -308,6 +319,8 @@ const _: () = {
     assert!(10 * EVENTS_DETAIL_MAX as u64 <= EVENTS_BACKLOG_MIN);
     assert!(EVENTS_PACE_MAX_MS < EVENTS_TICK_MS && EVENTS_TICK_MS < EVENTS_MASS_MAX_MS);
     assert!(HTTP2_CHUNK_BYTES <= HTTP2_SEND_BUFFER_BYTES);
+    assert!(HEAD_MAX_BYTES < HTTP2_HEAD_MAX_BYTES);
+    assert!(HTTP2_WINDOW_BYTES < HTTP2_LARGE_WINDOW_BYTES && BATCH_MAX_BYTES <= PARTIAL_BODIES_MAX_BYTES);
     assert!(CONNECTION_TICK_MS < LINGER_MS && LINGER_MS < HEAD_TIMEOUT_MS);
     // One registration must fit its body many times over, or a valid one could be refused as too large:
     // four bytes a character, six when escaped.

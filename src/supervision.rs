@@ -4,7 +4,14 @@
 //! started again ([`restarted`]); what goes down with its state takes the process along ([`indispensable`]), as a shard
 //! does: all that was acknowledged is in the store, and the next process has it from there.
 
-use std::{fs, panic::AssertUnwindSafe, path::Path, time::Duration};
+use std::{
+    ffi::OsString,
+    fs,
+    panic::{self, AssertUnwindSafe},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 
@@ -39,11 +46,13 @@ pub enum Task {
     RedisKeeper,
     /// Cuts connections whose time is over.
     Sweeper,
+    /// Accepts connections: a thread of actix-server, which nobody else looks after.
+    Acceptor,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Main,
         Self::Committer,
         Self::Flusher,
@@ -54,6 +63,7 @@ impl Task {
         Self::ThreatLoader,
         Self::RedisKeeper,
         Self::Sweeper,
+        Self::Acceptor,
     ];
 
     /// What it is called where people read.
@@ -69,6 +79,7 @@ impl Task {
             Self::ThreatLoader => "threat-loader",
             Self::RedisKeeper => "redis-keeper",
             Self::Sweeper => "sweeper",
+            Self::Acceptor => "acceptor",
         }
     }
 }
@@ -77,14 +88,40 @@ impl Task {
 pub async fn indispensable<T>(task: Task, work: impl Future<Output = T>) -> T {
     match AssertUnwindSafe(with_faults(task, work)).catch_unwind().await {
         Ok(done) => done,
-        Err(_) => {
-            output::report(format_args!(
-                "The server ended: a background task ({}) fell with a panic; nothing that must be durable and was \
-                 acknowledged is lost: start again, and report the panic above",
-                task.name()
-            ));
-            output::exit(1)
+        Err(_) => end(task),
+    }
+}
+
+fn end(fallen: Task) -> ! {
+    output::report(format_args!(
+        "The server ended: a background task ({}) fell with a panic; nothing that must be durable and was \
+         acknowledged is lost: start again, and report the panic above",
+        fallen.name()
+    ));
+    output::exit(1)
+}
+
+/// What actix-server calls the threads that accept connections.
+pub const ACCEPTOR_THREAD: &str = "actix-server acceptor";
+
+/// From now on the process ends when a thread that accepts connections falls.
+pub fn watch_acceptors() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        tell(info);
+        if thread::current().name() == Some(ACCEPTOR_THREAD) {
+            end(Task::Acceptor);
         }
+    }));
+    if let Some(faults) = faults() {
+        let order = Path::new(&faults).join(Task::Acceptor.name());
+        // Those of actix-server have no fault of their own; nobody waits for this one.
+        let _ = thread::Builder::new().name(ACCEPTOR_THREAD.to_owned()).spawn(move || {
+            while fs::remove_file(&order).is_err() {
+                thread::sleep(LOOK_FOR_FAULTS);
+            }
+            panic!("a test wants the thread to fall");
+        });
     }
 }
 
@@ -99,10 +136,14 @@ pub async fn restarted<T, F: Future<Output = T>>(task: Task, mut start: impl FnM
     }
 }
 
+/// Where a test says what is to fall.
+fn faults() -> Option<OsString> {
+    cfg!(debug_assertions).then(|| std::env::var_os(FAULTS_VARIABLE)).flatten()
+}
+
 /// Lets a test have the task fall.
 async fn with_faults<T>(task: Task, work: impl Future<Output = T>) -> T {
-    let faults = cfg!(debug_assertions).then(|| std::env::var_os(FAULTS_VARIABLE)).flatten();
-    let Some(faults) = faults else { return work.await };
+    let Some(faults) = faults() else { return work.await };
     let order = Path::new(&faults).join(task.name());
     let fault = async {
         while fs::remove_file(&order).is_err() {

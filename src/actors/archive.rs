@@ -288,7 +288,7 @@ impl Handler<Restored> for Archive {
     fn handle(&mut self, Restored(loaded): Restored, _: &mut Context<Self>) {
         self.state.last_id.set(loaded.last.max(self.state.last_id.get()));
         if let Some(newest) = loaded.last {
-            self.state.clock.compare(newest);
+            self.state.clock.compare(self.state.history.borrow().time(newest));
         }
         self.state.kept.are_loaded.store(true, Release);
     }
@@ -302,6 +302,7 @@ impl Handler<Report> for Archive {
         let now_ms = state.clock.now_ms();
         for threat in &mut threats {
             threat.entry.id = ThreatId::after(state.last_id.get(), now_ms);
+            threat.entry.at_ms = state.history.borrow().own_time(threat.entry.id, now_ms);
             state.last_id.set(Some(threat.entry.id));
         }
         let entries = threats.iter().map(|threat| threat.entry.clone()).collect();

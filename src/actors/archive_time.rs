@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::{
     clock::Clock,
+    fleet::Timestamp,
     limits::{CLOCK_AHEAD_MAX_MS, CLOCK_BACK_MAX_MS, CLOCK_BELIEVED_AFTER_MS},
-    threats::ThreatId,
 };
 
 /// The time by which threats are named and become old.
@@ -45,8 +45,7 @@ impl Time {
         if back_ms > CLOCK_BACK_MAX_MS {
             tracing::warn!(
                 back_s = back_ms / 1_000,
-                "the clock has been set back by far; threats are dated no earlier than the newest one before, until it has \
-                 caught up"
+                "the clock has been set back by far; threats that seem to be from the future count as of now"
             );
         }
         self.ahead_since.set(None);
@@ -56,14 +55,14 @@ impl Time {
 
     /// Warns if the newest threat in the store is from the future: an earlier run had a clock that was ahead, or this one's
     /// is behind.
-    pub(super) fn compare(&self, newest: ThreatId) {
-        let ahead_ms = newest.millis().saturating_sub(self.now_ms());
+    pub(super) fn compare(&self, newest_ms: u64) {
+        let ahead_ms = newest_ms.saturating_sub(self.now_ms());
         if ahead_ms > CLOCK_BACK_MAX_MS {
             tracing::warn!(
-                newest = %newest.time(),
+                newest = %Timestamp::from_millis(newest_ms.cast_signed()),
                 ahead_s = ahead_ms / 1_000,
-                "the newest threat in the store is ahead of the clock: one of the two is wrong; threats are dated no earlier \
-                 than that one, and stay that much longer in the figures, until the clock has caught up"
+                "the newest threat in the store is ahead of the clock: one of the two is wrong; threats that seem to be from \
+                 the future count as of now"
             );
         }
     }
@@ -81,7 +80,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::fleet::{Heard, Timestamp};
+    use crate::fleet::Heard;
 
     const BEGINNING_MS: i64 = 50_000_000;
     const DAY_MS: i64 = 86_400_000;
@@ -144,10 +143,10 @@ mod tests {
         let (_, time) = time();
         let said = Said::listen();
         for ms in [0, BEGINNING_MS, BEGINNING_MS + CLOCK_BACK_MAX_MS as i64] {
-            time.compare(ThreatId::first_of(ms as u64));
+            time.compare(ms as u64);
             assert_eq!(said.take(), "");
         }
-        time.compare(ThreatId::first_of((BEGINNING_MS + 29 * DAY_MS) as u64));
+        time.compare((BEGINNING_MS + 29 * DAY_MS) as u64);
         let warning = said.take();
         assert!(warning.contains("WARN") && warning.contains("ahead of the clock"), "{warning}");
         assert!(warning.contains("newest=1970-01-30T13:53:20.000Z"), "{warning}");

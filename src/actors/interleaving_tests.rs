@@ -9,10 +9,11 @@ use super::{
     EngineHandle, Proof,
     doubt_tests::event,
     policy_tests::{enrol, fetch, pending, publish},
-    tests::{BEGINNING_MS, on_a_worker, shown, start_at},
+    tests::{BEGINNING_MS, RETENTION_MS, on_a_worker, shown, start_at},
 };
 use crate::{
     fleet::{AgentId, MachineKey, PolicyVersion},
+    limits::ARCHIVE_TICK_MS,
     store::{MemoryStore, Store},
     threats::{Event, Period, Severity},
 };
@@ -30,15 +31,16 @@ enum Step {
     },
     Reregister(usize),
     Leave(usize),
-    /// The server ends, with or without time to write everything down, and is back after so many hours.
+    /// The server ends, with or without time to write everything down, and is back after so many hours by its clock; that
+    /// may have been set back.
     Restart {
         crash: bool,
-        hours: u64,
+        hours: i64,
     },
 }
 
 const AGENTS: [Option<&str>; 3] = [Some("acme"), Some("bolt"), None];
-const HOUR_MS: u64 = 3_600_000;
+const HOUR_MS: i64 = 3_600_000;
 
 fn step() -> impl Strategy<Value = Step> {
     let agent = || 0..AGENTS.len();
@@ -49,13 +51,14 @@ fn step() -> impl Strategy<Value = Step> {
         5 => report.prop_map(|(agent, severity, kind, events)| Step::Report { agent, severity, kind, events }),
         1 => agent().prop_map(Step::Reregister),
         1 => agent().prop_map(Step::Leave),
-        2 => (any::<bool>(), select(&[0, 1, 5, 20, 100, 500, 720][..]))
+        2 => (any::<bool>(), select(&[-696, -200, -20, -2, 0, 1, 5, 20, 100, 500, 720][..]))
             .prop_map(|(crash, hours)| Step::Restart { crash, hours }),
     ]
 }
 
 /// One threat, as the model remembers it.
 struct Reported {
+    /// What the clock said when it was reported.
     at_ms: u64,
     by: AgentId,
     org: Option<&'static str>,
@@ -69,7 +72,10 @@ struct Model {
     published: Vec<Option<&'static str>>,
     /// How many policies there were when each agent fetched last.
     fetched_at: [usize; AGENTS.len()],
+    /// In the order in which they were reported.
     threats: Vec<Reported>,
+    /// How many of them this run found, and when it began.
+    found: (usize, u64),
 }
 
 impl Model {
@@ -84,7 +90,33 @@ impl Model {
     }
 
     fn threats_of(&self, period: Period, now_ms: u64) -> impl Iterator<Item = &Reported> {
-        self.threats.iter().filter(move |threat| now_ms - threat.at_ms <= period.millis())
+        self.with_times().filter(move |(_, at_ms)| now_ms - at_ms <= period.millis()).map(|(threat, _)| threat)
+    }
+
+    /// The threats, and when each was taken in; the newest first.
+    fn with_times(&self) -> impl Iterator<Item = (&Reported, u64)> {
+        let mut at_ms = u64::MAX;
+        self.threats.iter().enumerate().rev().map(move |(place, threat)| {
+            // No later than those after it; and if it turned out to be from the future, no later than that.
+            at_ms = at_ms.min(threat.at_ms);
+            if place < self.found.0 && self.found_the_future() {
+                at_ms = at_ms.min(self.found.1);
+            }
+            (threat, at_ms)
+        })
+    }
+
+    /// A run begins. What is too old by its clock is gone for good, whatever the clock says later.
+    fn begin(&mut self, now_ms: u64) {
+        self.found = (self.threats.len(), now_ms);
+        let kept = self.with_times().take_while(|(_, at_ms)| now_ms - at_ms <= RETENTION_MS).count();
+        self.threats.drain(..self.threats.len() - kept);
+        self.found.0 = kept;
+    }
+
+    fn found_the_future(&self) -> bool {
+        let (found, began_ms) = self.found;
+        self.threats[..found].last().is_some_and(|newest| newest.at_ms > began_ms)
     }
 
     async fn compare(&self, engine: &EngineHandle) {
@@ -142,6 +174,7 @@ async fn live(
     model: &mut Model,
 ) -> Option<u64> {
     let engine = start_at(store.clone(), began_ms).await;
+    model.begin(began_ms);
     loop {
         model.compare(&engine).await;
         match steps.next()? {
@@ -171,12 +204,13 @@ async fn live(
             }
             Step::Restart { crash, hours } => {
                 if crash {
-                    // The next flush has what was fetched; the runtime ends with all else that is on it.
-                    sleep(Duration::from_millis(150)).await;
+                    // The next flush has what was fetched, and the archive's next tick what was dropped; the runtime ends
+                    // with all else that is on it.
+                    sleep(Duration::from_millis(ARCHIVE_TICK_MS + 150)).await;
                 } else {
                     engine.drain().await.unwrap();
                 }
-                return Some(now_ms(&engine) + hours * HOUR_MS);
+                return now_ms(&engine).checked_add_signed(hours * HOUR_MS).or(Some(0));
             }
         }
     }

@@ -31,6 +31,8 @@ const RULES: LivenessRules = LivenessRules {
     restart_grace: STALE_AFTER,
     restart_spread: Duration::from_secs(9),
 };
+/// How long threats are kept.
+pub(super) const RETENTION_MS: u64 = 30 * 86_400_000;
 /// When the world of these tests begins, in milliseconds since 1970.
 pub(super) const BEGINNING_MS: u64 = 1_772_884_800_000;
 /// What the product promises.
@@ -74,7 +76,7 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
             WriteBehind::new(shard.clone(), durability.clone(), clock.clone(), engine.metrics().clone(), rules);
         engine.attach(index, ShardActor::start(shard, write_behind));
     }
-    let retention = Retention { max_age_ms: 30 * 86_400_000, max_bytes: 1 << 20 };
+    let retention = Retention { max_age_ms: RETENTION_MS, max_bytes: 1 << 20 };
     engine.attach_archive(Archive::new(retention, &engine).start());
     engine.load_threats().await.unwrap();
     loading::load(&engine, &*store).await.unwrap();

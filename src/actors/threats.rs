@@ -15,7 +15,7 @@ use super::{
     supervisor::{EngineError, EngineHandle},
 };
 use crate::{
-    fleet::AgentId,
+    fleet::{AgentId, Timestamp},
     limits::THREAT_OVERHEAD_BYTES,
     store::{LoadedThreats, StoreError, StoredThreat},
     threats::{BySeverity, Event, Period, Summary, Threat, ThreatId},
@@ -27,8 +27,8 @@ const LOAD_AHEAD: usize = 4;
 /// A page of threats, the newest first.
 #[derive(Debug)]
 pub struct ThreatPage {
-    /// The threats.
-    pub threats: Vec<Threat>,
+    /// The threats, and when each was taken in.
+    pub threats: Vec<(Threat, Timestamp)>,
     /// Where the next page begins; none on the last one.
     pub next: Option<ThreatId>,
 }
@@ -83,9 +83,12 @@ impl EngineHandle {
         }
         let is_last = keys.len() <= most;
         keys.truncate(most);
-        let next = keys.last().map(|key| key.id).filter(|_| !is_last);
+        let next = keys.last().map(|(key, _)| key.id).filter(|_| !is_last);
+        let (keys, times): (Vec<_>, Vec<_>) = keys.into_iter().unzip();
+        let threats = self.durability().store.threats(keys).await?.into_iter();
+        let times = times.into_iter().map(|ms| Timestamp::from_millis(ms.cast_signed()));
         // What has been dropped meanwhile is not there any more.
-        let threats = self.durability().store.threats(keys).await?.into_iter().flatten().collect();
+        let threats = threats.zip(times).filter_map(|(threat, time)| Some((threat?, time))).collect();
         Ok(ThreatPage { threats, next })
     }
 

@@ -19,7 +19,7 @@ use crate::{
     output::{self, complain, report, say},
     preflight::Preflight,
     serve_error::Failed,
-    supervision::{Task, indispensable},
+    supervision::{Task, indispensable, watch_acceptors},
 };
 
 /// The heartbeat engine for very large fleets of guard agents.
@@ -164,6 +164,7 @@ fn serve(settings: &Settings) -> Exit {
         complain(format_args!("The server cannot start: {error}"));
         return Exit::Failed;
     }
+    watch_acceptors();
     // The main thread starts, ends and commits; the fleet lives on the worker threads.
     let serve = indispensable(Task::Main, engine::serve(config));
     let ended = run_here("The server cannot start", async { tokio::task::LocalSet::new().run_until(serve).await });

@@ -16,7 +16,9 @@ use crate::{
 pub(super) enum StoreCommand {
     /// Say what is in the store, and whether all of it can be read.
     ///
-    /// A Redis may be in use meanwhile, and nothing is written into it. An embedded store must not be in use.
+    /// A Redis may be in use meanwhile; an embedded store must not be. Nothing is written into either. A damaged embedded store
+    /// is refused as a server refuses it; with store.accept_loss = true (GUARDBEAT_STORE__ACCEPT_LOSS=true) it is said what a
+    /// server would go on with, and what would be lost.
     Check(CheckSettings),
     /// Copy the fleet from one store to another, and read it back.
     ///
@@ -85,6 +87,12 @@ impl CheckSettings {
         let place = place(config.store.url.clone(), &config)?;
         let report = run(&config, "The store cannot be checked", async |screen| check(&place, screen).await)?;
         say(&report);
+        if report.damage > 0 {
+            complain(
+                "The store is not as it should be; the lines above say what is amiss, and what a server makes of it.",
+            );
+            return Ok(Exit::Failed);
+        }
         Ok(verdict(report.corrupt, "Servers pass them over"))
     }
 }

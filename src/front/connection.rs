@@ -14,9 +14,18 @@ use std::{
 use super::times::{Cut, Phase, Tick, Times};
 use crate::limits::READ_TURN_BYTES;
 
+/// What the connections of a worker have in common.
+#[derive(Default)]
+pub(super) struct Common {
+    /// The coarse clock.
+    pub(super) now: Cell<Tick>,
+    /// Connections that have been cut and are not gone yet.
+    pub(super) cut: Cell<usize>,
+}
+
 /// A connection, as its stream, its requests and the sweep of its worker see it.
 pub struct Connection {
-    clock: Rc<Cell<Tick>>,
+    common: Rc<Common>,
     phase: Cell<Phase>,
     since: Cell<Tick>,
     /// Of HTTP/2, since when there was no request when a frame began.
@@ -35,6 +44,10 @@ pub struct Connection {
     held: Cell<bool>,
     /// Bytes that may still be read before others have their turn.
     turn: Cell<usize>,
+    /// Whether its peer can be told that it is to end.
+    takes_notice: Cell<bool>,
+    /// Why its peer is told.
+    notice: Cell<Option<Cut>>,
     cut: Cell<Option<Cut>>,
     waker: Cell<Option<Waker>>,
 }
@@ -46,10 +59,10 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(clock: Rc<Cell<Tick>>) -> Self {
-        let since = Cell::new(clock.get());
+    pub(super) fn new(common: Rc<Common>) -> Self {
+        let since = common.now.clone();
         Self {
-            clock,
+            common,
             phase: Cell::new(Phase::Silent),
             idle_since: since.clone(),
             since,
@@ -61,6 +74,8 @@ impl Connection {
             answered: Cell::default(),
             held: Cell::default(),
             turn: Cell::default(),
+            takes_notice: Cell::default(),
+            notice: Cell::default(),
             cut: Cell::default(),
             waker: Cell::default(),
         }
@@ -78,7 +93,7 @@ impl Connection {
 
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
-        self.since.set(self.clock.get());
+        self.since.set(self.now());
     }
 
     /// Bytes have come.
@@ -174,14 +189,13 @@ impl Connection {
         self.held.set(true);
     }
 
-    /// Nothing more is answered; the peer has a moment to take what it was sent.
+    /// Nothing more is answered; the peer has a moment, from the first call on, to take what it was sent.
     pub(super) fn close(&self) {
         self.closing.set(true);
-        self.enter(Phase::Closing);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        self.phase.get() == Phase::Closing
+        match self.phase.get() {
+            Phase::Closing => {}
+            Phase::Silent | Phase::Handshake | Phase::Head | Phase::Busy | Phase::Idle => self.enter(Phase::Closing),
+        }
     }
 
     /// Whether more may be read before it is the turn of others; if not, this one comes again after them.
@@ -200,7 +214,7 @@ impl Connection {
     /// The peer takes nothing more for now.
     pub(super) fn blocked(&self) {
         if self.blocked_since.get().is_none() {
-            self.blocked_since.set(Some(self.clock.get()));
+            self.blocked_since.set(Some(self.now()));
         }
     }
 
@@ -222,18 +236,47 @@ impl Connection {
 
     /// The coarse clock.
     pub(super) fn now(&self) -> Tick {
-        self.clock.get()
+        self.common.now.get()
     }
 
     /// Ends it.
     pub(super) fn cut(&self, why: Cut) {
-        self.cut.set(Some(why));
+        if self.cut.replace(Some(why)).is_none() {
+            self.common.cut.set(self.common.cut.get() + 1);
+        }
         self.wake();
     }
 
-    /// Why it was ended.
+    /// Whether it was ended.
     pub(super) fn was_cut(&self) -> Option<Cut> {
         self.cut.get()
+    }
+
+    /// From now on its peer can be told that it is to end.
+    pub(super) fn takes_notice(&self) {
+        self.takes_notice.set(true);
+    }
+
+    /// Ends it, though not before its peer has been told, if it can be told, and has had a moment.
+    pub(super) fn dismiss(&self, why: Cut) {
+        if !self.takes_notice.get() {
+            return self.cut(why);
+        }
+        if self.notice.get().is_none() {
+            self.notice.set(Some(why));
+            self.close();
+            self.wake();
+        }
+    }
+
+    /// Until its peer is to be told; whoever waits is polled whenever the connection is.
+    pub(super) async fn until_dismissed(&self) {
+        poll_fn(|_| if self.notice.get().is_some() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    /// Why it was ended, or is about to end.
+    pub(super) fn why_ended(&self) -> Option<Cut> {
+        self.notice.get().or(self.cut.get())
     }
 
     pub(super) fn wake(&self) {
@@ -282,27 +325,27 @@ mod tests {
 
     #[test]
     fn a_byte_after_an_answer_begins_a_head() {
-        let clock = Rc::new(Cell::new(3));
-        let connection = Rc::new(Connection::new(clock.clone()));
+        let common = Rc::new(Common { now: Cell::new(3), ..Common::default() });
+        let connection = Rc::new(Connection::new(common.clone()));
         connection.heard();
         let request = connection.begin(true);
         assert_eq!(connection.times().phase, Phase::Busy);
         drop(request);
         assert_eq!(connection.times().phase, Phase::Idle);
-        clock.set(9);
+        common.now.set(9);
         connection.heard();
-        clock.set(12);
+        common.now.set(12);
         connection.heard();
         assert_eq!((connection.times().phase, connection.times().since), (Phase::Head, 9));
     }
 
     #[test]
     fn frames_alone_leave_a_connection_idle_and_must_be_whole_in_time() {
-        let clock = Rc::new(Cell::new(3));
-        let connection = Rc::new(Connection::new(clock.clone()));
+        let common = Rc::new(Common { now: Cell::new(3), ..Common::default() });
+        let connection = Rc::new(Connection::new(common.clone()));
         connection.enter(Phase::Idle);
         let at = |tick, whole| {
-            clock.set(tick);
+            common.now.set(tick);
             connection.heard_frames(whole);
             (connection.times().phase, connection.times().since)
         };

@@ -4,7 +4,7 @@
 //! answered, without a bound on how much that is, and 3.20 takes the unread body of a later request for that of the one it
 //! answers, announces `Connection: close`, and goes on all the same. So the dispatcher is given one request at a time. Only
 //! the ends are looked for here; what a request means, and whether it is one, is the parser's to say. Where the end cannot
-//! be told (a chunked body, a head that the parser will refuse), everything is passed on, for the rest of the connection.
+//! be told (a chunked body), everything is passed on, for the rest of the connection.
 
 use crate::limits::HEAD_MAX_BYTES;
 
@@ -28,6 +28,8 @@ pub(super) enum Pass {
     On(usize),
     /// Wait for more of the head.
     Not,
+    /// The head is larger than one may be: there is no request.
+    TooLarge,
 }
 
 impl Framing {
@@ -42,12 +44,8 @@ impl Framing {
                 Pass::On(passed as usize)
             }
             Self::Head => {
-                let Some(end) = end_of_head(bytes) else {
-                    if bytes.len() <= HEAD_MAX_BYTES {
-                        return Pass::Not;
-                    }
-                    *self = Self::Free;
-                    return Pass::On(bytes.len());
+                let Some(end) = end_of_head(bytes).filter(|end| *end <= HEAD_MAX_BYTES) else {
+                    return if bytes.len() <= HEAD_MAX_BYTES { Pass::Not } else { Pass::TooLarge };
                 };
                 match length_of_body(&bytes[..end]) {
                     Some(length) => {
@@ -66,6 +64,15 @@ impl Framing {
 
     fn after(left: u64) -> Self {
         if left == 0 { Self::Whole } else { Self::Body { left } }
+    }
+
+    /// So many bytes of what was to be passed on did not fit: they are still to come.
+    pub(super) fn take_back(&mut self, rest: u64) {
+        *self = match *self {
+            Self::Free => Self::Free,
+            Self::Body { left } => Self::Body { left: left + rest },
+            Self::Head | Self::Whole => Self::Body { left: rest },
+        };
     }
 
     /// The request that was passed on has been answered.
@@ -175,11 +182,30 @@ mod tests {
     }
 
     #[test]
-    fn a_head_without_an_end_is_left_to_the_parser_at_its_bound() {
-        let mut framing = Framing::Head;
-        assert_eq!(framing.pass(&[b'a'; HEAD_MAX_BYTES]), Pass::Not);
-        assert_eq!(framing.pass(&[b'a'; HEAD_MAX_BYTES + 1]), Pass::On(HEAD_MAX_BYTES + 1));
-        assert_eq!(framing, Framing::Free);
+    fn a_head_has_no_more_bytes_than_the_bound() {
+        let pass = |bytes: &[u8]| Framing::Head.pass(bytes);
+        assert_eq!(pass(&[b'a'; HEAD_MAX_BYTES]), Pass::Not);
+        assert_eq!(pass(&[b'a'; HEAD_MAX_BYTES + 1]), Pass::TooLarge);
+        let head = |length: usize| format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(length - 23)).into_bytes();
+        assert_eq!(pass(&head(HEAD_MAX_BYTES)), Pass::On(HEAD_MAX_BYTES));
+        assert_eq!(pass(&head(HEAD_MAX_BYTES + 1)), Pass::TooLarge);
+        // What follows it is none of it.
+        let with_more = [head(HEAD_MAX_BYTES), head(100)].concat();
+        assert_eq!(pass(&with_more), Pass::On(HEAD_MAX_BYTES));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_still_to_come() {
+        for (passed, then) in [
+            (Framing::Free, Framing::Free),
+            (Framing::Body { left: 5 }, Framing::Body { left: 12 }),
+            (Framing::Whole, Framing::Body { left: 7 }),
+            (Framing::Head, Framing::Body { left: 7 }),
+        ] {
+            let mut framing = passed;
+            framing.take_back(7);
+            assert_eq!(framing, then, "{passed:?}");
+        }
     }
 
     proptest! {

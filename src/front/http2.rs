@@ -4,6 +4,7 @@
 //! may wait for its reader. Here all streams of a connection are served by the connection's own task, so they end with it.
 
 use std::{
+    cell::{Cell, RefCell},
     cmp,
     future::poll_fn,
     net::SocketAddr,
@@ -13,14 +14,14 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{Payload, Request, Response, ResponseHead, error::PayloadError};
+use actix_http::{HttpMessage, Payload, Request, Response, ResponseHead, error::PayloadError};
 use actix_service::Service;
 use actix_web::{
     Error,
     body::{BodySize, MessageBody},
     http::{
         Method, Uri, Version,
-        header::{HeaderMap, HeaderName, HeaderValue},
+        header::{self, HeaderMap, HeaderName, HeaderValue},
     },
 };
 use bytes::Bytes;
@@ -41,9 +42,9 @@ use super::{
 use crate::{
     clock::Clock,
     limits::{
-        ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_PACE_BYTES,
-        HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAM_WINDOW_BYTES, HTTP2_STREAMS_FAIR, HTTP2_STREAMS_MAX,
-        HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS,
+        ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_HEAD_MAX_BYTES, HTTP2_LARGE_WINDOW_BYTES,
+        HTTP2_LARGE_WINDOWS_MAX, HTTP2_PACE_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_FAIR,
+        HTTP2_STREAMS_MAX, HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES, LINGER_MS,
     },
 };
 
@@ -65,7 +66,10 @@ where
         worker.count(Cut::ProtocolError);
         return None;
     };
+    connection.takes_notice();
     let progress = Progress::new(connection);
+    let mut large_window = None;
+    let mut is_dismissed = false;
     let mut streams = FuturesUnordered::new();
     let mut accepted_in_turn = 0;
     loop {
@@ -75,14 +79,23 @@ where
                     worker.count(Cut::ProtocolError);
                     return None;
                 };
-                let is_crowded = worker.streams.get() >= HTTP2_STREAMS_OF_WORKER_MAX;
+                let is_crowded = worker.streams.count() >= HTTP2_STREAMS_OF_WORKER_MAX;
                 if is_crowded && connection.under_way() >= HTTP2_STREAMS_FAIR {
                     // Nothing was done: the client may try again.
                     respond.send_reset(h2::Reason::REFUSED_STREAM);
                     continue;
                 }
-                let open = OpenStream::new(worker);
+                let open = worker.streams.add();
                 let wants_body = !request.body().is_end_stream();
+                if large_window.is_none()
+                    && worker.large_windows.count() < HTTP2_LARGE_WINDOWS_MAX
+                    && wants_body
+                    && has_large_body(request.headers())
+                {
+                    // Kept to the end of the connection: what has been granted cannot be taken back.
+                    large_window = Some(worker.large_windows.add());
+                    http2.set_target_window_size(HTTP2_LARGE_WINDOW_BYTES);
+                }
                 let under_way = connection.begin(wants_body);
                 let progress = &progress;
                 accepted_in_turn += 1;
@@ -93,6 +106,11 @@ where
                 });
             }
             Some(()) = streams.next() => {}
+            () = connection.until_dismissed(), if !is_dismissed => {
+                // GOAWAY. It ends by itself when what is under way is answered and the peer has said that it knows.
+                is_dismissed = true;
+                http2.graceful_shutdown();
+            }
         }
         if accepted_in_turn >= HTTP2_TURN_STREAMS {
             // A few bytes make a request: others have their turn in between.
@@ -106,36 +124,51 @@ fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_header_list_size(HEAD_MAX_BYTES as u32)
+        .max_header_list_size(HTTP2_HEAD_MAX_BYTES as u32)
         .max_send_buffer_size(HTTP2_SEND_BUFFER_BYTES)
-        .initial_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_window_size(HTTP2_LARGE_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_WINDOW_BYTES)
         .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
         .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
         .max_local_error_reset_streams(Some(HTTP2_RESETS_MAX));
     builder
 }
 
-/// A stream, counted among those of its worker until it is dropped.
-struct OpenStream<'a>(&'a Worker);
+/// Things of a worker that are counted while they last.
+#[derive(Default)]
+pub(super) struct Census(Cell<usize>);
 
-impl<'a> OpenStream<'a> {
-    fn new(worker: &'a Worker) -> Self {
-        worker.streams.set(worker.streams.get() + 1);
-        Self(worker)
+impl Census {
+    fn count(&self) -> usize {
+        self.0.get()
+    }
+
+    /// One more, until what is returned is dropped.
+    fn add(&self) -> Counted<'_> {
+        self.0.set(self.0.get() + 1);
+        Counted(&self.0)
     }
 }
 
-impl Drop for OpenStream<'_> {
+/// One of a [`Census`].
+struct Counted<'a>(&'a Cell<usize>);
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
+        self.0.set(self.0.get() - 1);
     }
+}
+
+/// Whether a body is larger than the window that every connection has, as far as its head tells.
+fn has_large_body(headers: &http1::HeaderMap) -> bool {
+    let length = headers.get(http1::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    length.is_none_or(|length: u64| length > HTTP2_WINDOW_BYTES.into())
 }
 
 /// When the peer last took something of what waits for it, on any stream.
 struct Progress<'a> {
     connection: &'a Connection,
-    last: std::cell::Cell<Tick>,
+    last: Cell<Tick>,
 }
 
 impl<'a> Progress<'a> {
@@ -191,7 +224,9 @@ where
     B: MessageBody,
 {
     let is_head = request.method() == http1::Method::HEAD;
-    let Some(request) = read_head(request, peer) else {
+    let (parts, body) = request.into_parts();
+    let body = (!body.is_end_stream()).then(|| Incoming(Rc::new(RefCell::new(body))));
+    let Some(request) = read_head(parts, body.clone(), peer) else {
         respond.send_reset(h2::Reason::PROTOCOL_ERROR);
         return Ok(());
     };
@@ -204,19 +239,50 @@ where
         })
         .await
     };
-    match called {
-        None => Ok(()),
-        Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
-        Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
+    let sending = pin!(async {
+        match called {
+            None => Ok(()),
+            Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
+            Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
+        }
+    });
+    match body {
+        None => sending.await,
+        Some(body) => while_discarding(body, sending).await,
     }
 }
 
+/// Sends an answer while what its reader still sends is thrown away, for a moment longer than the answer takes: whoever is
+/// told at once that the stream is over (RST_STREAM, as RFC 9113, 8.1 has it) may take that for the answer.
+async fn while_discarding<T>(mut body: Incoming, mut sending: Pin<&mut impl Future<Output = T>>) -> T {
+    let mut rest = pin!(async { while let Some(Ok(_)) = body.next().await {} });
+    tokio::select! {
+        sent = &mut sending => {
+            // Whoever has not ended by then is cut off.
+            let _ = tokio::time::timeout(Duration::from_millis(LINGER_MS), rest).await;
+            sent
+        }
+        () = &mut rest => sending.await,
+    }
+}
+
+/// In the extensions of a request: its head was larger than one may be, and its headers were left out.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadTooLarge;
+
+/// As RFC 9113 (6.5.2) counts it.
+fn is_too_large(head: &http1::request::Parts) -> bool {
+    const OVERHEAD: usize = 32;
+    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
+    headers.fold(target, |sum, header| sum + header) > HEAD_MAX_BYTES
+}
+
 /// The request, in actix-http's types.
-fn read_head(request: http1::Request<RecvStream>, peer: Option<SocketAddr>) -> Option<Request> {
-    let (parts, body) = request.into_parts();
-    let payload = match body.is_end_stream() {
-        true => Payload::None,
-        false => Payload::Stream { payload: Box::pin(Incoming(body)) as Pin<Box<dyn Stream<Item = _>>> },
+fn read_head(parts: http1::request::Parts, body: Option<Incoming>, peer: Option<SocketAddr>) -> Option<Request> {
+    let payload = match body {
+        None => Payload::None,
+        Some(body) => Payload::Stream { payload: Box::pin(body) as Pin<Box<dyn Stream<Item = _>>> },
     };
     let mut request = Request::with_payload(payload);
     let head = request.head_mut();
@@ -225,25 +291,31 @@ fn read_head(request: http1::Request<RecvStream>, peer: Option<SocketAddr>) -> O
     head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
     head.version = Version::HTTP_2;
     head.peer_addr = peer;
+    if is_too_large(&parts) {
+        request.extensions_mut().insert(HeadTooLarge);
+        return Some(request);
+    }
     head.headers = HeaderMap::with_capacity(parts.headers.len());
     for (name, value) in &parts.headers {
-        let name = HeaderName::from_bytes(name.as_str().as_bytes()).ok()?;
-        head.headers.append(name, HeaderValue::from_bytes(value.as_bytes()).ok()?);
+        let (name, value) = (HeaderName::from_bytes(name.as_ref()), HeaderValue::from_bytes(value.as_bytes()));
+        head.headers.append(name.ok()?, value.ok()?);
     }
     Some(request)
 }
 
-/// The body of a request. Its window opens again as it is read.
-struct Incoming(RecvStream);
+/// The body of a request, for whoever reads it now. Its window opens again as it is read.
+#[derive(Clone)]
+struct Incoming(Rc<RefCell<RecvStream>>);
 
 impl Stream for Incoming {
     type Item = Result<Bytes, PayloadError>;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let cut_short = |_| PayloadError::Incomplete(None);
-        Poll::Ready(match ready!(self.0.poll_data(cx)) {
+        let mut body = self.0.borrow_mut();
+        Poll::Ready(match ready!(body.poll_data(cx)) {
             Some(Ok(bytes)) => {
-                Some(self.0.flow_control().release_capacity(bytes.len()).map(|()| bytes).map_err(cut_short))
+                Some(body.flow_control().release_capacity(bytes.len()).map(|()| bytes).map_err(cut_short))
             }
             Some(Err(error)) => Some(Err(cut_short(error))),
             None => None,
@@ -315,40 +387,35 @@ async fn next_chunk<B: MessageBody>(
     .await
 }
 
+/// HTTP/2 has no headers of connections (RFC 9113, 8.2.2), and the length is that of the body.
+const LEFT_OUT: [HeaderName; 6] = [
+    header::CONNECTION,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
 fn write_head(head: &ResponseHead, size: BodySize, clock: &Clock) -> http1::Response<()> {
-    use http1::header;
     let mut response = http1::Response::new(());
     *response.version_mut() = http1::Version::HTTP_2;
     *response.status_mut() = http1::StatusCode::from_u16(head.status.as_u16()).expect("a status is a status");
     let headers = response.headers_mut();
-    for (name, value) in &head.headers {
-        let (Ok(name), Ok(value)) = (
-            header::HeaderName::from_bytes(name.as_str().as_bytes()),
-            header::HeaderValue::from_bytes(value.as_bytes()),
-        ) else {
-            continue;
-        };
-        // HTTP/2 has no headers of connections (RFC 9113, 8.2.2), and the length is that of the body.
-        let is_of_connection = [
-            header::CONNECTION,
-            header::TRANSFER_ENCODING,
-            header::UPGRADE,
-            header::CONTENT_LENGTH,
-            header::HeaderName::from_static("keep-alive"),
-            header::HeaderName::from_static("proxy-connection"),
-        ]
-        .contains(&name);
-        if !is_of_connection {
+    for (name, value) in head.headers.iter().filter(|(name, _)| !LEFT_OUT.contains(name)) {
+        let (name, value) =
+            (http1::HeaderName::from_bytes(name.as_ref()), http1::HeaderValue::from_bytes(value.as_bytes()));
+        if let (Ok(name), Ok(value)) = (name, value) {
             headers.append(name, value);
         }
     }
     if let BodySize::Sized(length) = size {
-        headers.insert(header::CONTENT_LENGTH, length.into());
+        headers.insert(http1::header::CONTENT_LENGTH, length.into());
     }
-    if !headers.contains_key(header::DATE)
+    if !headers.contains_key(http1::header::DATE)
         && let Some(date) = date(clock)
     {
-        headers.insert(header::DATE, date);
+        headers.insert(http1::header::DATE, date);
     }
     response
 }

@@ -31,6 +31,7 @@ use tokio::net::TcpStream;
 
 pub use self::{
     connection::{Connection, UnderWay},
+    http2::HeadTooLarge,
     refusal::Refuse,
     times::Cut,
     worker::FrontMetrics,

@@ -19,6 +19,9 @@ use super::{
     transport::Transport,
 };
 
+/// The status of an answer to a head that is too large.
+const HEAD_TOO_LARGE: u16 = 431;
+
 /// A connection's bytes, observed.
 pub(super) struct Observed {
     transport: Transport,
@@ -39,10 +42,15 @@ struct Http1 {
     framing: Framing,
     /// Requests that were answered before the one that is passed on now.
     answered: u64,
+    /// Whether a head was larger than one may be.
+    is_head_too_large: bool,
     refuse: Refuse,
     peer: Option<SocketAddr>,
     instead: Instead,
 }
+
+/// No request begins with it: the parser, which alone knows when it is the turn of an answer, gives its own for it.
+const NO_REQUEST: &[u8] = b"\0";
 
 /// An answer in place of the parser's.
 enum Instead {
@@ -62,7 +70,8 @@ impl Observed {
         refuse: Refuse,
         peer: Option<SocketAddr>,
     ) -> Self {
-        let http1 = Http1 { framing: Framing::Head, answered: 0, refuse, peer, instead: Instead::No };
+        let http1 =
+            Http1 { framing: Framing::Head, answered: 0, is_head_too_large: false, refuse, peer, instead: Instead::No };
         Self { transport, waiting, connection, protocol: Protocol::Http1(http1) }
     }
 
@@ -104,16 +113,10 @@ impl Observed {
             // A head is looked at whole; it is passed on in as many parts as it takes.
             Protocol::Http1(Http1 { framing: framing @ Framing::Head, .. }) => match framing.pass(&self.waiting) {
                 Pass::On(passed) if passed > fits => {
-                    let mut rest = Framing::Body { left: (passed - fits) as u64 };
-                    if *framing == Framing::Free {
-                        rest = Framing::Free;
-                    } else if let Framing::Body { left } = *framing {
-                        rest = Framing::Body { left: left + (passed - fits) as u64 };
-                    }
-                    *framing = rest;
+                    framing.take_back((passed - fits) as u64);
                     Pass::On(fits)
                 }
-                pass => pass,
+                pass @ (Pass::On(_) | Pass::Not | Pass::TooLarge) => pass,
             },
             Protocol::Http1(Http1 { framing, .. }) => framing.pass(&self.waiting[..fits]),
             Protocol::Http2(frames) => {
@@ -121,6 +124,15 @@ impl Observed {
                 Pass::On(fits)
             }
         }
+    }
+
+    /// Gives the parser something to refuse in place of a head that is too large; nothing more is passed on.
+    fn refuse_head(&mut self, buf: &mut ReadBuf<'_>) {
+        if let Protocol::Http1(http1) = &mut self.protocol {
+            http1.is_head_too_large = true;
+            http1.framing = Framing::Whole;
+        }
+        buf.put_slice(NO_REQUEST);
     }
 
     /// Reads more of a head that is not whole.
@@ -190,9 +202,7 @@ impl Observed {
 
     /// Says that nothing more follows, and gives the peer a moment to take what it was sent.
     fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.connection.is_closed() {
-            self.connection.close();
-        }
+        self.connection.close();
         ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
         self.discard(cx).map(Ok)
     }
@@ -214,6 +224,10 @@ impl AsyncRead for Observed {
                         return Poll::Ready(Ok(()));
                     }
                     Pass::Not => ready!(this.read_more(cx))?,
+                    Pass::TooLarge => {
+                        this.refuse_head(buf);
+                        return Poll::Ready(Ok(()));
+                    }
                 }
                 continue;
             }
@@ -235,6 +249,11 @@ impl AsyncRead for Observed {
             let passed = match http1.framing.pass(&buf.filled()[start..]) {
                 Pass::On(passed) => passed,
                 Pass::Not => 0,
+                Pass::TooLarge => {
+                    buf.set_filled(start);
+                    this.refuse_head(buf);
+                    return Poll::Ready(Ok(()));
+                }
             };
             if passed < read {
                 this.waiting = Bytes::copy_from_slice(&buf.filled()[start + passed..]);
@@ -260,7 +279,10 @@ impl AsyncWrite for Observed {
                 None => return this.write(cx, bytes),
                 // What stands before it goes first.
                 Some((start, _)) if start > 0 => return this.write(cx, &bytes[..start]),
-                Some((_, status)) => http1.instead = Instead::Sending((http1.refuse)(status, http1.peer)),
+                Some((_, status)) => {
+                    let status = if http1.is_head_too_large { HEAD_TOO_LARGE } else { status };
+                    http1.instead = Instead::Sending((http1.refuse)(status, http1.peer));
+                }
             }
         }
         // The parser's answer is taken when ours is sent: it is asked again with the same bytes until then.

@@ -15,7 +15,8 @@ use slab::Slab;
 
 use super::{
     FrontRules,
-    connection::Connection,
+    connection::{Common, Connection},
+    http2::Census,
     times::{Cut, Deadlines, Phase, Tick, ticks},
 };
 use crate::{
@@ -44,7 +45,7 @@ impl FrontMetrics {
 
 /// The connections of one worker.
 pub(super) struct Worker {
-    clock: Rc<Cell<Tick>>,
+    common: Rc<Common>,
     connections: RefCell<Slab<Rc<Connection>>>,
     most: usize,
     deadlines: Deadlines,
@@ -52,7 +53,9 @@ pub(super) struct Worker {
     /// When it was last logged that connections are used up.
     warned: Cell<Option<Tick>>,
     /// Open HTTP/2 streams, of all connections.
-    pub(super) streams: Cell<usize>,
+    pub(super) streams: Census,
+    /// HTTP/2 connections that may send more ahead than others.
+    pub(super) large_windows: Census,
 }
 
 impl Worker {
@@ -76,17 +79,18 @@ impl Worker {
 
     fn new(rules: &FrontRules, metrics: FrontMetrics) -> Self {
         Self {
-            clock: Rc::default(),
+            common: Rc::default(),
             connections: RefCell::default(),
             most: rules.max_connections,
             deadlines: Deadlines { idle: ticks(rules.keep_alive.as_millis() as u64) },
             metrics,
             warned: Cell::default(),
-            streams: Cell::new(0),
+            streams: Census::default(),
+            large_windows: Census::default(),
         }
     }
 
-    /// Counts a connection that ended by itself.
+    /// Counts a connection that ended for this reason.
     pub(super) fn count(&self, why: Cut) {
         self.metrics.cut[why as usize].increment(1);
     }
@@ -94,7 +98,9 @@ impl Worker {
     /// A place for one more connection. Where there is none, the longest idle ones make room; if all are being answered,
     /// there is no place.
     pub(super) fn admit(self: &Rc<Self>) -> Option<Place> {
-        if !self.has_room() {
+        // Those that have been cut leave as soon as their tasks run.
+        let staying = self.connections.borrow().len() - self.common.cut.get();
+        if staying >= self.most {
             let has_made_room = self.make_room();
             self.warn_of_crowd(has_made_room);
             if !has_made_room {
@@ -102,14 +108,14 @@ impl Worker {
                 return None;
             }
         }
-        let connection = Rc::new(Connection::new(self.clock.clone()));
+        let connection = Rc::new(Connection::new(self.common.clone()));
         let key = self.connections.borrow_mut().insert(connection.clone());
         Some(Place { worker: self.clone(), connection, key })
     }
 
     /// Not for each connection: once in a while.
     fn warn_of_crowd(&self, has_made_room: bool) {
-        let now = self.clock.get();
+        let now = self.common.now.get();
         if self.warned.get().is_some_and(|last| now.wrapping_sub(last) < ticks(CROWD_WARNING_MS)) {
             return;
         }
@@ -128,17 +134,10 @@ impl Worker {
         }
     }
 
-    fn has_room(&self) -> bool {
-        let connections = self.connections.borrow();
-        // Those that have been cut leave as soon as their tasks run.
-        connections.len() < self.most
-            || connections.iter().filter(|(_, connection)| connection.was_cut().is_none()).count() < self.most
-    }
-
     /// Cuts a share of those that wait for their peers, the longest waiting first; tells whether there were any. A share,
     /// so that looking through all is worth its while.
     fn make_room(&self) -> bool {
-        let (now, connections) = (self.clock.get(), self.connections.borrow());
+        let (now, connections) = (self.common.now.get(), self.connections.borrow());
         let mut waiting: Vec<_> = connections
             .iter()
             .filter(|(_, connection)| connection.was_cut().is_none())
@@ -159,18 +158,21 @@ impl Worker {
 
     /// Moves the clock on by a tick, and ends what has had its time.
     fn sweep(&self) {
-        let now = self.clock.get().wrapping_add(1);
-        self.clock.set(now);
+        let now = self.common.now.get().wrapping_add(1);
+        self.common.now.set(now);
         let stopping = self.metrics.stopping.load(Relaxed);
         for (_, connection) in self.connections.borrow().iter() {
             if connection.was_cut().is_some() {
                 continue;
             }
             let times = connection.times();
-            if let Some(why) = times.overdue(now, self.deadlines) {
-                connection.cut(why);
-            } else if stopping && matches!(times.phase, Phase::Silent | Phase::Idle) {
-                connection.cut(Cut::Stopping);
+            match times.overdue(now, self.deadlines) {
+                Some(Cut::Idle) => connection.dismiss(Cut::Idle),
+                Some(why) => connection.cut(why),
+                None if stopping && matches!(times.phase, Phase::Silent | Phase::Idle) => {
+                    connection.dismiss(Cut::Stopping);
+                }
+                None => {}
             }
         }
     }
@@ -191,9 +193,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.worker.connections.borrow_mut().remove(self.key);
-        if let Some(why) = self.connection.was_cut() {
-            self.worker.metrics.cut[why as usize].increment(1);
+        let Worker { connections, common, .. } = &*self.worker;
+        connections.borrow_mut().remove(self.key);
+        if self.connection.was_cut().is_some() {
+            common.cut.set(common.cut.get() - 1);
+        }
+        if let Some(why) = self.connection.why_ended() {
+            self.worker.count(why);
         }
     }
 }
@@ -231,6 +237,29 @@ mod tests {
         let new: Vec<_> = (0..3).map(|_| worker.admit().expect("room")).collect();
         assert!(idle.iter().all(|place| place.connection().was_cut() == Some(Cut::Crowded)));
         assert!(new.iter().all(|place| place.connection().was_cut().is_none()));
+    }
+
+    #[test]
+    fn one_that_takes_notice_is_told_first_and_cut_a_moment_later() {
+        let worker = worker(10);
+        let place = worker.admit().unwrap();
+        let connection = place.connection();
+        connection.takes_notice();
+        connection.enter(Phase::Idle);
+        worker.metrics.stop();
+        worker.sweep();
+        assert_eq!((connection.was_cut(), connection.why_ended()), (None, Some(Cut::Stopping)));
+        // A request that was on its way is answered.
+        let request = connection.begin(false);
+        for _ in 0..1_000 {
+            worker.sweep();
+        }
+        assert_eq!(connection.was_cut(), None);
+        drop(request);
+        for _ in 0..=ticks(crate::limits::LINGER_MS) {
+            worker.sweep();
+        }
+        assert_eq!((connection.was_cut(), connection.why_ended()), (Some(Cut::Ended), Some(Cut::Stopping)));
     }
 
     #[test]

@@ -1,6 +1,13 @@
 //! Reading request bodies: bounded in size and time.
 
-use std::{future::poll_fn, io::Read, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io::Read,
+    mem,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::Poll,
+    time::Duration,
+};
 
 use actix_web::{
     dev::Payload,
@@ -14,7 +21,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::envelope::ApiError;
 use crate::{
     actors::EngineError,
-    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS},
+    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS, PARTIAL_BODIES_MAX_BYTES},
 };
 
 /// JSON, as a media type.
@@ -37,7 +44,7 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
     if announced == Some(first.len() as u64) {
         return Ok(first);
     }
-    within_time(read_rest(first, payload, most)).await?
+    within_time(read_rest(first, announced, payload, most)).await?
 }
 
 /// The first chunk of a body of which nothing is there yet.
@@ -49,24 +56,55 @@ pub(super) async fn read(headers: &HeaderMap, payload: &mut Payload, most: usize
 async fn first_chunk(payload: &mut Payload) -> Option<Result<Bytes, PayloadError>> {
     if let Payload::H1 { .. } = payload {
         let mut polled = false;
-        poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+        poll_fn(|_| if mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
     payload.next().await
 }
 
-async fn read_rest(first: Bytes, payload: &mut Payload, most: usize) -> Result<Bytes, ApiError> {
-    let mut body = BytesMut::from(first);
+async fn read_rest(
+    first: Bytes,
+    announced: Option<u64>,
+    payload: &mut Payload,
+    most: usize,
+) -> Result<Bytes, ApiError> {
+    // Not moved as it grows. What is only announced takes no memory yet.
+    let capacity = announced.map_or(first.len(), |length| length.min(most as u64) as usize);
+    let mut body = Partial { bytes: BytesMut::with_capacity(capacity), counted: 0 };
+    body.add(&first, most)?;
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| unreadable(&error))?;
-        if body.len() + chunk.len() > most {
+        body.add(&chunk.map_err(|error| unreadable(&error))?, most)?;
+    }
+    Ok(mem::take(&mut body.bytes).freeze())
+}
+
+/// Bytes of all bodies that have come in part.
+static PARTIAL_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+/// A body of which more is to come.
+struct Partial {
+    bytes: BytesMut,
+    /// How much of [`PARTIAL_BYTES`] is its own.
+    counted: usize,
+}
+
+impl Partial {
+    fn add(&mut self, chunk: &[u8], most: usize) -> Result<(), ApiError> {
+        if self.bytes.len() + chunk.len() > most {
             return Err(ApiError::BodyTooLarge { most });
         }
-        body.extend_from_slice(&chunk);
+        self.counted += chunk.len();
+        if PARTIAL_BYTES.fetch_add(chunk.len(), Relaxed) + chunk.len() > PARTIAL_BODIES_MAX_BYTES {
+            return Err(ApiError::Unavailable("Too many bodies are arriving at once; try again later"));
+        }
+        self.bytes.extend_from_slice(chunk);
+        Ok(())
     }
-    if body.len() > most {
-        return Err(ApiError::BodyTooLarge { most });
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        PARTIAL_BYTES.fetch_sub(self.counted, Relaxed);
     }
-    Ok(body.freeze())
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {

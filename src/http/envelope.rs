@@ -79,6 +79,9 @@ pub enum ApiError {
         /// What it may have.
         accepted: &'static str,
     },
+    /// 431.
+    #[error("The head of the request is too large")]
+    HeadTooLarge,
     /// 503: the same request may succeed later.
     #[error("{0}")]
     Unavailable(&'static str),
@@ -124,6 +127,7 @@ impl ResponseError for ApiError {
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::WrongMediaType { .. } | Self::WrongEncoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -152,7 +156,8 @@ impl ResponseError for ApiError {
             | Self::NotFound(_)
             | Self::NoSuchPath(_)
             | Self::Conflict(_)
-            | Self::WrongMediaType { .. } => {}
+            | Self::WrongMediaType { .. }
+            | Self::HeadTooLarge => {}
         }
         let mut response = response.json(Failure { ok: false, error: self.to_string() });
         response.extensions_mut().insert(self.refusal());
@@ -182,6 +187,7 @@ impl ApiError {
             Self::Conflict(_) => Kind::Conflict,
             Self::BodyTooLarge { .. } => Kind::BodyTooLarge,
             Self::WrongMediaType { .. } | Self::WrongEncoding { .. } => Kind::WrongMediaType,
+            Self::HeadTooLarge => Kind::MalformedHttp,
             Self::Unavailable(_) => Kind::Unavailable,
         };
         Refusal { kind, reason: self.to_string() }

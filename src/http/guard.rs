@@ -34,7 +34,7 @@ use super::{
     routes::Listener,
 };
 use crate::{
-    front::{Connection, UnderWay},
+    front::{Connection, HeadTooLarge, UnderWay},
     lifecycle::{InFlight, Lifecycle, Phase, RequestGuard},
 };
 
@@ -102,7 +102,11 @@ pub struct Guarded<S> {
 }
 
 impl<S> Guarded<S> {
-    fn refusal(&self, path: &str) -> Option<ApiError> {
+    fn refusal(&self, request: &Request) -> Option<ApiError> {
+        // On HTTP/1 there is no request then.
+        if request.version() == Version::HTTP_2 && request.extensions().contains::<HeadTooLarge>() {
+            return Some(ApiError::HeadTooLarge);
+        }
         let refusal = match self.gate.lifecycle.phase() {
             Phase::Starting => "The fleet is being loaded; try again later",
             Phase::Draining => "The server is shutting down; try again later",
@@ -111,7 +115,7 @@ impl<S> Guarded<S> {
             }
             Phase::Serving => return None,
         };
-        (!self.gate.always_open.contains(&path)).then_some(ApiError::Unavailable(refusal))
+        (!self.gate.always_open.contains(&request.path())).then_some(ApiError::Unavailable(refusal))
     }
 }
 
@@ -152,7 +156,7 @@ where
             request.extensions_mut().insert(RequestId(passage.request_id.clone()));
             passage.visit = Some(Visit::begin(request_log, *listener, request.head()));
         }
-        match self.refusal(request.path()) {
+        match self.refusal(&request) {
             Some(refusal) => {
                 let response: Response<BoxBody> = refusal.error_response().into();
                 if self.gate.lifecycle.phase() == Phase::Draining {

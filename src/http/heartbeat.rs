@@ -255,7 +255,8 @@ pub(super) fn result_of(error: &ApiError) -> HeartbeatResult {
         | ApiError::Conflict(_)
         | ApiError::BodyTooLarge { .. }
         | ApiError::WrongMediaType { .. }
-        | ApiError::WrongEncoding { .. } => HeartbeatResult::Invalid,
+        | ApiError::WrongEncoding { .. }
+        | ApiError::HeadTooLarge => HeartbeatResult::Invalid,
     }
 }
 

@@ -34,11 +34,12 @@ pub(super) enum Kind {
     Unavailable,
     MalformedHttp,
     MachineIdConflict,
+    BatchLine,
     Other,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::NoToken,
         Self::MalformedToken,
         Self::WrongToken,
@@ -55,6 +56,7 @@ impl Kind {
         Self::Unavailable,
         Self::MalformedHttp,
         Self::MachineIdConflict,
+        Self::BatchLine,
         Self::Other,
     ];
 
@@ -77,6 +79,7 @@ impl Kind {
             Self::Unavailable => "unavailable",
             Self::MalformedHttp => "malformed_http",
             Self::MachineIdConflict => "machine_id_conflict",
+            Self::BatchLine => "batch_line",
             Self::Other => "other",
         }
     }

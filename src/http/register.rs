@@ -44,8 +44,9 @@ struct Enrolment {
     #[schema(value_type = Option<Vec<Tag>>, max_items = 32)]
     tags: Option<Tags>,
     /// Identity of the machine: who registers again with the same `org_id` and `machine_id` gets the same id back, and a
-    /// new token. It is trimmed, and a UUID is put into lower case; a blank one and what factories leave (`Not Settable`,
-    /// all zeros) is the same as none. `machineId` is another name for it.
+    /// new token. It is trimmed, and a UUID is put into lower case; a blank one, what factories leave (`Not Settable`, all
+    /// zeros), a template that was not filled in (`${MACHINE_ID}`) and a single character are the same as none. `machineId`
+    /// is another name for it.
     machine_id: Option<MachineIdText>,
     #[serde(rename = "machineId")]
     #[schema(ignore)]
@@ -248,9 +249,9 @@ mod tests {
 
     #[test]
     fn a_field_may_have_its_other_name_instead_but_not_both() {
-        let request = with(r#""organizationId":"acme","machineId":"m","org_id":null"#).unwrap();
+        let request = with(r#""organizationId":"acme","machineId":"m-1","org_id":null"#).unwrap();
         assert_eq!(request.org_id.as_deref(), Some("acme"));
-        assert_eq!(request.machine_id.as_deref(), Some("m"));
+        assert_eq!(request.machine_id.as_deref(), Some("m-1"));
         assert_eq!(with(r#""org_id":"a","organizationId":"a""#).unwrap_err(), "org_id is given twice");
     }
 }

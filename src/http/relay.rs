@@ -69,7 +69,10 @@ pub(super) async fn heartbeats(call: Call<'_>) -> Result<HttpResponse, ApiError>
     let metrics = state.engine.metrics();
     let accepted = lines.len() - rejected.len();
     metrics.relayed_heartbeats(accepted as u64, HeartbeatResult::Accepted);
-    rejected.iter().for_each(|rejected| metrics.relayed_heartbeats(1, rejected.result));
+    for Rejected { line, error, result } in &rejected {
+        metrics.relayed_heartbeats(1, *result);
+        state.request_log.refused_line(&request, *line, error, || agent_of(&lines, *line));
+    }
     Ok(envelope::data(StatusCode::OK, &Outcome { accepted, rejected }))
 }
 
@@ -108,6 +111,21 @@ fn lines_of(body: &[u8]) -> Result<Vec<(u32, &[u8])>, ApiError> {
         return Err(ApiError::BadRequest(format!("A batch has at most {BATCH_MAX_LINES} heartbeats")));
     }
     Ok(lines)
+}
+
+/// Whose heartbeat a line says to be.
+fn agent_of(lines: &[(u32, &[u8])], line: u32) -> Option<AgentId> {
+    /// Whatever else the line has may be wrong.
+    #[derive(Deserialize)]
+    struct Claim {
+        id: Sender,
+    }
+    let place = lines.binary_search_by_key(&line, |(number, _)| *number).ok()?;
+    let (_, text) = lines.get(place)?;
+    match serde_json::from_slice(text).ok()? {
+        Claim { id: Sender::Agent(id) } => Some(id),
+        Claim { id: Sender::Nobody | Sender::Missing } => None,
+    }
 }
 
 fn read(number: u32, line: &[u8]) -> Result<Relayed, ApiError> {

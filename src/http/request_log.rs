@@ -3,10 +3,7 @@
 //! Every request leaves a trace here, at the end of its way through `guard.rs`. Heartbeats that are answered 200 are the
 //! exception: they are counted in `heartbeat.rs`, and nothing else is done for them.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_http::RequestHead;
 use actix_web::{
@@ -23,7 +20,7 @@ use super::{
     guard::RequestId,
     peer,
     refusal::{Bucket, Kind, Refusal},
-    routes::{Destination, Listener, READYZ},
+    routes::{Destination, HEARTBEAT_BATCH, Listener, READYZ},
 };
 use crate::{
     actors::Registered,
@@ -63,7 +60,7 @@ impl RequestLog {
     }
 
     /// Counts and logs the refusal of what could not be read as a request at all, and was answered with this status.
-    pub fn refused_unread(&self, request_id: &str, status: StatusCode, address: Option<IpAddr>, reason: &str) {
+    pub fn refused_unread(&self, request_id: &str, status: StatusCode, address: Option<Address>, reason: &str) {
         self.shared.metrics.request(OTHER_ENDPOINT, status.as_u16(), None);
         if let Some(suppressed) = self.take(Kind::MalformedHttp) {
             tracing::warn!(
@@ -75,6 +72,31 @@ impl RequestLog {
                 request_id,
                 suppressed,
                 "a request was refused"
+            );
+        }
+    }
+
+    /// Logs a line of a batch that was not heard. What it says of its agent is looked at only if there is room in the log.
+    pub(super) fn refused_line(
+        &self,
+        request: &HttpRequest,
+        line: u32,
+        reason: &str,
+        agent: impl FnOnce() -> Option<AgentId>,
+    ) {
+        if let Some(suppressed) = self.take(Kind::BatchLine) {
+            let Shared { trusted_proxies, forwarded_header, .. } = &*self.shared;
+            let address = peer::client(request.peer_addr(), request.headers(), trusted_proxies, *forwarded_header);
+            tracing::warn!(
+                kind = Kind::BatchLine.name(),
+                reason,
+                endpoint = HEARTBEAT_BATCH,
+                line,
+                agent = agent().map(display),
+                address = address.map(display),
+                request_id = request_id_of(request),
+                suppressed,
+                "a line of a batch was refused"
             );
         }
     }

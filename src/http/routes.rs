@@ -29,6 +29,9 @@ use crate::{
     metrics::HEARTBEAT_ENDPOINT,
 };
 
+/// The name of the endpoint for batches, which logs its lines too.
+pub(super) const HEARTBEAT_BATCH: &str = "heartbeat_batch";
+
 /// A method and a path, and what becomes of them.
 #[derive(Debug)]
 pub(super) struct Route {
@@ -171,7 +174,7 @@ static API: [Route; 18] = [
         .described(register::describe),
     Route::new(HEARTBEAT_ENDPOINT, Post, "/api/agents/{id}/heartbeat", heartbeat::ACCESS, handler!(heartbeat::beat))
         .described(heartbeat::describe),
-    Route::new("heartbeat_batch", Post, "/api/heartbeats", Access::Admin, handler!(relay::heartbeats))
+    Route::new(HEARTBEAT_BATCH, Post, "/api/heartbeats", Access::Admin, handler!(relay::heartbeats))
         .described(relay::describe),
     Route::new("list_agents", Get, "/api/agents", Access::Admin, handler!(listing::list))
         .query::<listing::AgentQuery>()

@@ -131,8 +131,8 @@ struct Item<'a> {
     occurred_at: Option<Timestamp>,
 }
 
-impl<'a> From<&'a Threat> for Item<'a> {
-    fn from(threat: &'a Threat) -> Self {
+impl<'a> From<&'a (Threat, Timestamp)> for Item<'a> {
+    fn from((threat, taken_in): &'a (Threat, Timestamp)) -> Self {
         Self {
             id: threat.id,
             agent_id: threat.agent,
@@ -143,7 +143,7 @@ impl<'a> From<&'a Threat> for Item<'a> {
             confidence: threat.confidence,
             rule_id: threat.rule_id.as_deref(),
             details: serde_json::from_str(&threat.details).expect("details are JSON: they were read as such"),
-            timestamp: threat.id.time(),
+            timestamp: *taken_in,
             occurred_at: threat.occurred_at,
         }
     }

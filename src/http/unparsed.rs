@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::RequestLog;
-use crate::front::Refuse;
+use super::{ApiError, RequestLog};
+use crate::{fleet::Address, front::Refuse};
 
 /// Answers what could not be parsed, and counts and logs it. `tls`: whether the listener speaks it.
 pub fn refuse_unparsed(log: RequestLog, tls: bool) -> Refuse {
@@ -18,12 +18,12 @@ fn answer(log: &RequestLog, status: u16, peer: Option<SocketAddr>, tls: bool) ->
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let error = match status {
         StatusCode::REQUEST_TIMEOUT => "The request did not arrive in time",
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "The head of the request is too large",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => &ApiError::HeadTooLarge.to_string(),
         StatusCode::INTERNAL_SERVER_ERROR => "The request could not be answered",
         _ => "The request is not valid HTTP",
     };
     let request_id = Uuid::new_v4().to_string();
-    log.refused_unread(&request_id, status, peer.map(|peer| peer.ip().to_canonical()), error);
+    log.refused_unread(&request_id, status, peer.map(|peer| Address::from(peer.ip())), error);
     let body = format!(r#"{{"ok":false,"error":"{error}"}}"#);
     let secure = if tls { "strict-transport-security: max-age=31536000\r\n" } else { "" };
     let length = body.len();

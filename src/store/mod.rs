@@ -44,7 +44,7 @@ use crate::{
 pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
 pub use committer::Committer;
 pub use durability::{Durability, Progress};
-pub use embedded::{EmbeddedReader, EmbeddedStore};
+pub use embedded::{EmbeddedReader, EmbeddedStore, marker_of};
 pub use memory::MemoryStore;
 pub use policies::{Policies, PublishError};
 use record::RecordError;
@@ -243,6 +243,12 @@ pub trait StoreReader: Send + Sync + Debug {
     /// nothing has none.
     fn format(&self) -> &'static str {
         "none"
+    }
+
+    /// What was found lost, damaged or amiss in the store since it was opened, and what became of it; for people. It has been
+    /// logged.
+    fn damage(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Hearing time as it was saved last; none in a new store.

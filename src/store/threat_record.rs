@@ -1,7 +1,8 @@
 //! How threats are written: two JSON arrays for each, compact, versioned, the same in every backend.
 //!
 //! The *row* is what a start reads, of every threat: format version, agent, hostname, type, severity (0 low to 3
-//! critical), source address (or null), bytes of both records.
+//! critical), source address (or null), bytes of both records, and when it was taken in (ms since 1970) if that is not the
+//! time in its id.
 //!
 //! ```json
 //! [1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,"203.0.113.9",310]
@@ -40,6 +41,7 @@ struct RowRecord<'a>(
     u8,
     Option<IpAddr>,
     u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")] Option<u64>,
 );
 
 #[derive(Serialize, Deserialize)]
@@ -87,16 +89,18 @@ pub fn encode_row(entry: &ThreatEntry) -> Vec<u8> {
         entry.severity.index() as u8,
         entry.source_ip,
         entry.bytes,
+        entry.at_ms,
     );
     serde_json::to_vec(&record).expect("a record has only string keys")
 }
 
 /// Decodes the row of the threat `key`.
 pub fn decode_row(key: ThreatKey, bytes: &[u8]) -> Result<ThreatEntry, RecordError> {
-    let RowRecord(format, agent, hostname, kind, severity, source_ip, size) = from_json(bytes)?;
+    let RowRecord(format, agent, hostname, kind, severity, source_ip, size, at_ms) = from_json(bytes)?;
     check(format)?;
     Ok(ThreatEntry {
         id: key.id,
+        at_ms,
         org: key.org,
         agent: agent.parse().map_err(|_| RecordError::Agent)?,
         hostname: hostname.into(),
@@ -195,6 +199,8 @@ mod tests {
             let key = threat.key();
             let stored = StoredThreat::new(&threat);
             assert_eq!(decode_row(key.clone(), &encode_row(&stored.entry)).unwrap(), stored.entry);
+            let apart = ThreatEntry { at_ms: Some(1_772_885_100_000), ..stored.entry };
+            assert_eq!(decode_row(key.clone(), &encode_row(&apart)).unwrap(), apart);
             let read = decode_body(key, &stored.body).unwrap();
             assert_eq!(Threat { bytes: 0, ..read }, threat);
         }

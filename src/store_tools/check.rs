@@ -11,7 +11,10 @@ use super::{
     tally::Tally,
     threats,
 };
-use crate::fleet::{Heard, Timestamp};
+use crate::{
+    fleet::{Heard, Timestamp},
+    threats::ThreatKey,
+};
 
 /// What is in a store. Shown as a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Report {
     pub orphans: u64,
     /// Records that cannot be read; each has been reported.
     pub corrupt: u64,
+    /// What was found lost, damaged or amiss; each has been reported.
+    pub damage: u64,
     /// When the newest heartbeat was heard.
     pub newest: Option<Timestamp>,
     /// Hearing time as it was saved last.
@@ -56,7 +61,17 @@ pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> 
         Stopped::Store(error) => place.failed(error),
         Stopped::Reader(error) => error,
     })?;
-    let threats = threats::read(&*store, place, async |_| Ok(())).await?;
+    let mut unreadable = 0;
+    let threats = threats::read(&*store, place, async |rows| {
+        // Where one may be discarded meanwhile, it would look like one that is lost.
+        if !place.may_be_in_use() {
+            let keys: Vec<_> = rows.into_iter().map(|row| ThreatKey { org: row.org, id: row.id }).collect();
+            let read = store.threats(keys).await.map_err(|error| place.failed(error))?;
+            unreadable += read.iter().filter(|threat| threat.is_none()).count() as u64;
+        }
+        Ok(())
+    })
+    .await?;
     Ok(Report {
         place: place.to_string(),
         format: store.format(),
@@ -65,7 +80,8 @@ pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> 
         scopes: tally.content().scopes,
         threats: threats.threats,
         orphans: loaded.orphans + tally.orphans(),
-        corrupt: loaded.corrupt + threats.corrupt,
+        corrupt: loaded.corrupt + threats.corrupt + unreadable,
+        damage: store.damage().len() as u64,
         newest: tally.newest(),
         clock: store.clock().await.map_err(|error| place.failed(error))?,
     })
@@ -124,19 +140,20 @@ mod tests {
     fn a_report_is_a_table() {
         let report = Report {
             place: "embedded:/data/store".into(),
-            format: "2",
+            format: "3",
             agents: 10_000,
             heard: 9_998,
             scopes: 3,
             threats: 12_345,
             orphans: 1,
             corrupt: 0,
+            damage: 0,
             newest: Some(Timestamp::from_millis(1_772_885_100_000)),
             clock: Some(Heard::from_micros(93_784_000_000)),
         };
         let expected = "\
 store            embedded:/data/store
-format           2
+format           3
 agents           10,000
 last heartbeats  9,998
 never heard      2 (agents without a heartbeat since they registered)

@@ -12,7 +12,7 @@ use indicatif::HumanCount;
 
 use super::{
     Place, ToolError, counted,
-    place::Owned,
+    place::{Owned, Source},
     progress::{Progress, Screen},
     reading::{Stopped, read},
     tally::{Content, Tally},
@@ -82,8 +82,8 @@ pub async fn copy(order: &CopyOrder, screen: &Screen) -> Result<Copied, ToolErro
     }
     let mut signals = Signals::listen()?;
     let open = async {
-        let source = from.open(false).await?;
-        Ok::<_, ToolError>((source, to.open(true).await?))
+        let source = from.open_source().await?;
+        Ok::<_, ToolError>((source, to.open().await?))
     };
     let (source, target) = tokio::select! {
         opened = open => opened?,
@@ -96,7 +96,7 @@ pub async fn copy(order: &CopyOrder, screen: &Screen) -> Result<Copied, ToolErro
     };
     let has_begun = transfer.has_begun.get();
     // A Redis that does not answer gives the fleet up by itself, once this process is gone.
-    let close = async { tokio::join!(target.store.close(), source.store.close()) };
+    let close = async { tokio::join!(target.store.close(), source.close()) };
     let _ = tokio::time::timeout(CLOSE_MAX, close).await;
     outcome.map_err(|cause| match has_begun {
         true => ToolError::Incomplete { cause: cause.into(), place: to.to_string(), remedy: to.how_to_empty() },
@@ -107,7 +107,7 @@ pub async fn copy(order: &CopyOrder, screen: &Screen) -> Result<Copied, ToolErro
 /// A copy under way.
 struct Transfer<'a> {
     order: &'a CopyOrder,
-    source: &'a Owned,
+    source: &'a Source,
     target: &'a Owned,
     screen: &'a Screen,
     /// Whether anything may have been written.

@@ -10,7 +10,7 @@ use super::ToolError;
 use crate::{
     backend,
     config::StoreConfig,
-    store::{Store, StoreError, StoreReader, StoreUrl},
+    store::{Store, StoreError, StoreReader, StoreUrl, marker_of},
 };
 
 /// A store that a command is about.
@@ -21,11 +21,32 @@ pub struct Place {
     data_dir: PathBuf,
 }
 
-/// A store that is open, and ours.
+/// A store that is open to be written to, and ours.
 pub(super) struct Owned {
     pub(super) store: Arc<dyn Store>,
     /// Reads without putting anything in order, as the owner of a Redis would.
     pub(super) reader: Arc<dyn StoreReader>,
+}
+
+/// A store that is open to be read, and that nobody else uses meanwhile.
+pub(super) struct Source {
+    pub(super) reader: Arc<dyn StoreReader>,
+    /// Who holds a Redis; what is in a folder is not owned, but locked.
+    owner: Option<Arc<dyn Store>>,
+}
+
+impl Source {
+    pub(super) async fn close(&self) {
+        if let Some(owner) = &self.owner {
+            owner.close().await;
+        }
+    }
+}
+
+impl From<Owned> for Source {
+    fn from(Owned { store, reader }: Owned) -> Self {
+        Self { reader, owner: Some(store) }
+    }
 }
 
 impl Place {
@@ -64,17 +85,30 @@ impl Place {
         backend::open_to_read(&self.config, &self.data_dir).await.map_err(|error| self.failed(error))
     }
 
-    /// Opens it, and owns what is in it. It must be there already, unless `create`.
-    pub(super) async fn open(&self, create: bool) -> Result<Owned, ToolError> {
-        if !create {
-            self.must_exist()?;
+    /// Opens it to copy from it; it must be there already. Nothing of the fleet in it is changed.
+    pub(super) async fn open_source(&self) -> Result<Source, ToolError> {
+        match self.config.url {
+            StoreUrl::Redis(_) => Ok(self.open().await?.into()),
+            StoreUrl::Embedded(_) | StoreUrl::Memory => Ok(Source { reader: self.open_to_read().await?, owner: None }),
         }
+    }
+
+    /// Opens it, and owns what is in it. It is made if it is not there.
+    pub(super) async fn open(&self) -> Result<Owned, ToolError> {
         let store = backend::open(&self.config, &self.data_dir).await.map_err(|error| self.failed(error))?;
         let reader: Arc<dyn StoreReader> = match self.config.url {
             StoreUrl::Redis(_) => self.open_to_read().await?,
             StoreUrl::Embedded(_) | StoreUrl::Memory => store.clone(),
         };
         Ok(Owned { store, reader })
+    }
+
+    /// Whether a server may change it while it is looked at.
+    pub(super) fn may_be_in_use(&self) -> bool {
+        match self.config.url {
+            StoreUrl::Redis(_) => true,
+            StoreUrl::Embedded(_) | StoreUrl::Memory => false,
+        }
     }
 
     /// This store cannot be used.
@@ -85,14 +119,22 @@ impl Place {
     /// How to take out all that is in it.
     pub(super) fn how_to_empty(&self) -> String {
         match self.folder() {
-            Some(folder) => format!("remove the folder {}", folder.display()),
+            Some(folder) => {
+                let marker = marker_of(folder).filter(|marker| marker.exists());
+                let marker = marker.map_or_else(String::new, |marker| format!(" and the file {}", marker.display()));
+                format!("remove the folder {}{marker}", folder.display())
+            }
             None => format!("delete all keys that begin with {}", self.config.key_prefix),
         }
     }
 
-    /// An embedded store is made where there is none when it is opened. Whoever wants to see one does not mean that.
+    /// An embedded store is made where there is none when it is opened. Whoever wants to see one does not mean that. One that
+    /// is gone is told from one that never was.
     fn must_exist(&self) -> Result<(), ToolError> {
         let Some(folder) = self.folder() else { return Ok(()) };
+        if marker_of(folder).is_some_and(|marker| marker.exists()) {
+            return Ok(());
+        }
         match folder.join("agents").try_exists() {
             Ok(true) => Ok(()),
             Ok(false) => Err(ToolError::Missing(folder.into())),

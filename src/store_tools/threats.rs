@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Place, ToolError, counted,
-    place::Owned,
+    place::{Owned, Source},
     progress::{Progress, Screen},
     reading::{Stopped, feed},
 };
@@ -28,8 +28,10 @@ pub(super) async fn read(
     })
 }
 
-/// A store to copy from or to.
-pub(super) type Side<'a> = (&'a Place, &'a Owned);
+/// A store to copy from.
+pub(super) type From<'a> = (&'a Place, &'a Source);
+/// A store to copy to.
+pub(super) type To<'a> = (&'a Place, &'a Owned);
 
 /// The threats of a target: of each id a digest of its row, and of each tenant the latest id.
 #[derive(Default)]
@@ -39,9 +41,9 @@ struct Present {
 }
 
 impl Present {
-    async fn of((place, store): Side<'_>) -> Result<Self, ToolError> {
+    async fn of(place: &Place, store: &dyn StoreReader) -> Result<Self, ToolError> {
         let mut present = Self::default();
-        read(&*store.reader, place, async |rows| {
+        read(store, place, async |rows| {
             for row in rows {
                 present.rows.insert(row.id, digest(&row));
                 present.latest.insert(row.org, row.id);
@@ -70,8 +72,8 @@ fn digest(row: &ThreatEntry) -> u64 {
 
 /// Makes sure that the threats of the source can be added to those of the target. Two histories of one tenant cannot be
 /// mixed: threats have the order of their ids.
-pub(super) async fn must_fit(from: Side<'_>, to: Side<'_>) -> Result<(), ToolError> {
-    let present = Present::of(to).await?;
+pub(super) async fn must_fit(from: From<'_>, to: To<'_>) -> Result<(), ToolError> {
+    let present = Present::of(to.0, &*to.1.reader).await?;
     if present.rows.is_empty() {
         return Ok(());
     }
@@ -84,9 +86,9 @@ pub(super) async fn must_fit(from: Side<'_>, to: Side<'_>) -> Result<(), ToolErr
 
 /// Copies the threats that the target does not have, and reads each back. Answers how many there were to copy, and how many
 /// could not be read.
-pub(super) async fn copy(from: Side<'_>, to: Side<'_>, screen: &Screen) -> Result<(u64, u64), ToolError> {
+pub(super) async fn copy(from: From<'_>, to: To<'_>, screen: &Screen) -> Result<(u64, u64), ToolError> {
     let ((from, source), (to, target)) = (from, to);
-    let present = Present::of((to, target)).await?;
+    let present = Present::of(to, &*target.reader).await?;
     let progress = Progress::counting(screen, "copying threats");
     let (mut copied, mut unreadable) = (0, 0);
     let loaded = read(&*source.reader, from, async |rows| {

@@ -8,14 +8,16 @@ use super::{
     row::Row,
     tenant::Tenant,
     tenants::Tenants,
+    times::Times,
     window::{Window, Windows},
 };
-use crate::fleet::AgentId;
+use crate::{fleet::AgentId, limits::CLOCK_BACK_MAX_MS};
 
 /// The history of threats: of each a row, and of each period and tenant a window of figures.
 ///
 /// It has no clock: [`Self::advance`] tells it the time, and all figures are those of that time. A threat's own time is
-/// its id's. The clock may be set, both ways: the windows follow. What has been dropped stays dropped.
+/// its id's, unless it has one noted. The clock may be set, both ways: the windows follow. What has been dropped stays
+/// dropped; what turns out to be from the future is of now.
 #[derive(Debug)]
 pub struct History {
     pub(super) tenants: Tenants,
@@ -24,6 +26,11 @@ pub struct History {
     pub(super) agents: Agents,
     pub(super) kinds: Names<Box<str>>,
     pub(super) ips: Names<IpAddr>,
+    pub(super) times: Times,
+    /// Whether times have changed that the windows do not know of yet.
+    is_retimed: bool,
+    /// The newest threat that was ever added.
+    newest: Option<ThreatId>,
     retention: Retention,
     now_ms: u64,
     rows: u64,
@@ -79,6 +86,9 @@ impl History {
             agents: Agents::default(),
             kinds: Names::new(Box::default()),
             ips: Names::new(Ipv4Addr::UNSPECIFIED.into()),
+            times: Times::default(),
+            is_retimed: false,
+            newest: None,
             retention,
             now_ms,
             rows: 0,
@@ -100,9 +110,16 @@ impl History {
     ///
     /// Costs what leaves the windows, not what is in them; only a clock that is set back has all tenants looked at.
     pub fn advance(&mut self, now_ms: u64) -> Vec<Trim> {
-        let set_back = now_ms < self.now_ms;
+        let is_set_back = now_ms < self.now_ms;
         self.now_ms = now_ms;
-        if set_back {
+        if let Some(newest) = self.newest
+            && self.times.of(newest) > now_ms.saturating_add(CLOCK_BACK_MAX_MS)
+        {
+            self.is_retimed |= self.times.note(newest, now_ms);
+        }
+        // Twice the age: threats that the store should have dropped, and has not, may still come from there.
+        self.times.forget_before(now_ms.saturating_sub(self.retention.max_age_ms.saturating_mul(2)));
+        if std::mem::take(&mut self.is_retimed) || is_set_back {
             let all: Vec<usize> = self.tenants.slots().collect();
             return all.into_iter().filter_map(|slot| self.bring_up_to_date(slot)).collect();
         }
@@ -121,15 +138,19 @@ impl History {
         if tenant.has(entry.id) {
             return None;
         }
+        self.newest = self.newest.max(Some(entry.id));
+        if let Some(at_ms) = entry.at_ms {
+            self.is_retimed |= self.times.note(entry.id, at_ms);
+        }
         let agent = self.agents.acquire(entry.agent, entry.hostname, entry.id);
         let kind = self.kinds.acquire(entry.kind);
         let ip = entry.source_ip.map(|ip| self.ips.acquire(ip));
         let row = Row::new(entry.id, agent, kind, ip, entry.severity, entry.bytes);
-        tenant.insert(row, self.now_ms, &mut self.fleet);
+        tenant.insert(row, self.times.of(entry.id), self.now_ms, &mut self.fleet);
         self.rows += 1;
         self.bytes += row.bytes();
         let trim = self.trim(slot);
-        self.tenants.settle(slot, self.retention.max_age_ms);
+        self.tenants.settle(slot, self.retention.max_age_ms, &self.times);
         trim
     }
 
@@ -144,8 +165,20 @@ impl History {
                 removed += 1;
             }
         }
-        self.tenants.settle(slot, self.retention.max_age_ms);
+        self.tenants.settle(slot, self.retention.max_age_ms, &self.times);
         removed
+    }
+
+    /// When the threat with this id was taken in, in milliseconds since 1970.
+    pub fn time(&self, id: ThreatId) -> u64 {
+        self.times.of(id)
+    }
+
+    /// The time to keep with a new threat, in milliseconds since 1970, if it is not to be that of its id: ids are ahead of a
+    /// clock that has been set back by far.
+    pub fn own_time(&self, id: ThreatId, now_ms: u64) -> Option<u64> {
+        let is_ahead = id.millis() > now_ms.saturating_add(CLOCK_BACK_MAX_MS);
+        (is_ahead || self.times.of(id) != id.millis()).then_some(now_ms)
     }
 
     /// How many threats this agent reported in the last 24 hours.
@@ -172,9 +205,9 @@ impl History {
     }
 
     fn bring_up_to_date(&mut self, slot: usize) -> Option<Trim> {
-        self.tenants.get_mut(slot).move_windows(self.now_ms, &mut self.fleet);
+        self.tenants.get_mut(slot).move_windows(self.now_ms, &self.times, &mut self.fleet);
         let trim = self.trim(slot);
-        self.tenants.settle(slot, self.retention.max_age_ms);
+        self.tenants.settle(slot, self.retention.max_age_ms, &self.times);
         trim
     }
 
@@ -185,7 +218,7 @@ impl History {
         let mut up_to = None;
         loop {
             let tenant = self.tenants.get_mut(slot);
-            let too_old = tenant.rows().front().is_some_and(|oldest| oldest.id.millis() < kept_since_ms);
+            let too_old = tenant.rows().front().is_some_and(|oldest| self.times.of(oldest.id) < kept_since_ms);
             if !too_old && tenant.bytes <= self.retention.max_bytes {
                 break;
             }

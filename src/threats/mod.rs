@@ -23,6 +23,7 @@ mod tenants;
 mod tests;
 mod threat;
 mod threat_id;
+mod times;
 mod window;
 
 pub use event::Event;

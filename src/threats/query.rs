@@ -23,8 +23,8 @@ pub struct Filter<'a> {
 /// Some of the threats that were asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Their tenants and ids, the newest first.
-    pub rows: Vec<ThreatKey>,
+    /// Their tenants and ids, and when they were taken in, in milliseconds since 1970; the newest first.
+    pub rows: Vec<(ThreatKey, u64)>,
     /// Where to go on; `None` if there are no more. There may be no more even if it is given.
     pub resume_before: Option<ThreatId>,
 }
@@ -50,7 +50,8 @@ impl History {
         for _ in 0..budget.max(1) {
             let Some(mut top) = newest.peek_mut() else { return Page { resume_before: None, ..page } };
             let (id, slot, place) = *top;
-            if id.millis() < wanted.since_ms {
+            let at_ms = self.times.of(id);
+            if at_ms < wanted.since_ms {
                 return Page { resume_before: None, ..page };
             }
             let tenant = self.tenants.get(slot);
@@ -60,7 +61,7 @@ impl History {
             }
             page.resume_before = Some(id);
             if wanted.matches(&tenant.rows()[place]) {
-                page.rows.push(ThreatKey { org: org_of(tenant), id });
+                page.rows.push((ThreatKey { org: org_of(tenant), id }, at_ms));
                 if page.rows.len() >= limit {
                     break;
                 }
@@ -94,7 +95,7 @@ impl History {
             let end = before.map_or(tenant.rows().len(), |before| tenant.place_of(before));
             let place = end.checked_sub(1)?;
             let id = tenant.rows().get(place)?.id;
-            (id.millis() >= since_ms).then_some((id, slot, place))
+            (self.times.of(id) >= since_ms).then_some((id, slot, place))
         };
         match scope {
             Scope::Fleet => self.tenants.slots().filter_map(newest_of).collect(),

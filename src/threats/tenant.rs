@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Period, ThreatId, row::Row, window::Windows};
+use super::{Period, ThreatId, row::Row, times::Times, window::Windows};
 
 /// One tenant's rows. Every row that enters or leaves a window here does the same in the fleet's window, so the two
 /// always agree.
@@ -45,17 +45,20 @@ impl Tenant {
         self.rows.get(self.place_of(id)).is_some_and(|row| row.id == id)
     }
 
-    /// Adds a row whose id is not here yet, and counts it in the windows that it is young enough for.
-    pub(super) fn insert(&mut self, row: Row, now_ms: u64, fleet: &mut Windows) {
+    /// Adds a row of this time whose id is not here yet, and counts it in the windows that it is young enough for.
+    pub(super) fn insert(&mut self, row: Row, at_ms: u64, now_ms: u64, fleet: &mut Windows) {
         let place = self.place_of(row.id);
         self.rows.insert(place, row);
         self.bytes += row.bytes();
         for period in Period::ALL {
-            if row.id.millis() >= period.since(now_ms) {
+            let oldest_in = &mut self.oldest_in[period.index()];
+            // Between two rows that are in, or out, it is so too, until the windows are moved.
+            let is_in = place > *oldest_in || place == *oldest_in && at_ms >= period.since(now_ms);
+            if is_in {
                 self.windows.of_mut(period).enter(&row);
                 fleet.of_mut(period).enter(&row);
             } else {
-                self.oldest_in[period.index()] += 1;
+                *oldest_in += 1;
             }
         }
     }
@@ -91,18 +94,18 @@ impl Tenant {
     }
 
     /// Moves the windows to `now_ms`: rows leave them, or are in again if the clock was set back.
-    pub(super) fn move_windows(&mut self, now_ms: u64, fleet: &mut Windows) {
+    pub(super) fn move_windows(&mut self, now_ms: u64, times: &Times, fleet: &mut Windows) {
         for period in Period::ALL {
             let since_ms = period.since(now_ms);
             let oldest_in = &mut self.oldest_in[period.index()];
             let (window, fleet) = (self.windows.of_mut(period), fleet.of_mut(period));
-            while let Some(row) = self.rows.get(*oldest_in).filter(|row| row.id.millis() < since_ms) {
+            while let Some(row) = self.rows.get(*oldest_in).filter(|row| times.of(row.id) < since_ms) {
                 window.leave(row);
                 fleet.leave(row);
                 *oldest_in += 1;
             }
             while let Some(row) = oldest_in.checked_sub(1).and_then(|before| self.rows.get(before))
-                && row.id.millis() >= since_ms
+                && times.of(row.id) >= since_ms
             {
                 window.enter(row);
                 fleet.enter(row);
@@ -112,8 +115,8 @@ impl Tenant {
     }
 
     /// When the next row leaves a window, or is too old to be kept; `u64::MAX` for never.
-    pub(super) fn next_due_ms(&self, max_age_ms: u64) -> u64 {
-        let too_old_at = |row: &Row, age_ms: u64| row.id.millis().saturating_add(age_ms).saturating_add(1);
+    pub(super) fn next_due_ms(&self, max_age_ms: u64, times: &Times) -> u64 {
+        let too_old_at = |row: &Row, age_ms: u64| times.of(row.id).saturating_add(age_ms).saturating_add(1);
         let leaves = Period::ALL.into_iter().filter_map(|period| {
             self.rows.get(self.oldest_in[period.index()]).map(|row| too_old_at(row, period.millis()))
         });

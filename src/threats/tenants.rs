@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::tenant::Tenant;
+use super::{tenant::Tenant, times::Times};
 
 /// Tenants by their names, and by when they have to be looked at again. Only those with rows are here.
 #[derive(Debug, Default)]
@@ -55,9 +55,9 @@ impl Tenants {
     }
 
     /// Notes when a tenant has to be looked at again; forgets it if it has no rows left.
-    pub(super) fn settle(&mut self, slot: usize, max_age_ms: u64) {
+    pub(super) fn settle(&mut self, slot: usize, max_age_ms: u64, times: &Times) {
         let tenant = self.get_mut(slot);
-        let due_ms = tenant.next_due_ms(max_age_ms);
+        let due_ms = tenant.next_due_ms(max_age_ms, times);
         let noted_ms = std::mem::replace(&mut tenant.due_ms, due_ms);
         if due_ms != noted_ms {
             self.due.remove(&(noted_ms, slot));

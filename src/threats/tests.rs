@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::fleet::AgentId;
+use crate::{fleet::AgentId, limits::CLOCK_BACK_MAX_MS};
 
 mod measure;
 
@@ -17,6 +17,7 @@ const RETENTION: Retention = Retention { max_age_ms: 31 * DAY, max_bytes: 5_000 
 fn entry(id: ThreatId, org: Option<&str>, agent: u64, kind: &str) -> ThreatEntry {
     ThreatEntry {
         id,
+        at_ms: None,
         agent: AgentId::new(agent),
         org: org.map(Into::into),
         hostname: format!("host-{agent}").into(),
@@ -35,6 +36,8 @@ fn all(scope: Scope<'_>) -> Filter<'_> {
 struct Plain {
     /// In the order of their ids.
     entries: Vec<ThreatEntry>,
+    /// The own time of every threat that there ever was.
+    times: BTreeMap<ThreatId, u64>,
     now_ms: u64,
 }
 
@@ -46,7 +49,23 @@ impl Plain {
         })
     }
 
+    /// No threat is of a later time than one that was taken in after it.
+    fn time(&self, id: ThreatId) -> u64 {
+        self.times.range(id..).map(|(_, own_ms)| *own_ms).min().unwrap_or(id.millis())
+    }
+
+    /// What is from the future is of now.
+    fn advance(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+        if let Some(mut newest) = self.times.last_entry()
+            && *newest.get() > now_ms.saturating_add(CLOCK_BACK_MAX_MS)
+        {
+            newest.insert(now_ms);
+        }
+    }
+
     fn add(&mut self, entry: ThreatEntry) {
+        self.times.insert(entry.id, entry.at_ms.unwrap_or(entry.id.millis()));
         let place = self.entries.partition_point(|other| other.id < entry.id);
         self.entries.insert(place, entry);
     }
@@ -59,7 +78,7 @@ impl Plain {
             self.entries
                 .iter()
                 .for_each(|entry| *sizes.entry(entry.org.as_deref()).or_default() += u64::from(entry.bytes));
-            let too_old = |entry: &ThreatEntry| entry.id.millis() + retention.max_age_ms < self.now_ms;
+            let too_old = |entry: &ThreatEntry| self.time(entry.id) + retention.max_age_ms < self.now_ms;
             let unwanted = |entry: &ThreatEntry| too_old(entry) || sizes[&entry.org.as_deref()] > retention.max_bytes;
             let Some(place) = self.entries.iter().position(unwanted) else { break };
             let aged = too_old(&self.entries[place]);
@@ -82,7 +101,7 @@ impl Plain {
     /// The figures of a window, without the names of equal counts.
     fn summary(&self, scope: Scope<'_>, period: Period, most: usize) -> (u64, BySeverity, [Vec<u64>; 3]) {
         let since_ms = self.now_ms.saturating_sub(period.millis());
-        let entries: Vec<_> = self.of(scope).filter(|entry| entry.id.millis() >= since_ms).collect();
+        let entries: Vec<_> = self.of(scope).filter(|entry| self.time(entry.id) >= since_ms).collect();
         let mut by_severity = BySeverity::default();
         entries.iter().for_each(|entry| by_severity[entry.severity.index()] += 1);
         let kinds = highest(entries.iter().map(|entry| &entry.kind), usize::MAX);
@@ -164,7 +183,7 @@ fn check_figures(history: &mut History, plain: &Plain) -> Result<(), TestCaseErr
             prop_assert_eq!(found.top_ips.iter().map(|(_, count)| *count).collect::<Vec<_>>(), ips);
             for (agent, hostname, count) in found.top_agents {
                 let since_ms = plain.now_ms.saturating_sub(period.millis());
-                let theirs = plain.of(scope).filter(|entry| entry.agent == agent && entry.id.millis() >= since_ms);
+                let theirs = plain.of(scope).filter(|entry| entry.agent == agent && plain.time(entry.id) >= since_ms);
                 prop_assert_eq!(theirs.count() as u64, count);
                 prop_assert_eq!(&*hostname, format!("host-{}", agent.get()));
             }
@@ -174,7 +193,7 @@ fn check_figures(history: &mut History, plain: &Plain) -> Result<(), TestCaseErr
     }
     for agent in (0..7).map(AgentId::new) {
         let since_ms = plain.now_ms.saturating_sub(DAY);
-        let recent = plain.entries.iter().filter(|entry| entry.agent == agent && entry.id.millis() >= since_ms);
+        let recent = plain.entries.iter().filter(|entry| entry.agent == agent && plain.time(entry.id) >= since_ms);
         prop_assert_eq!(history.recent(agent), recent.count() as u64);
     }
     Ok(())
@@ -188,12 +207,13 @@ fn check_query(
     budget: usize,
 ) -> Result<(), TestCaseError> {
     let matching = plain.of(filter.scope).filter(|entry| {
-        filter.since_ms.is_none_or(|since_ms| entry.id.millis() >= since_ms)
+        filter.since_ms.is_none_or(|since_ms| plain.time(entry.id) >= since_ms)
             && filter.severity.is_none_or(|severity| entry.severity == severity)
             && filter.kind.is_none_or(|kind| &*entry.kind == kind)
             && filter.agent.is_none_or(|agent| entry.agent == agent)
     });
-    let mut expected: Vec<_> = matching.map(|entry| ThreatKey { org: entry.org.clone(), id: entry.id }).collect();
+    let mut expected: Vec<_> =
+        matching.map(|entry| (ThreatKey { org: entry.org.clone(), id: entry.id }, plain.time(entry.id))).collect();
     expected.reverse();
 
     let (mut found, mut before) = (Vec::new(), None);
@@ -219,7 +239,7 @@ proptest! {
         (org, severity, kind, agent) in (0..6_usize, 0..6_usize, 0..6_usize, 0..9_u64),
         (limit, budget) in (1..8_usize, 1..12_usize),
     ) {
-        let mut plain = Plain { entries: Vec::new(), now_ms: START_MS };
+        let mut plain = Plain { entries: Vec::new(), times: BTreeMap::new(), now_ms: START_MS };
         let mut history = History::new(RETENTION, START_MS);
         let mut last = None;
         for step in steps {
@@ -232,6 +252,7 @@ proptest! {
                     }
                     last = last.max(Some(id));
                     let entry = ThreatEntry {
+                        at_ms: history.own_time(id, plain.now_ms).filter(|_| age_ms == 0),
                         severity: Severity::ALL[severity],
                         source_ip: ip.map(|ip| IpAddr::from([10, 0, 0, ip])),
                         bytes,
@@ -252,11 +273,11 @@ proptest! {
                     prop_assert_eq!(history.remove(ORGS[org], &wanted), before - plain.entries.len());
                 }
                 Step::Forward(ms) => {
-                    plain.now_ms += ms;
+                    plain.advance(plain.now_ms + ms);
                     trims = history.advance(plain.now_ms);
                 }
                 Step::Back(ms) => {
-                    plain.now_ms = plain.now_ms.saturating_sub(ms);
+                    plain.advance(plain.now_ms.saturating_sub(ms));
                     trims = history.advance(plain.now_ms);
                 }
             }

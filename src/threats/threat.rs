@@ -8,7 +8,7 @@ use crate::fleet::{AgentId, Timestamp};
 /// A threat as an agent reported it and as it is stored. Checked where it was read: nothing is checked again here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threat {
-    /// Its name, and with it the time that counts.
+    /// Its name.
     pub id: ThreatId,
     /// Who reported it.
     pub agent: AgentId,
@@ -46,8 +46,10 @@ pub struct ThreatKey {
 /// What is counted and searched for of a threat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreatEntry {
-    /// Its name, and with it its time.
+    /// Its name, and with it its time …
     pub id: ThreatId,
+    /// … unless it was taken in at another one, because the clock had been set back: in milliseconds since 1970.
+    pub at_ms: Option<u64>,
     /// Who reported it.
     pub agent: AgentId,
     /// The tenant that the agent belonged to.
@@ -74,6 +76,7 @@ impl Threat {
     pub fn entry(&self) -> ThreatEntry {
         ThreatEntry {
             id: self.id,
+            at_ms: None,
             agent: self.agent,
             org: self.org.clone(),
             hostname: self.hostname.clone(),

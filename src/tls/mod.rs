@@ -27,6 +27,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
+pub use self::validity::ExpiryWatch;
 use self::{authority::Authority, validity::Validity};
 use crate::{
     config::{TlsConfig, TlsMode},

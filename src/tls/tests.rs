@@ -212,6 +212,25 @@ fn certificates_from_files_are_taken_in_their_order_and_warned_of_when_not_valid
 }
 
 #[test]
+fn a_certificate_that_is_about_to_expire_is_warned_of_once_a_day() {
+    let mut watch = ExpiryWatch::new(days_later(100));
+    let mut days_left = |hours: i64| watch.days_left(Timestamp::from_millis(now().as_millis() + hours * 3_600_000));
+    for (hour, expected) in [
+        (0, None),
+        (70 * 24 - 1, None),
+        (70 * 24, Some(30)),
+        (70 * 24 + 1, None),
+        (71 * 24 - 1, None),
+        (71 * 24, Some(29)),
+        (99 * 24 + 1, Some(0)),
+        (100 * 24, None),
+        (200 * 24, Some(0)),
+    ] {
+        assert_eq!(days_left(hour), expected, "after {hour} hours");
+    }
+}
+
+#[test]
 fn a_machine_whose_name_no_certificate_can_hold_is_left_out_and_warned_of() {
     for (hostname, usable) in [("web-1", true), ("web_1", true), ("web.example", true), ("", true)] {
         let (names, warning) = subject_names(&[], listen(), hostname);

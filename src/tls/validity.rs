@@ -5,6 +5,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use crate::{
     fleet::Timestamp,
+    limits::EXPIRY_WARNING_DAYS,
     named_file::{FileError, NamedFile},
 };
 
@@ -34,6 +35,32 @@ impl Validity {
         } else {
             None
         }
+    }
+}
+
+/// Says that a certificate is about to expire, once a day.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpiryWatch {
+    end: Timestamp,
+    /// When there is something to be said.
+    next: Timestamp,
+}
+
+const DAY_MS: i64 = 86_400_000;
+
+impl ExpiryWatch {
+    /// Of one that expires then.
+    pub const fn new(end: Timestamp) -> Self {
+        Self { end, next: Timestamp::from_millis(end.as_millis().saturating_sub(EXPIRY_WARNING_DAYS * DAY_MS)) }
+    }
+
+    /// How many whole days there are left, if it is time to say so.
+    pub fn days_left(&mut self, now: Timestamp) -> Option<i64> {
+        if now < self.next {
+            return None;
+        }
+        self.next = Timestamp::from_millis(now.as_millis().saturating_add(DAY_MS));
+        Some((self.end.as_millis().saturating_sub(now.as_millis()) / DAY_MS).max(0))
     }
 }
 

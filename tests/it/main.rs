@@ -6,6 +6,7 @@
 mod cli;
 mod contract;
 mod crash;
+mod damaged_store;
 mod descriptors;
 mod disk_full;
 mod hostile;

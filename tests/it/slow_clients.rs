@@ -4,7 +4,9 @@
 //! The times are the server's own. Cases of a test run side by side, each on a thread.
 
 mod http2;
+mod http2_bounds;
 mod memory;
+mod raw_http2;
 
 use std::{
     io::{self, ErrorKind, Read, Write},

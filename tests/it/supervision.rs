@@ -2,20 +2,31 @@
 
 use std::fs;
 
-use guardbeat::supervision::{FAULTS_VARIABLE, Task};
+use guardbeat::supervision::{ACCEPTOR_THREAD, FAULTS_VARIABLE, Task};
 use tempfile::TempDir;
 
-use crate::support::{EventStream, Launch, SOON, redis::RedisServer, wait_until};
+use crate::support::{EventStream, Launch, SOON, Server, redis::RedisServer, wait_until};
+
+/// How many threads of the server have this name, as far as the system keeps it.
+fn threads(server: &Server, name: &str) -> usize {
+    let names = fs::read_dir(format!("/proc/{}/task", server.id())).unwrap();
+    let names = names.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|kept| kept.trim_end() == &name[..name.len().min(15)]).count()
+}
 
 /// Lets the task fall in a server that has an agent.
 fn let_fall(task: Task, launch: Launch) {
     let faults = TempDir::new().unwrap();
     let mut server = launch.env(FAULTS_VARIABLE, faults.path().to_str().unwrap()).start();
     let (id, _) = server.client().enrol("before");
+    if task == Task::Acceptor {
+        // Those of both listeners, and one of a name like theirs which may fall.
+        assert_eq!(threads(&server, ACCEPTOR_THREAD), 3);
+    }
     let order = faults.path().join(task.name());
     fs::write(&order, "").unwrap();
     match task {
-        Task::Main | Task::Committer | Task::Flusher | Task::Carrier | Task::Archive => {
+        Task::Main | Task::Committer | Task::Flusher | Task::Carrier | Task::Archive | Task::Acceptor => {
             assert_eq!(server.wait_for_end().code(), Some(1), "{task:?}: {}", server.log());
             let log = server.log();
             let last = log.lines().last().unwrap_or_default();

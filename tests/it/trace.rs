@@ -86,6 +86,46 @@ fn a_refused_request_is_counted_and_told_with_who_and_why() {
 }
 
 #[test]
+fn a_line_of_a_batch_that_is_refused_is_told_with_whose_it_says_to_be_and_why() {
+    let server = Launch::plain().start();
+    let mut admin = server.client();
+    let (id, _) = admin.enrol("h");
+    let gone = "agent-00000000000000ff";
+    let batch = format!(
+        "{{\"id\":\"{id}\"}}\n{{\"id\":\"{id}\",\"cpu\":101}}\n\n{{\"id\":\"{gone}\"}}\nnonsense\n{{\"id\":\"nobody\"}}\n"
+    );
+    let batch = Request::new("POST", "/api/heartbeats").header("Content-Type", "application/x-ndjson").body(batch);
+    let reply = admin.send(&batch);
+    assert_eq!(reply.data(200)["accepted"], 1);
+    let id = format!("agent={id}");
+    let gone = format!("agent={gone}");
+    for (line, agent, reason) in [
+        (2, Some(&id), "cpu must be a number from 0 to 100"),
+        (4, Some(&gone), "Agent not found"),
+        (5, None, "The line is not valid JSON"),
+        (6, None, "Agent not found"),
+    ] {
+        let number = format!(" line={line} ");
+        let told = lines(&server, &[request_id(&reply), &number]);
+        let [told] = &told[..] else { panic!("one line, not {told:#?}") };
+        for word in ["WARN", "kind=\"batch_line\"", "endpoint=\"heartbeat_batch\"", "address=127.0.0.1", reason] {
+            assert!(told.contains(word), "{word}: {told}");
+        }
+        match agent {
+            Some(agent) => assert!(told.contains(agent), "{told}"),
+            None => assert!(!told.contains("agent="), "{told}"),
+        }
+    }
+    // However many there are, the log has room for others.
+    let many = Request::new("POST", "/api/heartbeats").header("Content-Type", "application/x-ndjson");
+    assert_eq!(admin.send(&many.body("{}\n".repeat(5_000))).data(200)["accepted"], 0);
+    let told = || server.log().lines().filter(|line| line.contains("batch_line")).count();
+    wait_until(SOON, "the others are summed up", || server.log().contains("more requests were refused"));
+    assert!(told() < 100, "{}", told());
+    assert_eq!(server.metric(r#"guardbeat_heartbeats_total{result="invalid"}"#), 5_002.0);
+}
+
+#[test]
 fn what_only_looks_like_a_heartbeat_is_counted_and_told_too() {
     let server = Launch::plain().start();
     let (id, _) = server.client().enrol("h");
@@ -284,7 +324,7 @@ fn changes_are_told_with_who_and_from_where() {
 fn one_machine_id_under_two_hostnames_is_counted_and_told() {
     let server = Launch::plain().start();
     let mut admin = server.client();
-    let machine = |hostname: &str| json!({"hostname": hostname, "os": "l", "version": "1", "machine_id": "m"});
+    let machine = |hostname: &str| json!({"hostname": hostname, "os": "l", "version": "1", "machine_id": "m-1"});
     let conflicts = || server.metric("guardbeat_machine_id_conflicts_total");
     let first = admin.register(&machine("web-1"));
     for same in ["web-1", "WEB-1", "web-1"] {

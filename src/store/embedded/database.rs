@@ -10,6 +10,8 @@ use std::{
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use lsm_tree::AbstractTree;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::files::{Damage, Unfit, prepare};
 use crate::{limits::STORE_FILES_MAX, store::StoreError};
@@ -32,6 +34,21 @@ impl Tables {
     /// Another keyspace of the database, made if it is not there.
     pub(super) fn keyspace(&self, name: &str) -> fjall::Result<Keyspace> {
         self.database.keyspace(name, options)
+    }
+
+    /// Makes sure that every table of these keyspaces is as it was written. fjall looks at a part of a table when it needs it,
+    /// and at some, like filters, when the start is long over.
+    pub(super) fn must_be_whole(&self, keyspaces: &[&str]) -> Result<(), StoreError> {
+        for keyspace in keyspaces.iter().filter(|name| self.database.keyspace_exists(name)) {
+            let keyspace = self.keyspace(keyspace).map_err(StoreError::unavailable)?;
+            for table in keyspace.tree.current_version().iter_tables() {
+                let bytes = std::fs::read(&*table.path).map_err(StoreError::unavailable)?;
+                if xxh3_128(&bytes) != table.checksum().into_u128() {
+                    return Err(Damage::new(&*table.path, "does not match its checksum").into());
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -85,6 +102,13 @@ impl Reopening {
         Ok(slot.insert(tables).clone())
     }
 
+    /// Does something with the files while the database is closed; it is opened again when it is needed.
+    pub(super) fn closed<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut slot = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        *slot = None;
+        work()
+    }
+
     /// Notes that a write failed, and says so. `tables` must be given up: a database is locked while anybody holds it.
     pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> Arc<str> {
         drop(tables);
@@ -125,7 +149,7 @@ fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
 }
 
-/// Why the database in `path` is not opened, in words that say what to do.
+/// Why the database in `path` is not opened.
 pub(super) fn refusal(path: &Path, unfit: Unfit) -> StoreError {
     let path = path.display();
     match unfit {
@@ -133,14 +157,36 @@ pub(super) fn refusal(path: &Path, unfit: Unfit) -> StoreError {
             format!("{path} is in use by another process; stop that one, or choose another folder").into(),
         ),
         Unfit::Io(error) => StoreError::unavailable(format_args!("{path} cannot be opened: {error}")),
-        Unfit::Damaged(damage) => StoreError::Damaged(format!("{damage}; {REMEDY}").into()),
+        Unfit::Damaged(damage) => damage.into(),
     }
 }
 
-/// What can be done about damage.
-pub(super) const REMEDY: &str = "the store is damaged. Restore the data folder from a \
-     backup; `guardbeat store check` says what is left; or start with store.accept_loss = true \
-     (GUARDBEAT_STORE__ACCEPT_LOSS=true) to go on without what is missing";
+impl From<Damage> for StoreError {
+    fn from(damage: Damage) -> Self {
+        Self::Damaged(damage.to_string().into())
+    }
+}
+
+/// The error with what can be done about it, if that is damage.
+pub(super) fn with_remedy(error: StoreError, accept_loss: bool) -> StoreError {
+    let remedy = match accept_loss {
+        false => {
+            "Restore the data folder from a backup; `guardbeat store check` says what is left; or start with \
+             store.accept_loss = true (GUARDBEAT_STORE__ACCEPT_LOSS=true) to go on without what is missing"
+        }
+        true => {
+            "Start the server again, and it goes on with what can be read; or restore the data folder from a backup"
+        }
+    };
+    match error {
+        StoreError::Damaged(what) => StoreError::Damaged(format!("{what}; the store is damaged. {remedy}").into()),
+        StoreError::Unavailable(_)
+        | StoreError::InDoubt(_)
+        | StoreError::Locked(_)
+        | StoreError::Overloaded
+        | StoreError::Format(_) => error,
+    }
+}
 
 /// What a read from an open database failed with.
 pub(super) fn read_failed(path: &Path, error: &fjall::Error) -> StoreError {
@@ -148,15 +194,12 @@ pub(super) fn read_failed(path: &Path, error: &fjall::Error) -> StoreError {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(error) => {
             StoreError::unavailable(format_args!("{} cannot be read: {error}", path.display()))
         }
-        error => {
-            let damage = Damage::new(path.join("keyspaces"), format!("cannot be read: {}", plain(error)));
-            StoreError::Damaged(format!("{damage}; {REMEDY}").into())
-        }
+        error => Damage::new(path.join("keyspaces"), format!("cannot be read: {}", plain(error))).into(),
     }
 }
 
 /// What fjall means, without its `Debug` words.
-fn plain(error: &fjall::Error) -> String {
+pub(super) fn plain(error: &fjall::Error) -> String {
     match error {
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error.to_string(),
         fjall::Error::Storage(fjall::LsmError::ChecksumMismatch { .. }) => "a table does not match its checksum".into(),

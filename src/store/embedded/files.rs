@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use super::journal::{Journal, MAGIC, Tail, filled};
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::journal::{Journal, Tail, filled};
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +87,7 @@ pub(super) fn prepare(path: &Path, least: u64) -> Result<(), Unfit> {
         return Err(Damage::new(path.join("*.jnl"), "is missing: the database has no journal").into());
     };
     must_be_complete(path, &keyspaces, &read, least)?;
+    keyspaces.values().filter(|keyspace| keyspace.is_complete).try_for_each(must_know_its_tables)?;
     for (file, journal) in sealed {
         if journal.tail != Tail::Clean {
             return Err(unreadable(file, journal).into());
@@ -114,21 +117,6 @@ pub(super) fn prepare(path: &Path, least: u64) -> Result<(), Unfit> {
             Ok(())
         }
     }
-}
-
-/// Cuts all that cannot be read off the journals, and makes whatever fjall insists on.
-pub(super) fn make_readable(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path.join(KEYSPACES))?;
-    fs::write(path.join(VERSION), MAGIC)?;
-    File::options().create(true).append(true).open(path.join(LOCK))?;
-    for file in journals(path)?.values() {
-        let bytes = fs::read(file)?;
-        let journal = Journal::of(&bytes);
-        if journal.tail != Tail::Clean {
-            cut(file, journal.end)?;
-        }
-    }
-    Ok(())
 }
 
 fn cut(file: &Path, end: usize) -> io::Result<()> {
@@ -164,7 +152,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, Unfit> {
 }
 
 /// The journals, in the order in which they were written.
-fn journals(path: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
+pub(super) fn journals(path: &Path) -> io::Result<BTreeMap<u64, PathBuf>> {
     let mut journals = BTreeMap::new();
     for entry in fs::read_dir(path)? {
         let file = entry?.path();
@@ -184,14 +172,15 @@ pub(super) fn has_journal(path: &Path) -> bool {
     journals(path).is_ok_and(|journals| !journals.is_empty())
 }
 
-struct Keyspace {
-    path: PathBuf,
+/// What there is of a keyspace.
+pub(super) struct Keyspace {
+    pub(super) path: PathBuf,
     is_complete: bool,
     has_tables: bool,
 }
 
 /// The keyspaces, by number. The first one, 0, has the names of the others.
-fn keyspaces(path: &Path) -> io::Result<BTreeMap<u64, Keyspace>> {
+pub(super) fn keyspaces(path: &Path) -> io::Result<BTreeMap<u64, Keyspace>> {
     let mut keyspaces = BTreeMap::new();
     let folder = path.join(KEYSPACES);
     if !folder.try_exists()? {
@@ -228,6 +217,24 @@ fn must_be_complete(
     match written.iter().find(|number| !keyspaces.contains_key(number)) {
         Some(number) => Err(Damage::new(missing(*number), "is missing")),
         None => Ok(()),
+    }
+}
+
+/// fjall deletes the tables that a keyspace's list of tables does not name, and does not look at the list's checksum.
+fn must_know_its_tables(keyspace: &Keyspace) -> Result<(), Unfit> {
+    let current = keyspace.path.join(CURRENT);
+    let named = fs::read(&current)?;
+    // The number of the list, its checksum, and the kind of checksum.
+    let parts = named.split_first_chunk().and_then(|(number, rest)| Some((number, rest.split_first_chunk()?.0)));
+    let Some((number, checksum)) = parts else {
+        return Err(Damage::new(current, "is cut short").into());
+    };
+    let list = keyspace.path.join(format!("v{}", u64::from_le_bytes(*number)));
+    match fs::read(&list) {
+        Ok(bytes) if xxh3_128(&bytes) == u128::from_le_bytes(*checksum) => Ok(()),
+        Ok(_) => Err(Damage::new(list, "does not match its checksum").into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Damage::new(list, "is missing").into()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -272,4 +279,46 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fjall::{Database, KeyspaceCreateOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_list_of_tables_that_is_changed_anywhere_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("database");
+        let database = Database::builder(&path).open().unwrap();
+        let keyspace = database.keyspace("k", KeyspaceCreateOptions::default).unwrap();
+        keyspace.insert("key", "value").unwrap();
+        keyspace.rotate_memtable_and_wait().unwrap();
+        drop((keyspace, database));
+        for journal in journals(&path).unwrap().values() {
+            let bytes = fs::read(journal).unwrap();
+            fs::write(journal, &bytes[..filled(&bytes)]).unwrap();
+        }
+        // Older lists may lie about until the next start.
+        prepare(&path, 0).unwrap();
+        let keyspace = path.join("keyspaces/1");
+        let current = keyspace.join(CURRENT);
+        let number = u64::from_le_bytes(fs::read(&current).unwrap()[..8].try_into().unwrap());
+        let lists = [keyspace.join(format!("v{number}")), current];
+        for list in lists {
+            let whole = fs::read(&list).unwrap();
+            // The last byte of `current` is the kind of checksum, of which there is one.
+            for at in 0..whole.len().min(if list.ends_with(CURRENT) { 24 } else { usize::MAX }) {
+                let mut flipped = whole.clone();
+                flipped[at] ^= 4;
+                fs::write(&list, &flipped).unwrap();
+                assert!(matches!(prepare(&path, 0), Err(Unfit::Damaged(_))), "{} at {at}", list.display());
+                fs::write(&list, &whole[..at]).unwrap();
+                assert!(matches!(prepare(&path, 0), Err(Unfit::Damaged(_))), "{} cut at {at}", list.display());
+            }
+            fs::write(&list, whole).unwrap();
+        }
+        prepare(&path, 0).unwrap();
+    }
 }

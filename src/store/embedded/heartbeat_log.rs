@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -19,21 +19,26 @@ use fjall::PersistMode;
 
 use super::{
     database::{Reopening, read_failed, refusal},
-    files::{Damage, Unfit, aside, make_readable},
+    findings::Findings,
     latest::Stretch,
     number,
+    rescue::{self, rescue},
 };
 use crate::{
     fleet::{AgentId, Heard, LastHeartbeat},
     store::{StoreError, Sweep, record::encode_heartbeat},
 };
 
+/// The keyspaces, in the order in which they are made.
+const KEYSPACES: [&str; 2] = ["flushes", "meta"];
 /// A log below this size is not worth sweeping.
 const SWEEP_MIN_BYTES: u64 = 64 << 20;
-/// What follows the name of the log in that of the mark.
-const MARK: &str = "mark";
+/// The name of the mark.
+pub(super) const MARK: &str = "heartbeats.mark";
 /// The key of the number from which on flushes may be there: a sweep has removed those before.
 const SWEPT: &str = "swept";
+/// The key of the saved clock.
+const CLOCK: &str = "clock";
 /// The log is swept when it has grown to this many times what the last sweep left.
 const SWEEP_FACTOR: u64 = 4;
 
@@ -45,6 +50,7 @@ pub(super) struct HeartbeatLog {
     /// A file beside the database with the number that the next flush has: what is missing at the end of the log is missed.
     /// Written without an fsync, like the log.
     mark: File,
+    findings: Arc<Findings>,
 }
 
 /// How far the log reaches, and how a sweep of it stands.
@@ -68,35 +74,48 @@ struct LogSweep {
 }
 
 impl HeartbeatLog {
-    /// Opens the log. One that cannot be read any more, torn by a power cut, is set aside: what is lost with it is how
-    /// long each agent has been silent.
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = match Reopening::open(path, "flushes", 0) {
-            Err(Unfit::Damaged(damage)) => rescue(path, &damage)?,
-            opened => opened.map_err(|unfit| refusal(path, unfit))?,
-        };
+    /// Opens the log. One that is damaged, torn by a power cut, is set aside, and what can be read of it is gone on with: what
+    /// is lost is how long some agents have been silent.
+    pub(super) fn open(path: &Path, findings: &Arc<Findings>) -> Result<Self, StoreError> {
+        rescue::finish(path).map_err(StoreError::unavailable)?;
+        match Self::try_open(path, findings) {
+            Err(StoreError::Damaged(damage)) => {
+                set_aside(path, &damage, findings)?;
+                Self::try_open(path, findings)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Sets the log aside, as at a start: it has turned out to be damaged.
+    pub(super) fn rescue(&self, damage: &str) -> Result<(), StoreError> {
+        self.database.closed(|| set_aside(self.database.path(), damage, &self.findings))
+    }
+
+    fn try_open(path: &Path, findings: &Arc<Findings>) -> Result<Self, StoreError> {
+        let database = Reopening::open(path, KEYSPACES[0], 0).map_err(|unfit| refusal(path, unfit))?;
         let tables = database.tables()?;
         let key = |guard: Option<fjall::Guard>| guard.map(|guard| guard.key().map(|key| number(&key))).transpose();
         let failed = |error| read_failed(path, &error);
+        tables.meta.get(CLOCK).map_err(failed)?;
         let oldest = key(tables.data.first_key_value()).map_err(failed)?;
         let newest = key(tables.data.last_key_value()).map_err(failed)?;
         let extent = Extent { oldest: oldest.unwrap_or(0), bytes: tables.data.disk_space(), ..Extent::default() };
         let swept = numbered(tables.meta.get(SWEPT).map_err(failed)?.as_deref());
         let next_flush = newest.map_or(0, |newest| newest + 1).max(swept.unwrap_or(0));
-        let mark = path.with_extension(MARK);
+        let mark = path.with_file_name(MARK);
         let noted = numbered(std::fs::read(&mark).ok().as_deref()).unwrap_or(0);
         if noted > next_flush {
-            let flushes = noted - next_flush;
-            tracing::warn!(
-                flushes,
-                path = %path.display(),
-                "the latest flushes of last heartbeats are missing, as after a power cut, or because files are damaged: some \
-                 agents seem to have been silent for longer than they were"
-            );
+            let (path, flushes) = (path.display(), noted - next_flush);
+            findings.odd(format_args!(
+                "{path}: the latest {flushes} flushes of last heartbeats are missing, as after a power cut, or because files \
+                 are damaged: some agents seem to have been silent for longer than they were"
+            ));
         }
         let mark = File::options().write(true).create(true).truncate(false).mode(0o600).open(mark);
         let mark = mark.map_err(|error| StoreError::unavailable(format_args!("{}: {error}", path.display())))?;
-        Ok(Self { database, next_flush: AtomicU64::new(next_flush.max(noted)), extent: Mutex::new(extent), mark })
+        let (next_flush, extent) = (AtomicU64::new(next_flush.max(noted)), Mutex::new(extent));
+        Ok(Self { database, next_flush, extent, mark, findings: findings.clone() })
     }
 
     /// Appends a flush, and saves the clock with it.
@@ -109,7 +128,7 @@ impl HeartbeatLog {
             batch.insert(&tables.data, number.to_be_bytes(), flush);
         }
         if let Some(clock) = clock {
-            batch.insert(&tables.meta, "clock", clock.as_micros().to_string());
+            batch.insert(&tables.meta, CLOCK, clock.as_micros().to_string());
         }
         batch.commit().map_err(|error| StoreError::Unavailable(self.database.failed(tables, &error)))?;
         let mut extent = self.extent();
@@ -125,7 +144,7 @@ impl HeartbeatLog {
     }
 
     pub(super) fn clock(&self) -> Result<Option<Heard>, StoreError> {
-        let digits = self.database.tables()?.meta.get("clock").map_err(|error| self.failed(&error))?;
+        let digits = self.database.tables()?.meta.get(CLOCK).map_err(|error| self.failed(&error))?;
         let micros = digits.as_deref().map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         match micros {
             None => Ok(None),
@@ -207,21 +226,13 @@ fn numbered(digits: Option<&[u8]>) -> Option<u64> {
     std::str::from_utf8(digits?).ok()?.trim().parse().ok()
 }
 
-/// Opens what can be read of a damaged log: all before the place at which a journal is damaged, or nothing.
-fn rescue(path: &Path, damage: &Damage) -> Result<Reopening, StoreError> {
-    if damage.file.extension().is_some_and(|extension| extension == "jnl") && damage.file.exists() {
-        let kept = aside(&damage.file.with_extension("jnl.damaged"));
-        std::fs::copy(&damage.file, &kept).and_then(|_| make_readable(path)).map_err(StoreError::unavailable)?;
-        if let Ok(database) = Reopening::open(path, "flushes", 0) {
-            let copy = kept.display();
-            tracing::error!(%damage, %copy, "the log of last heartbeats is damaged; what stands before that is read");
-            return Ok(database);
-        }
-    }
-    let moved_to = aside(&path.with_extension("damaged"));
-    tracing::error!(%damage, moved_to = %moved_to.display(), "the log of last heartbeats is damaged; it is set aside");
-    std::fs::rename(path, &moved_to).map_err(StoreError::unavailable)?;
-    Reopening::open(path, "flushes", 0).map_err(|unfit| refusal(path, unfit))
+fn set_aside(path: &Path, damage: &str, findings: &Findings) -> Result<(), StoreError> {
+    let kept = rescue(path, &KEYSPACES)?.map_or_else(String::new, |kept| format!("; it is kept as {}", kept.display()));
+    findings.lost(format_args!(
+        "{damage}. The log of last heartbeats is damaged{kept}. The server goes on with what can be read of it: some agents seem \
+         to have been silent for longer than they were"
+    ));
+    Ok(())
 }
 
 /// Encodes the heartbeats of a flush.
@@ -253,6 +264,10 @@ pub(super) fn records_of(mut flush: &[u8]) -> impl Iterator<Item = (AgentId, &[u
 mod tests {
     use super::*;
 
+    fn open(path: &Path) -> HeartbeatLog {
+        HeartbeatLog::open(path, &Arc::new(Findings::of(path, path))).unwrap()
+    }
+
     #[test]
     fn a_flush_that_is_cut_short_loses_only_its_end() {
         let flush = encode(&[LastHeartbeat::bare(1), LastHeartbeat::bare(2)]);
@@ -266,7 +281,7 @@ mod tests {
     #[test]
     fn a_sweep_by_every_shard_drops_what_was_before_it_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
-        let log = HeartbeatLog::open(&folder.path().join("heartbeats")).unwrap();
+        let log = open(&folder.path().join("heartbeats"));
         let keys = || {
             let keys = log.database.tables().unwrap().data.iter().map(|entry| number(&entry.key().unwrap()));
             keys.collect::<Vec<_>>()
@@ -289,14 +304,14 @@ mod tests {
     fn a_damaged_log_is_set_aside_and_a_new_one_begun() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("heartbeats");
-        drop(HeartbeatLog::open(&path).unwrap());
+        drop(open(&path));
         for entry in std::fs::read_dir(&path).unwrap() {
             let entry = entry.unwrap().path();
             if entry.is_file() && entry.file_name().unwrap() != "lock" {
                 std::fs::write(entry, b"torn").unwrap();
             }
         }
-        let log = HeartbeatLog::open(&path).unwrap();
+        let log = open(&path);
         assert_eq!(log.clock().unwrap(), None);
         assert!(folder.path().join("heartbeats.damaged-1").exists());
     }

@@ -123,7 +123,9 @@ async fn everything(store: &dyn StoreReader) -> Result<Content, StoreError> {
     let (loaded, ()) = tokio::join!(store.load_threats(out), gather);
     loaded?;
     for (key, threat) in keys.iter().zip(store.threats(keys.clone()).await?) {
-        content.insert(format!("threat {}", key.id), format!("{threat:?}"));
+        if let Some(threat) = threat {
+            content.insert(format!("threat {}", key.id), format!("{threat:?}"));
+        }
     }
     Ok(content)
 }
@@ -239,68 +241,156 @@ fn is_plain(error: &StoreError, path: &Path) -> bool {
         && (!matches!(error, StoreError::Damaged(_)) || text.contains("backup") && text.contains("accept_loss"))
 }
 
-fn without_heartbeats(content: &Content) -> Vec<(&String, &String)> {
-    content.iter().filter(|(name, _)| !name.starts_with("heartbeat")).collect()
+async fn opened(opened: Result<impl StoreReader, StoreError>) -> Result<(Content, Vec<String>), StoreError> {
+    let store = opened?;
+    let content = everything(&store).await?;
+    Ok((content, store.damage()))
 }
 
-#[tokio::test]
-async fn after_any_injury_all_is_there_or_the_store_is_refused_or_it_is_said_what_is_missing() {
+/// How many agents, policies and threats it is said that there are left, and of how many.
+fn counts_in(damage: &[String]) -> Option<[(u64, u64); 3]> {
+    let line = damage.iter().find(|line| line.contains("goes on with what is left (store.accept_loss)"))?;
+    Some(["agents ", "policies ", "threats "].map(|kind| {
+        let mut words = line.rsplit_once(kind).unwrap().1.split([' ', ',']);
+        let left = words.next().unwrap().parse().unwrap();
+        (left, words.nth(1).unwrap().parse().unwrap())
+    }))
+}
+
+fn counts_of(content: &Content) -> [u64; 3] {
+    ["agent ", "policies ", "threat "].map(|kind| content.keys().filter(|name| name.starts_with(kind)).count() as u64)
+}
+
+/// How often each came of an injury.
+#[derive(Debug, Default)]
+struct Outcomes {
+    all_there: u32,
+    refused: u32,
+    said: u32,
+    /// Of those that were refused, with leave to lose something: all is left, a part is, nothing is.
+    all_is_left: u32,
+    a_part_is_left: u32,
+    nothing_is_left: u32,
+    /// How much is left of what the refused ones held, in records.
+    left: u64,
+    held: u64,
+}
+
+/// Injures the stores, one file each of those that are `wanted`, and looks what becomes of each.
+async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bool) -> Outcomes {
     said("");
     let folder = tempfile::tempdir().unwrap();
     let templates = templates(folder.path()).await;
-    let mut dice = Dice(std::env::var("GUARDBEAT_SEED").map_or(1, |seed| seed.parse().unwrap()));
-    let (mut all_there, mut refused, mut told, mut rescued) = (0, 0, 0, 0);
-    let injuries = std::env::var("GUARDBEAT_INJURIES").map_or(200, |number| number.parse().unwrap());
+    let mut dice = Dice(std::env::var("GUARDBEAT_SEED").map_or(seed, |seed| seed.parse().unwrap()));
+    let injuries = std::env::var("GUARDBEAT_INJURIES").map_or(injuries, |number| number.parse().unwrap());
     let whole = everything(&EmbeddedStore::open(&templates[0], false).unwrap()).await.unwrap();
     assert_eq!(whole.len() as u64, AGENTS + AGENTS / 10 + THREATS + 1);
+    let mut outcomes = Outcomes::default();
     for number in 0..injuries {
         let path = folder.path().join(format!("injured-{number}-"));
         copy(&templates[number % 2], &path);
-        let files = files_of(&path);
+        let files: Vec<_> =
+            files_of(&path).into_iter().filter(|file| wanted(file.strip_prefix(&path).unwrap())).collect();
         let file = &files[dice.below(files.len())];
         let how = format!("{}: {}", file.strip_prefix(&path).unwrap().display(), injure(file, &mut dice));
         let name = path.to_string_lossy().into_owned();
         let before = bytes_of(&path);
-
-        let looked = match EmbeddedReader::open(&path, false) {
-            Ok(reader) => everything(&reader).await,
-            Err(error) => Err(error),
+        // It takes time: at a part of them.
+        let is_looked_at = number % 8 < 2;
+        let look = async |accept_loss| match is_looked_at {
+            true => Some(opened(EmbeddedReader::open(&path, accept_loss)).await),
+            false => None,
         };
+        let (looked, looked_with_loss) = (look(false).await, look(true).await);
         assert_eq!(bytes_of(&path), before, "{how}: looking has changed a file");
+        let second = folder.path().join(format!("second-{number}-"));
+        copy(&path, &second);
 
-        let found = match EmbeddedStore::open(&path, false) {
-            Ok(store) => everything(&store).await,
-            Err(error) => Err(error),
-        };
-        assert_eq!(looked.is_ok(), found.is_ok(), "{how}: {looked:?} {found:?}");
+        let found = opened(EmbeddedStore::open(&path, false)).await;
+        if let Some(looked) = &looked {
+            assert_eq!(looked.is_ok(), found.is_ok(), "{how}: {looked:?} {found:?}");
+        }
+        let was_refused = found.is_err();
         match found {
-            Ok(found) if found == whole => all_there += 1,
-            Ok(found) => {
-                assert_eq!(without_heartbeats(&found), without_heartbeats(&whole), "{how}: gone without a word");
-                assert_ne!(said(&name), "", "{how}: heartbeats are gone without a word");
-                told += 1;
+            Ok((found, _)) if found == whole => outcomes.all_there += 1,
+            Ok((found, damage)) => {
+                let is_body = |name: &str| name.starts_with("threat ");
+                assert!(
+                    found.iter().all(|(name, record)| is_heartbeat(name) || whole.get(name) == Some(record)),
+                    "{how}"
+                );
+                let gone: Vec<_> =
+                    whole.keys().filter(|name| !found.contains_key(*name) && !is_heartbeat(name)).collect();
+                assert!(gone.iter().all(|name| is_body(name)), "{how}: gone without a word: {gone:?}");
+                assert!(
+                    gone.iter().all(|name| said(&name.replace("threat ", "threat=")).contains("left out")),
+                    "{how}"
+                );
+                let is_said = !damage.is_empty() && damage.iter().all(|line| line.contains(&name));
+                assert!(is_said || !gone.is_empty(), "{how}: heartbeats are gone without a word: {damage:?}");
+                outcomes.said += 1;
             }
             Err(error) => {
                 assert!(is_plain(&error, &path), "{how}: {error}");
-                assert!(is_plain(looked.as_ref().unwrap_err(), &path), "{how}: {looked:?}");
-                refused += 1;
-                let already = said(&name);
-                let left = match EmbeddedStore::open(&path, true) {
-                    Ok(store) => everything(&store).await,
-                    Err(error) => Err(error),
-                };
-                if let Ok(left) = left {
-                    assert!(left.iter().all(|(name, record)| whole.get(name) == Some(record)), "{how}");
-                    assert_ne!(said(&name), already, "{how}: it is said that something may be missing");
-                    // From then on it is a store like any other.
-                    let again = everything(&EmbeddedStore::open(&path, false).unwrap()).await.unwrap();
-                    assert_eq!(again, left, "{how}");
-                    rescued += 1;
-                }
+                let seen = looked.map_or(error, Result::unwrap_err);
+                assert!(is_plain(&seen, &path), "{how}: {seen}");
+                outcomes.refused += 1;
             }
         }
+
+        let name = second.to_string_lossy().into_owned();
+        let (left, damage) =
+            opened(EmbeddedStore::open(&second, true)).await.unwrap_or_else(|error| panic!("{how}: {error}"));
+        assert!(left.iter().all(|(name, record)| is_heartbeat(name) || whole.get(name) == Some(record)), "{how}");
+        let (counts, all) = (counts_of(&left), counts_of(&whole));
+        match counts_in(&damage) {
+            Some(said) => {
+                let truth: Vec<_> = counts.into_iter().zip(all).collect();
+                assert_eq!(said[..], truth, "{how}: {damage:?}");
+            }
+            None => assert_eq!(counts, all, "{how}: gone without a word, {damage:?}"),
+        }
+        assert!(damage.iter().all(|line| line.contains(&name)), "{how}: {damage:?}");
+        if was_refused {
+            assert_ne!(damage, Vec::<String>::new(), "{how}");
+            outcomes.left += counts.iter().sum::<u64>();
+            outcomes.held += all.iter().sum::<u64>();
+            match counts {
+                [0, 0, 0] => outcomes.nothing_is_left += 1,
+                counts if counts == all => outcomes.all_is_left += 1,
+                [..] => outcomes.a_part_is_left += 1,
+            }
+        }
+        // What is looked at with leave to lose something tells the same, of the store as it was.
+        if let Some(looked) = looked_with_loss {
+            let (seen, foretold) = looked.unwrap_or_else(|error| panic!("{how}: {error}"));
+            assert_eq!(seen, left, "{how}");
+            let of_original = |damage: &[String]| damage.join(" ").replace(&name, &path.to_string_lossy());
+            assert_eq!(of_original(&foretold), of_original(&damage), "{how}");
+        }
+        // From then on it is a store like any other.
+        let (again, damage) = opened(EmbeddedStore::open(&second, false)).await.unwrap();
+        assert_eq!(again, left, "{how}");
+        assert!(damage.iter().all(|line| line.contains("flushes of last heartbeats are missing")), "{how}: {damage:?}");
         fs::remove_dir_all(&path).unwrap();
+        fs::remove_dir_all(&second).unwrap();
     }
-    println!("{injuries} injuries: {all_there} all there, {refused} refused, {told} said; {rescued} rescued");
-    assert!(all_there > 0 && refused > 0 && rescued > 0);
+    println!("{injuries} injuries: {outcomes:?}");
+    outcomes
+}
+
+fn is_heartbeat(name: &str) -> bool {
+    name.starts_with("heartbeat ")
+}
+
+#[tokio::test]
+async fn after_any_injury_all_is_there_or_the_store_is_refused_or_it_is_said_what_is_missing() {
+    let outcomes = after_injuries(1, 200, |_| true).await;
+    assert!(outcomes.all_there > 0 && outcomes.refused > 0 && outcomes.a_part_is_left > 0);
+}
+
+#[tokio::test]
+async fn of_the_bodies_of_threats_none_is_missing_or_changed_without_a_word() {
+    let outcomes = after_injuries(2, 40, |file| file.starts_with("agents/keyspaces/4")).await;
+    assert!(outcomes.all_there > 0 && outcomes.refused > 0 && outcomes.said > 0);
 }

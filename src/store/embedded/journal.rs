@@ -43,12 +43,17 @@ impl Journal {
     pub(super) fn of(bytes: &[u8]) -> Self {
         let bytes = &bytes[..filled(bytes)];
         let mut journal = Self::default();
-        let mut rest = bytes;
-        while let Some((items, behind)) = batch(rest) {
-            for item in items {
+        let (mut rest, mut latest) = (bytes, None);
+        while let Some((batch, behind)) = batch(rest) {
+            // It has no checksum, and fjall passes over what seems to be in a table already.
+            if latest.is_some_and(|latest| batch.sequence <= latest) {
+                break;
+            }
+            latest = Some(batch.sequence);
+            for item in batch.items {
                 journal.keyspaces.insert(item.keyspace);
                 if item.key == LEDGER.as_bytes() {
-                    journal.ledger = Ledger::decode(item.value).or(journal.ledger);
+                    journal.ledger = item.value.and_then(Ledger::decode).or(journal.ledger);
                 }
             }
             rest = behind;
@@ -56,17 +61,21 @@ impl Journal {
         journal.end = bytes.len() - rest.len();
         journal.tail = match rest {
             [] => Tail::Clean,
-            rest if rest
-                .windows(MAGIC.len())
-                .enumerate()
-                .any(|(at, bytes)| bytes == MAGIC && batch(&rest[at + MAGIC.len()..]).is_some()) =>
-            {
-                Tail::Damaged
-            }
+            rest if batches(rest).next().is_some() => Tail::Damaged,
             _ => Tail::Torn,
         };
         journal
     }
+}
+
+/// All batches that can be read, whatever stands between them.
+pub(super) fn batches(mut rest: &[u8]) -> impl Iterator<Item = Batch<'_>> {
+    std::iter::from_fn(move || {
+        let begins = |at: usize| batch(&rest[at..]);
+        let (batch, behind) = memchr::memchr_iter(BEGINS, rest).find_map(begins)?;
+        rest = behind;
+        Some(batch)
+    })
 }
 
 /// How many bytes there are without the zeros at the end: files are made larger than they need to be.
@@ -83,19 +92,30 @@ pub(super) fn filled(bytes: &[u8]) -> usize {
     0
 }
 
-struct Item<'a> {
-    keyspace: u64,
-    key: &'a [u8],
-    value: &'a [u8],
+/// What is written in one transaction.
+pub(super) struct Batch<'a> {
+    pub(super) sequence: u64,
+    pub(super) items: Vec<Item<'a>>,
 }
 
-/// The items of the batch that `bytes` begin with, and what is behind it; none if they do not begin with a whole one.
-fn batch(bytes: &[u8]) -> Option<(Vec<Item<'_>>, &[u8])> {
-    let (count, _, body) = match bytes.split_first()? {
-        (1, rest) => {
+/// A change of one record.
+pub(super) struct Item<'a> {
+    pub(super) keyspace: u64,
+    pub(super) key: &'a [u8],
+    /// None: it is removed.
+    pub(super) value: Option<&'a [u8]>,
+}
+
+/// The tag that a batch begins with.
+const BEGINS: u8 = 1;
+
+/// The batch that `bytes` begin with, and what is behind it; none if they do not begin with a whole one.
+fn batch(bytes: &[u8]) -> Option<(Batch<'_>, &[u8])> {
+    let (count, sequence, body) = match bytes.split_first()? {
+        (&BEGINS, rest) => {
             let (count, rest) = rest.split_first_chunk()?;
-            let (sequence, rest) = rest.split_first_chunk::<8>()?;
-            (u32::from_le_bytes(*count), sequence, rest)
+            let (sequence, rest) = rest.split_first_chunk()?;
+            (u32::from_le_bytes(*count), u64::from_le_bytes(*sequence), rest)
         }
         _ => return None,
     };
@@ -116,17 +136,19 @@ fn batch(bytes: &[u8]) -> Option<(Vec<Item<'_>>, &[u8])> {
     let (tag, rest) = rest.split_first()?;
     let (checksum, rest) = rest.split_first_chunk()?;
     let (magic, rest) = rest.split_first_chunk()?;
-    (*tag == 3 && magic == MAGIC && u64::from_le_bytes(*checksum) == xxh3_64(written)).then_some((items, rest))
+    let is_whole = *tag == 3 && magic == MAGIC && u64::from_le_bytes(*checksum) == xxh3_64(written);
+    is_whole.then_some((Batch { sequence, items }, rest))
 }
 
 fn item(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
-    let ([_type, compression], rest) = bytes.split_first_chunk()?;
+    let ([kind, compression], rest) = bytes.split_first_chunk()?;
     let (keyspace, rest) = rest.split_first_chunk()?;
     let (key_length, rest) = rest.split_first_chunk()?;
     let (_length, rest) = rest.split_first_chunk::<4>()?;
     let (stored_length, rest) = rest.split_first_chunk()?;
     let (key, rest) = rest.split_at_checked(u16::from_le_bytes(*key_length).into())?;
     let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*stored_length) as usize)?;
+    let value = (*kind == 0).then_some(value);
     // fjall is built without compression.
     (*compression == 0).then_some((Item { keyspace: u64::from_le_bytes(*keyspace), key, value }, rest))
 }
@@ -174,23 +196,30 @@ mod tests {
             assert_eq!((journal.end, journal.tail), (ends[1], Tail::Torn), "cut at {cut}");
             assert_eq!(journal.ledger.unwrap().commit, 2);
         }
-        for at in (0..ends[2]).step_by(3) {
+        for at in 0..ends[2] {
             let mut flipped = bytes.clone();
             flipped[at] ^= 0x10;
             let journal = Journal::of(&flipped);
-            let whole = ends.iter().filter(|end| **end <= at).max().copied().unwrap_or(0);
-            if at > ends[0] && at <= ends[0] + 13 && journal.tail == Tail::Clean {
-                // The sequence number has no checksum.
+            let number = ends.iter().filter(|end| **end <= at).count();
+            let begins = if number == 0 { 0 } else { ends[number - 1] };
+            if (begins + 5..begins + 13).contains(&at) {
+                // The sequence number has no checksum. One that is too great makes the next one too small.
+                assert!(journal.tail != Tail::Clean || number == 2, "flipped at {at}");
                 continue;
             }
-            if journal.end == ends[2] {
-                continue;
-            }
-            assert_eq!(journal.end, whole, "flipped at {at}");
-            // Where the end of a batch is gone the next one goes with it.
-            let behind = if at + MAGIC.len() + 1 < ends[0] { Tail::Damaged } else { journal.tail };
-            assert_eq!(journal.tail, behind, "flipped at {at}");
-            assert_ne!(journal.tail, Tail::Clean, "flipped at {at}");
+            assert_eq!(journal.end, begins, "flipped at {at}");
+            assert_eq!(journal.tail, if number < 2 { Tail::Damaged } else { Tail::Torn }, "flipped at {at}");
+            // The others can still be read.
+            let left: Vec<_> = batches(&flipped).map(|batch| batch.items.len()).collect();
+            assert_eq!(left, [3, 3], "flipped at {at}");
         }
+    }
+
+    #[test]
+    fn a_batch_says_what_is_written_and_what_is_removed() {
+        let (bytes, _) = written();
+        let items: Vec<_> = batches(&bytes).flat_map(|batch| batch.items).collect();
+        assert_eq!((items[0].key, items[0].value), (&b"key"[..], Some(&[7; 100][..])));
+        assert_eq!((items[2].key, items[2].value), (&b"other"[..], None));
     }
 }

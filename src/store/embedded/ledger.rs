@@ -3,12 +3,14 @@
 //! Every transaction on the registrations, policies and threats carries the *ledger* along: its number, and for each kind of
 //! record how many there are and the sum of their checksums, which does not depend on their order. It is written
 //! 1. into the database, with the transaction itself: what the database holds must add up to that;
-//! 2. when that is durable, into the file `ledger` beside it, durably too, and before anybody is told: the database must
-//!    have come as far as that.
+//! 2. when that is durable, into the file `ledger` beside it, durably too: the database must have come as far as that.
 //!
-//! So a database that is one transaction ahead of the file has one that was never acknowledged, which is no damage; one that
-//! is behind it has lost something. The file has two places that are written in turn, so that a write that is torn leaves
-//! the one before.
+//! So a database that is ahead of the file is no damage; one that is behind it has lost something. The file has two places
+//! that are written in turn, so that a write that is torn leaves the one before.
+//!
+//! The file is written by a thread of its own ([`LedgerKeeper`]), the latest ledger at a time: nobody waits for it, since
+//! that would be a second fsync for each transaction. What it does not know yet after a crash are the transactions of the
+//! last moments; these are as safe as the database keeps them, but their loss would not be noticed.
 
 use std::{
     fmt,
@@ -16,11 +18,14 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::private_file;
+use crate::{limits::LEDGER_PAUSE_MS, private_file};
 
 /// The key of the ledger in the database, and the name of the file.
 pub(super) const LEDGER: &str = "ledger";
@@ -101,6 +106,11 @@ impl Ledger {
         (version == "1").then_some(Self { commit, agents: sum()?, policies: sum()?, threats: sum()? })
     }
 
+    /// Whether there are no records.
+    pub(super) fn is_of_nothing(&self) -> bool {
+        [self.agents, self.policies, self.threats].iter().all(|kind| kind.count == 0)
+    }
+
     /// What there is, `found`, against what this says there should be; for people.
     pub(super) fn against(&self, found: &Self) -> impl fmt::Display + use<> {
         let kinds = [
@@ -157,12 +167,94 @@ impl LedgerFile {
     }
 }
 
+/// Writes the ledger into its file, beside the transactions. Dropped, it writes the last one first.
+#[derive(Debug)]
+pub(super) struct LedgerKeeper {
+    shared: Arc<(Mutex<Due>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Due {
+    ledger: Option<Ledger>,
+    /// Why the last one could not be written.
+    failure: Option<String>,
+    is_ending: bool,
+}
+
+impl LedgerKeeper {
+    /// Keeps the ledger in this file.
+    pub(super) fn start(file: LedgerFile) -> io::Result<Self> {
+        let shared = Arc::<(Mutex<Due>, Condvar)>::default();
+        let thread = thread::Builder::new().name("ledger".into()).spawn({
+            let shared = shared.clone();
+            move || keep(file, &shared)
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Has the ledger written soon.
+    ///
+    /// # Errors
+    /// Why an earlier one could not be written; it has been tried again since.
+    pub(super) fn note(&self, ledger: Ledger) -> Result<(), String> {
+        if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+            return Err("the thread that writes it has ended".into());
+        }
+        let (due, work) = &*self.shared;
+        let mut due = lock(due);
+        due.ledger = Some(ledger);
+        work.notify_one();
+        due.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for LedgerKeeper {
+    fn drop(&mut self) {
+        let (due, work) = &*self.shared;
+        lock(due).is_ending = true;
+        work.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // If it panicked that has been said.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn keep(mut file: LedgerFile, (due, work): &(Mutex<Due>, Condvar)) {
+    loop {
+        let mut now = lock(due);
+        while now.ledger.is_none() && !now.is_ending {
+            now = work.wait(now).unwrap_or_else(PoisonError::into_inner);
+        }
+        let Some(ledger) = now.ledger.take() else { return };
+        drop(now);
+        let failure = file.write(&ledger).err().map(|error| error.to_string());
+        let mut now = lock(due);
+        if failure.is_some() && !now.is_ending {
+            // Once more, with the next one or by itself.
+            now.ledger = now.ledger.or(Some(ledger));
+        }
+        now.failure = failure;
+        if !now.is_ending {
+            // Nothing hangs on each of them; those of this time share a write.
+            drop(work.wait_timeout_while(now, Duration::from_millis(LEDGER_PAUSE_MS), |due| !due.is_ending));
+        }
+    }
+}
+
+fn lock(due: &Mutex<Due>) -> MutexGuard<'_, Due> {
+    due.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn line(place: &[u8]) -> &[u8] {
     place.split(|byte| *byte == b'\n').next().unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
 
     fn ledger(commit: u64) -> Ledger {
@@ -214,5 +306,32 @@ mod tests {
         assert_eq!(LedgerFile::open(&path).unwrap().1, Some(ledger(5)));
         fs::write(&path, "").unwrap();
         assert_eq!(LedgerFile::open(&path).unwrap().1, None);
+    }
+
+    #[test]
+    fn the_latest_ledger_is_in_the_file_when_its_keeper_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(LEDGER);
+        let keeper = LedgerKeeper::start(LedgerFile::open(&path).unwrap().0).unwrap();
+        (1..=1_000).for_each(|commit| keeper.note(ledger(commit)).unwrap());
+        drop(keeper);
+        assert_eq!(LedgerFile::open(&path).unwrap().1, Some(ledger(1_000)));
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_written_is_told_of_and_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone").join(LEDGER);
+        let keeper = LedgerKeeper::start(LedgerFile::open(&path).unwrap().0).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while keeper.note(ledger(1)).is_ok() {
+            assert!(Instant::now() < deadline, "nobody is told");
+            thread::yield_now();
+        }
+        fs::create_dir(folder.path().join("gone")).unwrap();
+        while LedgerFile::open(&path).unwrap().1.is_none() {
+            assert!(Instant::now() < deadline, "it is not tried again");
+            thread::yield_now();
+        }
     }
 }

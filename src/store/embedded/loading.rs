@@ -94,8 +94,18 @@ fn load_policies(registry: &Registry, view: &View, out: &mpsc::Sender<Chunk>) ->
     Ok(loaded)
 }
 
-/// The log in stretches, the latest first.
+/// The log in stretches, the latest first. Without what cannot be read of it.
 async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, StoreError> {
+    match read_log(log).await {
+        Err(StoreError::Damaged(damage)) => {
+            blocking(log, move |log| log.rescue(&damage)).await?;
+            read_log(log).await
+        }
+        read => read,
+    }
+}
+
+async fn read_log(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, StoreError> {
     let stretches = log.stretches(readers());
     let read = stretches.into_iter().rev().map(|flushes| blocking(log, move |log| log.latest(flushes)));
     join_all(read).await.into_iter().collect()
@@ -169,6 +179,7 @@ impl Reader {
 mod tests {
     use super::super::{
         database::{Reopening, Tables},
+        findings::Findings,
         heartbeat_log::encode,
     };
     use super::*;
@@ -185,18 +196,20 @@ mod tests {
     async fn what_cannot_be_read_is_counted_and_all_else_is_handed_over() {
         let folder = tempfile::tempdir().unwrap();
         let [agents, heartbeats] = ["agents", "heartbeats"].map(|name| folder.path().join(name));
+        let findings = Arc::new(Findings::of(&agents, &agents));
         {
+            drop(Registry::open(&agents, false, &findings).unwrap());
             let Tables { data: raw, meta, .. } = Reopening::open(&agents, "agents", 0).unwrap().tables().unwrap();
-            meta.insert("format", "2").unwrap();
             meta.insert("policies:o:acme", "torn").unwrap();
             for (id, record) in [(1_u64, REGISTRATION), (2, "torn"), (3, REGISTRATION)] {
                 raw.insert(id.to_be_bytes(), record).unwrap();
             }
             raw.insert("not a key of ours", REGISTRATION).unwrap();
         }
-        let registry = Arc::new(Registry::open(&agents, false).unwrap());
+        // They are taken for what is left.
+        let registry = Arc::new(Registry::open(&agents, true, &findings).unwrap());
         registry.commit(&[Change::SetPolicies(Arc::new(policies(None, &[1])))]).unwrap();
-        let log = Arc::new(HeartbeatLog::open(&heartbeats).unwrap());
+        let log = Arc::new(HeartbeatLog::open(&heartbeats, &findings).unwrap());
         let torn = [&1_u64.to_be_bytes()[..], &[0, 4], b"torn"].concat();
         log.append(
             [torn, encode(&[LastHeartbeat::bare(2), LastHeartbeat::bare(3), LastHeartbeat::bare(4)])].concat(),
@@ -224,7 +237,8 @@ mod tests {
     #[test]
     fn a_log_is_divided_into_stretches_that_cover_it_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let log = HeartbeatLog::open(&folder.path().join("heartbeats")).unwrap();
+        let path = folder.path().join("heartbeats");
+        let log = HeartbeatLog::open(&path, &Arc::new(Findings::of(&path, &path))).unwrap();
         assert!(log.stretches(2).is_empty(), "there is nothing to read");
         for flushes in 1..9_u64 {
             log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();

@@ -1,9 +1,12 @@
 //! Looking into an embedded store without changing it: fjall cannot open a database without writing to it, so a copy is
 //! opened. What is large, the tables, is not copied but linked to.
 
-use std::{fs::File, path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    path::Path,
+};
 
-use futures_util::{FutureExt, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -11,10 +14,13 @@ use super::{
     EmbeddedStore,
     database::refusal,
     files::{copy, lock},
+    heartbeat_log::MARK,
     ledger::LEDGER,
+    marker::marker_of,
 };
 use crate::{
     fleet::Heard,
+    private_file,
     store::{Chunk, Loaded, LoadedThreats, StoreError, StoreReader},
     threats::{Threat, ThreatEntry, ThreatKey},
 };
@@ -23,8 +29,7 @@ use crate::{
 #[derive(Debug)]
 pub struct EmbeddedReader {
     store: EmbeddedStore,
-    original: Arc<Path>,
-    copy: TempDir,
+    _copy: TempDir,
     _locks: Vec<File>,
 }
 
@@ -43,37 +48,22 @@ impl EmbeddedReader {
             locks.extend(lock(&database).map_err(|unfit| refusal(&database, unfit))?);
         }
         let folder = tempfile::Builder::new().prefix("guardbeat-").tempdir().map_err(failed)?;
-        for database in ["agents", "heartbeats"] {
+        let store = folder.path().join("store");
+        private_file::create_folder(&store).map_err(failed)?;
+        for database in ["agents", "agents.rescued", "heartbeats", "heartbeats.rescued"] {
             if path.join(database).try_exists().map_err(failed)? {
-                copy(&path.join(database), &folder.path().join(database)).map_err(failed)?;
+                copy(&path.join(database), &store.join(database)).map_err(failed)?;
             }
         }
-        if path.join(LEDGER).try_exists().map_err(failed)? {
-            std::fs::copy(path.join(LEDGER), folder.path().join(LEDGER)).map_err(failed)?;
+        let files = |folder: &Path| [Some(folder.join(LEDGER)), Some(folder.join(MARK)), marker_of(folder)];
+        for (from, to) in files(path).into_iter().zip(files(&store)) {
+            if let (Some(from), Some(to)) = (from, to)
+                && from.try_exists().map_err(failed)?
+            {
+                fs::copy(from, to).map_err(failed)?;
+            }
         }
-        let store = EmbeddedStore::open(folder.path(), accept_loss);
-        let store = store.map_err(|error| in_terms_of(path, folder.path(), error))?;
-        Ok(Self { store, original: path.into(), copy: folder, _locks: locks })
-    }
-
-    fn named<'a, T: 'a>(
-        &'a self,
-        outcome: BoxFuture<'a, Result<T, StoreError>>,
-    ) -> BoxFuture<'a, Result<T, StoreError>> {
-        async move { outcome.await.map_err(|error| in_terms_of(&self.original, self.copy.path(), error)) }.boxed()
-    }
-}
-
-/// The error, with the names of the files that were copied.
-fn in_terms_of(original: &Path, copy: &Path, error: StoreError) -> StoreError {
-    let named = |text: Arc<str>| text.replace(&*copy.to_string_lossy(), &original.to_string_lossy()).into();
-    match error {
-        StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
-        StoreError::InDoubt(text) => StoreError::InDoubt(named(text)),
-        StoreError::Damaged(text) => StoreError::Damaged(named(text)),
-        StoreError::Locked(text) => StoreError::Locked(named(text)),
-        StoreError::Overloaded => StoreError::Overloaded,
-        StoreError::Format(text) => StoreError::Format(named(text)),
+        Ok(Self { store: EmbeddedStore::open_as(&store, path, accept_loss)?, _copy: folder, _locks: locks })
     }
 }
 
@@ -82,19 +72,23 @@ impl StoreReader for EmbeddedReader {
         self.store.format()
     }
 
+    fn damage(&self) -> Vec<String> {
+        self.store.damage()
+    }
+
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
-        self.named(self.store.clock())
+        self.store.clock()
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        self.named(self.store.load(out))
+        self.store.load(out)
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        self.named(self.store.load_threats(out))
+        self.store.load_threats(out)
     }
 
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
-        self.named(self.store.threats(keys))
+        self.store.threats(keys)
     }
 }

@@ -13,7 +13,7 @@
 //! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
 //! | `heartbeats` | `meta` | `clock` | hearing time in µs, decimal |
 //!
-//! Beside the two is the file `ledger`. Registrations are committed with an fsync, and a second one of that file. A flush of heartbeats is one record, written without one: it survives the
+//! Beside the two is the file `ledger`, and beside the folder the file [`marker`]. Registrations are committed with an fsync, and a second one of that file. A flush of heartbeats is one record, written without one: it survives the
 //! end of the process however that comes, and a power cut takes at most what the system had not written out yet. The
 //! two are apart so that they do not wait for each other, and so that a heartbeat log torn by a power cut can be set
 //! aside without touching a registration.
@@ -21,6 +21,7 @@
 mod changing;
 mod database;
 mod files;
+mod findings;
 mod heartbeat_log;
 mod home;
 #[cfg(test)]
@@ -30,8 +31,9 @@ mod latest;
 mod ledger;
 mod loading;
 mod look;
+mod marker;
 mod registry;
-mod salvage;
+mod rescue;
 mod threats;
 
 use std::{path::Path, sync::Arc};
@@ -39,8 +41,8 @@ use std::{path::Path, sync::Arc};
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::mpsc;
 
-pub use self::look::EmbeddedReader;
-use self::{heartbeat_log::HeartbeatLog, home::Home, registry::Registry};
+use self::{database::with_remedy, findings::Findings, heartbeat_log::HeartbeatLog, home::Home, registry::Registry};
+pub use self::{look::EmbeddedReader, marker::marker_of};
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
     fleet::Heard,
@@ -54,23 +56,58 @@ pub struct EmbeddedStore {
     registry: Arc<Registry>,
     heartbeats: Arc<HeartbeatLog>,
     home: Arc<Home>,
+    findings: Arc<Findings>,
+    accept_loss: bool,
 }
 
 impl EmbeddedStore {
     /// Opens the store in the folder `path`, and creates what is missing. One that is damaged is refused, or, with
     /// `accept_loss`, opened with what is left of it.
     pub fn open(path: &Path, accept_loss: bool) -> Result<Self, StoreError> {
+        Self::open_as(path, path, accept_loss)
+    }
+
+    /// Opens the store in the folder `path`, which people know by another name.
+    fn open_as(path: &Path, name: &Path, accept_loss: bool) -> Result<Self, StoreError> {
+        let findings = Arc::new(Findings::of(path, name));
+        let store = Self::try_open(path, accept_loss, &findings);
+        store.map_err(|error| named(with_remedy(error, accept_loss), &findings))
+    }
+
+    fn try_open(path: &Path, accept_loss: bool, findings: &Arc<Findings>) -> Result<Self, StoreError> {
         private_file::create_folder(path)
             .map_err(|error| StoreError::unavailable(format_args!("{} cannot be created: {error}", path.display())))?;
         // Each reads its journals; there is no need for one to wait for the other.
         let (registry, heartbeats) = std::thread::scope(|scope| {
-            let heartbeats = scope.spawn(|| HeartbeatLog::open(&path.join("heartbeats")));
-            let registry = Registry::open(&path.join("agents"), accept_loss);
+            let heartbeats = scope.spawn(|| HeartbeatLog::open(&path.join("heartbeats"), findings));
+            let registry = Registry::open(&path.join("agents"), accept_loss, findings);
             (registry, heartbeats.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         });
-        let (registry, heartbeats) = (registry?, heartbeats?);
-        let home = Home::of(path).map_err(StoreError::unavailable)?;
-        Ok(Self { registry: Arc::new(registry), heartbeats: Arc::new(heartbeats), home: Arc::new(home) })
+        let (registry, heartbeats) = (Arc::new(registry?), Arc::new(heartbeats?));
+        let home = Arc::new(Home::of(path).map_err(StoreError::unavailable)?);
+        Ok(Self { registry, heartbeats, home, findings: findings.clone(), accept_loss })
+    }
+
+    /// The outcome in terms of what people know and can do.
+    fn told<'a, T: 'a>(
+        &'a self,
+        outcome: BoxFuture<'a, Result<T, StoreError>>,
+    ) -> BoxFuture<'a, Result<T, StoreError>> {
+        let told = |error| named(with_remedy(error, self.accept_loss), &self.findings);
+        async move { outcome.await.map_err(told) }.boxed()
+    }
+}
+
+/// The error, with the names of files that people know.
+fn named(error: StoreError, findings: &Findings) -> StoreError {
+    let named = |text: Arc<str>| findings.named(&text).into();
+    match error {
+        StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
+        StoreError::InDoubt(text) => StoreError::InDoubt(named(text)),
+        StoreError::Damaged(text) => StoreError::Damaged(named(text)),
+        StoreError::Locked(text) => StoreError::Locked(named(text)),
+        StoreError::Overloaded => StoreError::Overloaded,
+        StoreError::Format(text) => StoreError::Format(named(text)),
     }
 }
 
@@ -97,44 +134,48 @@ impl StoreReader for EmbeddedStore {
     }
 
     fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
-        blocking(&self.heartbeats, HeartbeatLog::clock)
+        self.told(blocking(&self.heartbeats, HeartbeatLog::clock))
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        loading::load(&self.registry, &self.heartbeats, out).boxed()
+        self.told(loading::load(&self.registry, &self.heartbeats, out).boxed())
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        blocking(&self.registry, move |registry| threats::load(registry, &out))
+        self.told(blocking(&self.registry, move |registry| threats::load(registry, &out)))
     }
 
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
-        blocking(&self.registry, move |registry| threats::read(registry, keys))
+        self.told(blocking(&self.registry, move |registry| threats::read(registry, keys)))
+    }
+
+    fn damage(&self) -> Vec<String> {
+        self.findings.all()
     }
 }
 
 impl Store for EmbeddedStore {
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
         let home = self.home.clone();
-        blocking(&self.registry, move |registry| {
+        self.told(blocking(&self.registry, move |registry| {
             home.must_be_there()?;
             registry.commit(&changes)?;
             // It may have gone in between.
             home.must_be_there().map_err(|error| StoreError::InDoubt(error.to_string().into()))
-        })
+        }))
     }
 
     fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
-        blocking(&self.registry, move |registry| threats::discard(registry, &discards))
+        self.told(blocking(&self.registry, move |registry| threats::discard(registry, &discards)))
     }
 
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
         let (flush, clock) = (heartbeat_log::encode(&batch.heartbeats), batch.clock);
         let home = self.home.clone();
-        blocking(&self.heartbeats, move |log| {
+        self.told(blocking(&self.heartbeats, move |log| {
             home.must_be_there()?;
             log.append(flush, clock)
-        })
+        }))
     }
 
     fn is_reachable(&self) -> bool {
@@ -146,7 +187,7 @@ impl Store for EmbeddedStore {
     }
 
     fn swept(&self, shard: usize, _: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
-        blocking(&self.heartbeats, move |log| log.swept(shard))
+        self.told(blocking(&self.heartbeats, move |log| log.swept(shard)))
     }
 }
 

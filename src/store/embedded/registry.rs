@@ -9,11 +9,13 @@ use fjall::{PersistMode, Readable};
 
 use super::{
     changing::{Changing, Kind, View},
-    database::{REMEDY, Reopening, Tables, read_failed, refusal},
-    files::{Damage, Unfit},
-    ledger::{LEDGER, Ledger, LedgerFile, Sum},
-    salvage::salvage,
-    threats::Threats,
+    database::{Reopening, Tables, read_failed, refusal},
+    files::Damage,
+    findings::Findings,
+    ledger::{LEDGER, Ledger, LedgerFile, LedgerKeeper, Sum},
+    marker::Marker,
+    rescue::{self, rescue},
+    threats::{Threats, drop_halves},
 };
 use crate::{
     fleet::{AgentId, Partition, PolicyVersion},
@@ -23,8 +25,8 @@ use crate::{
 
 /// Version of the embedded store's layout.
 pub(super) const FORMAT: &str = "3";
-/// The layout without a ledger; it is brought up to date when it is opened.
-const UNCOUNTED: &str = "2";
+/// The keyspaces, in the order in which they are made.
+const KEYSPACES: [&str; 4] = ["agents", "meta", "threats", "threat_bodies"];
 
 /// The name of a scope, and its record.
 pub(super) type ScopeRecord = (Box<[u8]>, fjall::Slice);
@@ -47,55 +49,53 @@ pub(super) struct Registry {
 /// Where the ledger stands.
 #[derive(Debug)]
 struct Book {
-    file: LedgerFile,
+    keeper: LedgerKeeper,
     /// None: a transaction has failed, and the database must be asked.
     ledger: Option<Ledger>,
+    marker: Marker,
+}
+
+/// An open database, and what it says of itself.
+struct Opened {
+    database: Reopening,
+    tables: Tables,
+    is_new: bool,
+    held: Option<Ledger>,
 }
 
 impl Registry {
-    /// Opens the database in `path`. One that does not hold what it should is refused, or, with `accept_loss`, taken as it
-    /// is.
-    pub(super) fn open(path: &Path, accept_loss: bool) -> Result<Self, StoreError> {
+    /// Opens the database in `path`. One that does not hold what it should is refused, or, with `accept_loss`, opened with
+    /// what is left of it.
+    pub(super) fn open(path: &Path, accept_loss: bool, findings: &Findings) -> Result<Self, StoreError> {
+        let failed = |error| StoreError::unavailable(format_args!("{} cannot be looked at: {error}", path.display()));
+        rescue::finish(path).map_err(failed)?;
+        let is_there = path.try_exists().map_err(failed)?;
         let (mut file, noted) = LedgerFile::open(&path.with_file_name(LEDGER))
             .map_err(|error| StoreError::unavailable(format_args!("the file {LEDGER} cannot be read: {error}")))?;
-        let least = noted.map_or(0, |ledger| ledger.commit);
-        let opened = match Reopening::open(path, "agents", least) {
-            Err(Unfit::Damaged(damage)) if accept_loss => {
-                tracing::error!(%damage, "the store is damaged; what can still be read is taken (store.accept_loss)");
-                salvage(path)?;
-                Reopening::open(path, "agents", 0)
-            }
-            opened => opened,
-        };
-        let database = opened.map_err(|unfit| refusal(path, unfit))?;
-        let tables = database.tables()?;
-        let format = check_format(path, &tables)?;
-        let held = ledger_in(path, &tables)?;
-        let is_whole = held.is_some_and(|held| held.commit >= least);
-        let ledger = match held {
-            Some(held) if is_whole && !accept_loss => held,
-            _ => {
-                let found = count(path, &tables)?;
-                if !accept_loss {
-                    must_be_uncounted(path, format, noted, &found)?;
-                } else if let Some(should) = if is_whole { held } else { noted.or(held) } {
-                    say_what_is_left(path, &should, &found);
+        let marker = Marker::of(path.parent().unwrap_or(path));
+        // A folder that was put back from a backup may be older than the marker.
+        let noted = if noted.is_none() && !is_there { marker.read().map_err(failed)? } else { noted };
+        let (opened, ledger) = match accept_loss {
+            false => {
+                if let Some(noted) = noted.filter(|_| !is_there) {
+                    return Err(missing(path, &marker, &noted));
                 }
-                let commit = 1 + least.max(held.map_or(0, |held| held.commit));
-                begin(&tables, Ledger { commit, ..found })?
+                open_whole(path, noted)?
             }
+            true => open_what_is_left(path, noted, findings)?,
         };
-        if noted.is_none() && format == Format::Current {
-            tracing::warn!(
-                path = %path.display(),
-                "the file {LEDGER} beside the registrations is missing or cannot be read; it is made anew from what the \
-                 store says of itself"
-            );
+        if noted.is_none() && !opened.is_new {
+            findings.odd(format_args!(
+                "{} is missing or cannot be read; it is made anew from what the store says of itself",
+                path.with_file_name(LEDGER).display()
+            ));
         }
-        file.write(&ledger)
-            .map_err(|error| StoreError::unavailable(format_args!("{LEDGER} cannot be written: {error}")))?;
-        database.must_have(ledger.commit);
-        Ok(Self { database, book: Mutex::new(Book { file, ledger: Some(ledger) }) })
+        let unwritten = |error| StoreError::unavailable(format_args!("{LEDGER} cannot be written: {error}"));
+        file.write(&ledger).map_err(unwritten)?;
+        let keeper = LedgerKeeper::start(file).map_err(unwritten)?;
+        marker.note(&ledger);
+        opened.database.must_have(ledger.commit);
+        Ok(Self { database: opened.database, book: Mutex::new(Book { keeper, ledger: Some(ledger), marker }) })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -128,10 +128,11 @@ impl Registry {
             }
         }
         let ledger = self.finish(&mut book, changing)?;
-        // Only what stands in both places is answered for.
-        book.file.write(&ledger).map_err(|error| {
+        // Where the file cannot be written nothing is answered for: a loss would not be noticed.
+        book.keeper.note(ledger).map_err(|error| {
             StoreError::InDoubt(format!("writing the file {LEDGER} of the store failed ({error})").into())
         })?;
+        book.marker.note(&ledger);
         self.database.must_have(ledger.commit);
         Ok(())
     }
@@ -151,8 +152,7 @@ impl Registry {
         let tables = self.database.tables()?;
         let ledger = match book.ledger {
             Some(ledger) => ledger,
-            None => ledger_in(self.path(), &tables)?
-                .ok_or_else(|| refusal(self.path(), Damage::new(self.path(), "has lost its ledger").into()))?,
+            None => ledger_in(self.path(), &tables)?.ok_or_else(|| Damage::new(self.path(), "has lost its ledger"))?,
         };
         Ok(Changing::of(self, tables, ledger, durability))
     }
@@ -235,34 +235,96 @@ fn policies_key(scope: &Scope) -> String {
 
 /// The store in `path` holds `found` and should hold `should`.
 pub(super) fn incomplete(path: &Path, should: &Ledger, found: &Ledger) -> StoreError {
-    let what = format!("does not hold what was acknowledged: {}", should.against(found));
-    StoreError::Damaged(format!("{}; {REMEDY}", Damage::new(path, what)).into())
+    Damage::new(path, format!("does not hold what was acknowledged: {}", should.against(found))).into()
+}
+
+/// The whole database is missing, of which `noted` is known.
+fn missing(path: &Path, marker: &Marker, noted: &Ledger) -> StoreError {
+    let mut what = format!("is missing: {}", noted.against(&Ledger::default()));
+    if let Some(marker) = marker.path() {
+        what += &format!(" (to begin anew, remove {} and its folder too)", marker.display());
+    }
+    Damage::new(path, what).into()
+}
+
+/// Opens a database that must come as far as `noted`. Answers its ledger too.
+fn open_whole(path: &Path, noted: Option<Ledger>) -> Result<(Opened, Ledger), StoreError> {
+    let least = noted.map_or(0, |ledger| ledger.commit);
+    let opened = open(path, least)?;
+    // Bodies are too many.
+    opened.tables.must_be_whole(&KEYSPACES[..3])?;
+    if let Some(held) = opened.held.filter(|held| held.commit >= least) {
+        return Ok((opened, held));
+    }
+    let found = count(path, &opened.tables)?;
+    match noted {
+        Some(noted) => Err(incomplete(path, &noted, &found)),
+        None if !opened.is_new => Err(Damage::new(path, "has lost its ledger").into()),
+        None if found != Ledger::default() => {
+            Err(Damage::new(path, "does not say which format it has, though there are records in it").into())
+        }
+        None => {
+            let ledger = begin(&opened.tables, Ledger { commit: 1, ..found })?;
+            Ok((opened, ledger))
+        }
+    }
+}
+
+/// Opens a database with what can still be read of it, and tells what is lost. Answers its new ledger too.
+fn open_what_is_left(path: &Path, noted: Option<Ledger>, findings: &Findings) -> Result<(Opened, Ledger), StoreError> {
+    let read_all = |least| {
+        let opened = open(path, least)?;
+        opened.tables.must_be_whole(&KEYSPACES)?;
+        drop_halves(&opened.tables).map_err(|error| read_failed(path, &error))?;
+        let found = count(path, &opened.tables)?;
+        Ok::<_, StoreError>((opened, found))
+    };
+    let least = noted.map_or(0, |ledger| ledger.commit);
+    let (opened, found, is_rescued) = match read_all(least) {
+        Err(StoreError::Damaged(damage)) => {
+            let kept = match rescue(path, &KEYSPACES)? {
+                Some(kept) => {
+                    format!("What can still be read of it is taken out; the damaged one is kept as {}", kept.display())
+                }
+                None => "A new one is begun".into(),
+            };
+            findings.lost(format_args!("{damage}. {kept} (store.accept_loss)"));
+            let (opened, found) = read_all(0)?;
+            (opened, found, true)
+        }
+        read => read.map(|(opened, found)| (opened, found, false))?,
+    };
+    let held = opened.held.filter(|held| held.commit >= least);
+    match held.or(noted) {
+        Some(should) if (Ledger { commit: found.commit, ..should }) != found => {
+            let (left, path) = (should.against(&found), path.display());
+            findings.lost(format_args!(
+                "{path} has lost a part, and goes on with what is left (store.accept_loss): {left}"
+            ));
+        }
+        None if is_rescued => {
+            let (path, left) = (path.display(), found.against(&found));
+            findings.lost(format_args!("{path} goes on with what is left; how much it should be is not known: {left}"));
+        }
+        Some(_) | None => {}
+    }
+    let commit = 1 + least.max(opened.held.map_or(0, |held| held.commit));
+    let ledger = begin(&opened.tables, Ledger { commit, ..found })?;
+    Ok((opened, ledger))
+}
+
+fn open(path: &Path, least: u64) -> Result<Opened, StoreError> {
+    let database = Reopening::open(path, KEYSPACES[0], least).map_err(|unfit| refusal(path, unfit))?;
+    let tables = database.tables()?;
+    let is_new = !says_format(path, &tables)?;
+    let held = ledger_in(path, &tables)?;
+    Ok(Opened { database, tables, is_new, held })
 }
 
 /// The ledger that the database holds.
 fn ledger_in(path: &Path, tables: &Tables) -> Result<Option<Ledger>, StoreError> {
     let line = tables.meta.get(LEDGER).map_err(|error| read_failed(path, &error))?;
     Ok(line.and_then(|line| Ledger::decode(&line)))
-}
-
-/// Makes sure that a database without a (recent) ledger is new, or of a time before there was one.
-fn must_be_uncounted(path: &Path, format: Format, noted: Option<Ledger>, found: &Ledger) -> Result<(), StoreError> {
-    let damaged = |what: &str| Err(refusal(path, Damage::new(path, what).into()));
-    match (format, noted) {
-        (_, Some(noted)) => Err(incomplete(path, &noted, found)),
-        (Format::Current, None) => damaged("has lost its ledger"),
-        (Format::None, None) if *found != Ledger::default() => {
-            damaged("does not say which format it has, though there are records in it")
-        }
-        (Format::None | Format::Uncounted, None) => Ok(()),
-    }
-}
-
-fn say_what_is_left(path: &Path, should: &Ledger, found: &Ledger) {
-    if (Ledger { commit: found.commit, ..*should }) != *found {
-        let (left, path) = (should.against(found), path.display());
-        tracing::error!(%path, %left, "part of the store is lost; the server goes on with what is left (store.accept_loss)");
-    }
 }
 
 /// Writes the first ledger of a database, or one that accepts what there is.
@@ -295,19 +357,11 @@ fn count(path: &Path, tables: &Tables) -> Result<Ledger, StoreError> {
     Ok(found)
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
-    /// A new database.
-    None,
-    Uncounted,
-    Current,
-}
-
-fn check_format(path: &Path, tables: &Tables) -> Result<Format, StoreError> {
+/// Whether the database says that it has the format of this version; a new one says nothing.
+fn says_format(path: &Path, tables: &Tables) -> Result<bool, StoreError> {
     match tables.meta.get("format").map_err(|error| read_failed(path, &error))? {
-        None => Ok(Format::None),
-        Some(format) if *format == *FORMAT.as_bytes() => Ok(Format::Current),
-        Some(format) if *format == *UNCOUNTED.as_bytes() => Ok(Format::Uncounted),
+        None => Ok(false),
+        Some(format) if *format == *FORMAT.as_bytes() => Ok(true),
         Some(format) => {
             let (path, format) = (path.display(), String::from_utf8_lossy(&format));
             Err(StoreError::Format(
@@ -316,6 +370,34 @@ fn check_format(path: &Path, tables: &Tables) -> Result<Format, StoreError> {
                 )
                 .into(),
             ))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_of_another_format_is_refused_and_left_as_it_is() {
+        for format in ["2", "4"] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("agents");
+            let findings = Findings::of(&path, &path);
+            drop(Registry::open(&path, false, &findings).unwrap());
+            let tables = Reopening::open(&path, KEYSPACES[0], 0).unwrap().tables().unwrap();
+            // As format 2 was: without a ledger.
+            tables.meta.insert("format", format).unwrap();
+            tables.meta.remove(LEDGER).unwrap();
+            drop(tables);
+            std::fs::remove_file(folder.path().join(LEDGER)).unwrap();
+            for accept_loss in [false, true] {
+                let refused = Registry::open(&path, accept_loss, &findings).unwrap_err();
+                assert!(matches!(refused, StoreError::Format(_)), "{refused}");
+                let said = format!("has format {format}, this version reads format 3: use the version that wrote it");
+                assert!(refused.to_string().contains(&said), "{refused}");
+                assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is set aside");
+            }
         }
     }
 }

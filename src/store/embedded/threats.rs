@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     changing::{Changing, Kind, View},
-    database::{REMEDY, Tables, read_failed},
+    database::{Tables, plain, read_failed},
     files::Damage,
     ledger::Sum,
     registry::Registry,
@@ -140,8 +140,7 @@ fn must_have_bodies(
     for key in [first, last] {
         let is_there = view.snapshot.contains_key(&threats.bodies, &key);
         if !is_there.map_err(|error| read_failed(&view.path, &error))? {
-            let damage = Damage::new(&*view.path, "does not hold the bodies of its threats");
-            return Err(StoreError::Damaged(format!("{damage}; {REMEDY}").into()));
+            return Err(Damage::new(&*view.path, "does not hold the bodies of its threats").into());
         }
     }
     Ok(())
@@ -149,15 +148,62 @@ fn must_have_bodies(
 
 /// The threats of these names, each if it is there and can be read.
 pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Option<Threat>>, StoreError> {
-    let threats = Threats::of(&registry.tables()?).map_err(|error| read_failed(registry.path(), &error))?;
+    let path = registry.path();
+    let threats = Threats::of(&registry.tables()?).map_err(|error| read_failed(path, &error))?;
     let read = keys.into_iter().map(|key| {
-        let body = threats
-            .bodies
-            .get(key_of(key.org.as_deref(), key.id))
-            .map_err(|error| read_failed(registry.path(), &error))?;
-        Ok(body.and_then(|body| read_body(key, &body)))
+        let id = key.id;
+        let name = key_of(key.org.as_deref(), id);
+        let left_out = |error: &str| tracing::error!(threat = %id, path = %path.display(), error, "{LEFT_OUT}");
+        match threats.bodies.get(&name) {
+            Ok(Some(body)) => Ok(read_body(key, &body)),
+            Ok(None) => {
+                // It may have been discarded, but then its row has gone with it.
+                if threats.rows.contains_key(&name).map_err(|error| read_failed(path, &error))? {
+                    left_out("its body is missing");
+                }
+                Ok(None)
+            }
+            Err(error) => match read_failed(path, &error) {
+                // The others can be read all the same.
+                StoreError::Damaged(_) => {
+                    left_out(&plain(&error));
+                    Ok(None)
+                }
+                failed => Err(failed),
+            },
+        }
     });
     read.collect()
+}
+
+const LEFT_OUT: &str = "a threat in the store cannot be read; it is left out";
+
+/// Removes rows without a body, and bodies without a row.
+pub(super) fn drop_halves(tables: &Tables) -> fjall::Result<()> {
+    let threats = Threats::of(tables)?;
+    let mut batch = tables.database.batch();
+    let mut bodies = threats.bodies.iter().map(fjall::Guard::key);
+    let mut body = bodies.next().transpose()?;
+    for row in threats.rows.iter().map(fjall::Guard::key) {
+        let row = row?;
+        while let Some(key) = body.take_if(|body| *body < row) {
+            batch.remove(&threats.bodies, key);
+            body = bodies.next().transpose()?;
+        }
+        if body.as_ref() == Some(&row) {
+            body = bodies.next().transpose()?;
+        } else {
+            batch.remove(&threats.rows, row);
+        }
+        if batch.len() >= STEP {
+            std::mem::replace(&mut batch, tables.database.batch()).commit()?;
+        }
+    }
+    while let Some(key) = body {
+        batch.remove(&threats.bodies, key);
+        body = bodies.next().transpose()?;
+    }
+    batch.commit()
 }
 
 fn key_of(org: Option<&str>, id: ThreatId) -> Vec<u8> {

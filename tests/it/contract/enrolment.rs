@@ -144,7 +144,7 @@ fn one_header_alone_is_believed() {
 fn a_full_fleet_is_409_until_somebody_leaves() {
     let server = Launch::either().env("MANAGER_MAX_AGENTS", "1").start();
     let mut client = server.client();
-    let machine = json!({"hostname": "h", "os": "linux", "version": "1", "machine_id": "m"});
+    let machine = json!({"hostname": "h", "os": "linux", "version": "1", "machine_id": "m-1"});
     let first = client.register(&machine);
     for _ in 0..3 {
         client.post(PATH, body()).error(409);

@@ -116,7 +116,7 @@ fn the_life_of_an_agent_is_told_in_order() {
 fn a_machine_that_registers_again_is_told_only_if_it_was_silent() {
     let server = with_timeout(1_000, 60_000).start();
     let mut stream = open(&server);
-    let body = json!({"hostname": "h", "os": "linux", "version": "1", "machine_id": "m"});
+    let body = json!({"hostname": "h", "os": "linux", "version": "1", "machine_id": "m-1"});
     let id = server.client().register(&body)["agentId"].as_str().unwrap().to_owned();
     server.client().register(&body);
     let told = stream.until(|event| event.name == "agent_stale");

@@ -18,11 +18,11 @@ fn a_machine_that_registers_again_gets_its_id_back_and_everything_else_is_new() 
     let mut client = server.client();
     let first = client.register(
         &json!({"hostname": "old", "os": "linux", "version": "1", "ip": "192.0.2.1", "org_id": "acme", "tags": ["a"],
-                "machine_id": "m"}),
+                "machine_id": "m-1"}),
     );
     let again = client.register(
         &json!({"hostname": "new", "os": "darwin", "version": "2", "ip": "192.0.2.2", "org_id": "acme", "tags": ["b", "c"],
-                "machine_id": "m"}),
+                "machine_id": "m-1"}),
     );
     let id = first["agentId"].as_str().unwrap();
     assert_eq!(again["agentId"], id);
@@ -53,15 +53,15 @@ fn a_silent_machine_that_registers_again_is_online() {
     let server =
         Launch::either().env("MANAGER_HEARTBEAT_TIMEOUT_MS", "100").env("GUARDBEAT_LIVENESS__GRACE_MS", "50").start();
     let mut client = server.client();
-    let enrolled = client.register(&machine(None, "m"));
+    let enrolled = client.register(&machine(None, "m-1"));
     let path = format!("/api/agents/{}", enrolled["agentId"].as_str().unwrap());
     wait_until(SOON, "the agent is stale", || client.get(&path).data(200)["status"] == "stale");
-    let again = client.register(&machine(None, "m"));
+    let again = client.register(&machine(None, "m-1"));
     assert_eq!(again["agentId"], enrolled["agentId"]);
     assert_eq!(again["data"]["status"], "online");
     // It may have fallen silent again before we look, so look until we were fast enough.
     wait_until(SOON, "the agent is seen online", || {
-        client.register(&machine(None, "m"));
+        client.register(&machine(None, "m-1"));
         client.get(&path).data(200)["status"] == "online"
     });
 }
@@ -72,7 +72,7 @@ fn an_identity_belongs_to_one_tenant() {
     let mut client = server.client();
     let mut ids: Vec<_> = [None, Some("acme"), Some("globex")]
         .into_iter()
-        .map(|org| client.register(&machine(org, "m"))["agentId"].to_string())
+        .map(|org| client.register(&machine(org, "m-1"))["agentId"].to_string())
         .collect();
     ids.push(client.register(&machine(Some("acme"), "other"))["agentId"].to_string());
     ids.sort();
@@ -94,19 +94,19 @@ fn without_an_identity_every_registration_is_a_new_agent() {
 #[test]
 fn an_identity_is_remembered_across_a_restart() {
     let mut server = Launch::either().start();
-    let id = server.client().register(&machine(Some("acme"), "m"))["agentId"].clone();
+    let id = server.client().register(&machine(Some("acme"), "m-1"))["agentId"].clone();
     server.kill9();
     let server = server.restart();
-    assert_eq!(server.client().register(&machine(Some("acme"), "m"))["agentId"], id);
+    assert_eq!(server.client().register(&machine(Some("acme"), "m-1"))["agentId"], id);
 }
 
 #[test]
 fn a_deregistered_identity_is_free_again() {
     let server = Launch::either().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
     let mut anonymous = server.anonymous();
-    let first = anonymous.register(&machine(None, "m"));
+    let first = anonymous.register(&machine(None, "m-1"));
     server.client().delete(&format!("/api/agents/{}", first["agentId"].as_str().unwrap())).data(200);
-    let second = anonymous.register(&machine(None, "m"));
+    let second = anonymous.register(&machine(None, "m-1"));
     assert_eq!(second["data"]["status"], "online");
 }
 
@@ -114,9 +114,9 @@ fn a_deregistered_identity_is_free_again() {
 fn an_enrolment_without_a_token_never_takes_over_a_machine() {
     let server = Launch::either().env("GUARDBEAT_AUTH__OPEN_ENROLLMENT", "127.0.0.1/32").start();
     let mut client = server.client();
-    let enrolled = client.register(&machine(Some("acme"), "m"));
+    let enrolled = client.register(&machine(Some("acme"), "m-1"));
     let (id, token) = (enrolled["agentId"].as_str().unwrap(), enrolled["token"].as_str().unwrap());
-    let mut body = machine(Some("acme"), "m");
+    let mut body = machine(Some("acme"), "m-1");
     body["hostname"] = json!("taken-over");
     server.anonymous().post("/api/agents/register", &body).error(409);
     assert_eq!(client.get(&format!("/api/agents/{id}")).data(200)["hostname"], "h");

@@ -22,7 +22,7 @@ fn policy(name: &str, org: Option<&str>) -> Value {
 /// Registers an agent of a tenant: its id and its token.
 fn enrol_in(client: &mut Client, org: &str) -> (String, String) {
     let enrolled =
-        client.register(&json!({"hostname": "h", "os": "linux", "version": "1", "org_id": org, "machine_id": "m"}));
+        client.register(&json!({"hostname": "h", "os": "linux", "version": "1", "org_id": org, "machine_id": "m-1"}));
     (enrolled["agentId"].as_str().unwrap().into(), enrolled["token"].as_str().unwrap().into())
 }
 

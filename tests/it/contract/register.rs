@@ -89,7 +89,7 @@ fn aliases_are_the_fields_they_stand_for() {
     assert_eq!(data["org_id"], "acme");
     let nulls = json!({"hostname": "h", "os": "l", "version": "1", "org_id": null, "organizationId": "acme"});
     assert_eq!(client.post(PATH, nulls).data(201)["org_id"], "acme");
-    let twice = json!({"hostname": "h", "os": "l", "version": "1", "machine_id": "a", "machineId": "a"});
+    let twice = json!({"hostname": "h", "os": "l", "version": "1", "machine_id": "a-1", "machineId": "a-1"});
     assert_eq!(client.post(PATH, twice).error(400), "machine_id is given twice");
     let first = client.register(&minimal_with("machineId", &json!("m-1")));
     let again = client.register(&minimal_with("machine_id", &json!("m-1")));

@@ -12,6 +12,7 @@ use super::{DRIP, HEALTH, LOOK, NOWHERE, READING, REFUSED, SENDING, SLACK, side_
 use crate::support::{
     Launch, Request, SOON, Server,
     client::{Reply, Stream},
+    expect, wait_until,
 };
 
 /// Requests that are sent by somebody who does not read.
@@ -66,6 +67,58 @@ fn requests_of_somebody_who_does_not_read_wait_outside() {
             _ => Err(format!("{transport}: {} KiB for each connection", grown / 1024)),
         }
     });
+}
+
+#[test]
+fn bodies_of_which_a_part_has_come_take_no_more_than_the_bound_over_all_connections() {
+    /// The largest batch less a byte, so often that it is more than all may have together.
+    const BODY: usize = 8 * 1024 * 1024 - 1;
+    const COUNT: usize = 24;
+    const BOUND: usize = 128 * 1024 * 1024;
+    let server = Launch::plain().start();
+    let (id, _) = server.client().enrol("h");
+    let before = server.resident_bytes();
+    let batch = |length: usize| {
+        format!(
+            "POST /api/heartbeats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/x-ndjson\r\nContent-Length: {length}\r\n\r\n",
+            server.token
+        )
+    };
+    let body = vec![b'\n'; BODY];
+    let mut held: Vec<_> = thread::scope(|scope| {
+        let sending: Vec<_> = (0..COUNT)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut stream = server.anonymous().into_stream().unwrap();
+                    stream.socket().set_write_timeout(Some(SOON)).unwrap();
+                    // Who is refused is cut while sending.
+                    let sent = stream.write_all(batch(BODY + 1).as_bytes()).and_then(|()| stream.write_all(&body));
+                    (stream, sent.is_ok())
+                })
+            })
+            .collect();
+        sending.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let refused = r#"guardbeat_http_requests_total{endpoint="heartbeat_batch",status="503"}"#;
+    let count = || expect::metric(server.operations().get("/metrics").text(), refused).unwrap_or(0.0);
+    wait_until(SOON, "those for whom there is no room are refused", || count() >= (COUNT - BOUND / BODY) as f64);
+    let grown = server.resident_bytes().saturating_sub(before);
+    assert!(grown < 2 * BOUND as u64, "{} KiB", grown / 1024);
+    // What comes at once is heard all the same.
+    server.client().beat(&id, "{}").data(200);
+    // Whoever was let in is answered, and gives back what was taken.
+    let mut answered = 0;
+    for (stream, _) in held.iter_mut().filter(|(_, is_sent)| *is_sent) {
+        stream.socket().set_read_timeout(Some(SOON)).unwrap();
+        let mut head = [0; 12];
+        let is_answered = stream.write_all(b"\n").is_ok() && stream.read_exact(&mut head).is_ok();
+        answered += usize::from(is_answered && &head == b"HTTP/1.1 200");
+    }
+    assert!(answered > 0);
+    drop(held);
+    let again = Request::new("POST", "/api/heartbeats").header("Content-Type", "application/x-ndjson").body(body);
+    server.client().send(&again).data(200);
 }
 
 /// Sends on without reading; how long until the server has given it up.
