@@ -187,7 +187,9 @@ fn while_its_folder_is_away_a_server_takes_nothing_that_must_be_durable() {
         // Who is there is still heard.
         client.with_token(&token).beat(&id, "{}").data(200);
         assert_eq!(register(&mut client, "lost"), 503);
-        contains(&server.log(), &["have been removed or replaced under the running server", store.to_str().unwrap()]);
+        let is_told = |log: &str| log.contains("have been removed or replaced under the running server");
+        wait_until(SOON, "the log tells of it", || is_told(&server.log()));
+        contains(&server.log(), &[store.to_str().unwrap()]);
         let _ = fs::remove_dir(&store);
         fs::rename(&elsewhere, &store).unwrap();
         wait_until(SOON, "it is ready again", || server.is_ready());
