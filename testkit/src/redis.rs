@@ -1,22 +1,19 @@
-//! A `redis-server` of a test's own: in a temporary folder, on a free port of the loopback, gone when it is dropped.
+//! A `redis-server` of one's own: in a temporary folder, on a free port of the loopback, gone when it is dropped.
 //!
-//! The integration tests and the library's unit tests share this file, so it rests on nothing of either. Tests look at a
-//! server, and meddle with it, through its Unix socket and as a user of their own: that works whatever its port,
-//! password, users or certificates are.
+//! Tests look at a server, and meddle with it, through its Unix socket and as a user of their own: that works whatever its
+//! port, password, users or certificates are.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-#![allow(clippy::disallowed_methods, reason = "the server is another process: its time is real time")]
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     fs::{self, File},
-    hash::{BuildHasher, RandomState},
-    io::{self, BufRead, BufReader, Write},
-    net::TcpListener,
+    io,
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,12 +22,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 use tempfile::TempDir;
+
+use crate::{SOON, free_port, wait_until};
 
 const SOCKET: &str = "redis.sock";
 const POLL: Duration = Duration::from_millis(5);
-/// Time within which a server does whatever it is asked, even on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
 
 /// What every server is configured with; later lines win. Nothing is kept on disk, unless a test asks for it.
 const BASE: &str = "\
@@ -73,67 +71,70 @@ impl RedisLaunch {
         self
     }
 
-    /// Starts it and waits until it is ready.
+    /// Starts it and waits until it is ready; panics if that fails.
     pub fn start(self) -> RedisServer {
-        let dir = TempDir::new().unwrap();
+        self.try_start().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// As [`RedisLaunch::start`].
+    ///
+    /// # Errors
+    ///
+    /// If it is not installed, or ends before it answers, with what it logged.
+    pub fn try_start(self) -> io::Result<RedisServer> {
+        let dir = TempDir::new()?;
         loop {
             let port = free_port();
-            if let Some(child) = self.spawn(dir.path(), port) {
+            if let Some(child) = self.spawn(dir.path(), port)? {
                 let server = RedisServer { port, child: Mutex::new(Some(child)), launch: self, dir };
                 server.wait_until_ready();
-                return server;
+                return Ok(server);
             }
         }
     }
 
     /// Starts it and waits until it accepts connections. None if the port is taken.
-    fn spawn(&self, dir: &Path, port: u16) -> Option<Child> {
+    fn spawn(&self, dir: &Path, port: u16) -> io::Result<Option<Child>> {
         let ports = if self.is_tls { format!("port 0\ntls-port {port}") } else { format!("port {port}") };
-        fs::write(dir.join("redis.conf"), format!("{BASE}{ports}\n{}\n", self.lines.join("\n"))).unwrap();
+        fs::write(dir.join("redis.conf"), format!("{BASE}{ports}\n{}\n", self.lines.join("\n")))?;
         let log = dir.join("redis.log");
         // What an earlier run says of its end is not of this one.
         let _ = fs::remove_file(&log);
-        let mut child = run_program(dir, self.is_sentinel);
+        let mut child = run_program(dir, self.is_sentinel)?;
         let began = Instant::now();
         while UnixStream::connect(dir.join(SOCKET)).is_err() {
-            let ended = child.try_wait().unwrap();
+            let ended = child.try_wait()?;
             if ended.is_some() || began.elapsed() > SOON {
                 let _ = child.kill();
                 let _ = child.wait();
                 let log = fs::read_to_string(&log).unwrap_or_default();
                 let stdout = fs::read_to_string(dir.join("stdout.log")).unwrap_or_default();
                 if log.contains("Address already in use") {
-                    return None;
+                    return Ok(None);
                 }
-                panic!("redis-server did not start ({ended:?}):\n{stdout}{log}");
+                return Err(io::Error::other(format!("redis-server did not start ({ended:?}):\n{stdout}{log}")));
             }
             thread::sleep(POLL);
         }
-        Some(child)
+        Ok(Some(child))
     }
 }
 
 /// The process itself. Debian has the program under a second name in `redis-tools`, which comes without a service.
-fn run_program(dir: &Path, is_sentinel: bool) -> Child {
-    let stdout = File::create(dir.join("stdout.log")).unwrap();
+fn run_program(dir: &Path, is_sentinel: bool) -> io::Result<Child> {
+    let stdout = File::create(dir.join("stdout.log"))?;
     for program in ["redis-server", "redis-check-rdb"] {
         let mut command = Command::new(program);
         command.arg0("redis-server").arg("redis.conf").args(is_sentinel.then_some("--sentinel")).current_dir(dir);
-        match command.stdin(Stdio::null()).stdout(stdout.try_clone().unwrap()).spawn() {
-            Ok(child) => return child,
+        // Ctrl-C is for the one who watches: a server goes on until it is told to end.
+        command.stdin(Stdio::null()).stdout(stdout.try_clone()?).process_group(0);
+        match command.spawn() {
+            Ok(child) => return Ok(child),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => panic!("{program}: {error}"),
+            Err(error) => return Err(io::Error::other(format!("{program}: {error}"))),
         }
     }
-    panic!("redis-server is not installed; the tests of the Redis store need it: `make setup-checks` installs it");
-}
-
-/// A port of the loopback that nobody listens on. Below those that the system gives to outgoing connections: one of
-/// these could take it while the server is down, and a client that retries could connect to itself.
-pub fn free_port() -> u16 {
-    let random = RandomState::new();
-    let ports = (0_u64..).map(|n| 10_000 + (random.hash_one(n) % 20_000) as u16);
-    ports.into_iter().find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port is free")
+    Err(io::Error::new(io::ErrorKind::NotFound, "redis-server is not installed: `make setup-checks` installs it"))
 }
 
 /// A server that runs, or that was stopped and can be started again on the same port with what it has on disk.
@@ -161,6 +162,7 @@ impl RedisServer {
         Self::launch().line("appendonly yes").line("appendfsync always").start()
     }
 
+    /// Its port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -229,15 +231,15 @@ impl RedisServer {
     pub fn start_loading(&self) {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "the server runs");
-        wait("its old port", || {
-            *child = self.launch.spawn(self.dir.path(), self.port);
+        wait_until(SOON, "its old port", || {
+            *child = self.launch.spawn(self.dir.path(), self.port).unwrap();
             child.is_some()
         });
     }
 
     /// Waits until it answers PING with PONG.
     pub fn wait_until_ready(&self) {
-        wait("redis-server is ready", || {
+        wait_until(SOON, "redis-server is ready", || {
             let ended = self.child.lock().unwrap().as_mut().expect("the server runs").try_wait().unwrap();
             assert!(ended.is_none(), "redis-server ended ({ended:?}):\n{}", self.log());
             self.try_command(&["PING"]).is_ok()
@@ -250,17 +252,29 @@ impl RedisServer {
     }
 
     /// Sends a command, on a connection of its own.
+    ///
+    /// # Errors
+    ///
+    /// What it was refused with, or why it was not answered.
     pub fn try_command(&self, words: &[&str]) -> Result<RedisReply, String> {
-        self.exchange(words).unwrap_or_else(|error| Err(error.to_string()))
-    }
-
-    fn exchange(&self, words: &[&str]) -> io::Result<Result<RedisReply, String>> {
-        let mut stream = UnixStream::connect(self.socket())?;
-        stream.set_read_timeout(Some(SOON))?;
-        stream.write_all(&[encode(&["AUTH", "tests", "any"]), encode(words)].concat())?;
-        let mut stream = BufReader::new(stream);
-        read_reply(&mut stream)?.map_err(io::Error::other)?;
-        read_reply(&mut stream)
+        let ask = || {
+            let user = RedisConnectionInfo::default().set_username("tests").set_password("any").set_skip_set_lib_name();
+            let socket = ConnectionAddr::Unix(self.socket()).into_connection_info()?.set_redis_settings(user);
+            let mut connection = redis::Client::open(socket)?.get_connection()?;
+            connection.set_read_timeout(Some(SOON))?;
+            redis::cmd(words[0]).arg(&words[1..]).query(&mut connection)
+        };
+        loop {
+            match ask() {
+                Ok(value) => return Ok(RedisReply::of(value)),
+                // A read with a timeout ends like this when the process has been stopped and goes on.
+                Err(error) if is_interrupted(&error) => {}
+                Err(error) => {
+                    let detail = error.detail().unwrap_or_default();
+                    return Err(error.code().map_or_else(|| error.to_string(), |code| format!("{code} {detail}")));
+                }
+            }
+        }
     }
 
     /// CONFIG SET.
@@ -296,10 +310,12 @@ impl RedisServer {
     /// Makes it a replica of `primary`, and waits until it has its data.
     pub fn replicate(&self, primary: &Self) {
         self.command(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()]);
-        wait("the replica is in step", || self.info("master_link_status").as_deref() == Some("up"));
+        wait_until(SOON, "the replica is in step", || self.info("master_link_status").as_deref() == Some("up"));
         // The primary waits for a word from it before it counts it.
         let counted = format!("port={},state=online", self.port);
-        wait("the primary has seen it", || primary.command(&["INFO", "replication"]).text().contains(&counted));
+        wait_until(SOON, "the primary has seen it", || {
+            primary.command(&["INFO", "replication"]).text().contains(&counted)
+        });
     }
 
     /// Makes it a primary.
@@ -319,17 +335,38 @@ impl Drop for RedisServer {
     }
 }
 
+fn is_interrupted(error: &RedisError) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<Arc<dyn Error + Send + Sync>>());
+    let cause = cause.and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::Interrupted)
+}
+
 /// What a command was answered with; an error is apart.
 #[derive(Clone, Debug, PartialEq)]
 pub enum RedisReply {
+    /// Nothing.
     Nil,
+    /// A whole number.
     Number(i64),
     /// Bytes that are not UTF-8 are replaced.
     Text(String),
+    /// Replies in a row.
     List(Vec<Self>),
 }
 
 impl RedisReply {
+    fn of(value: Value) -> Self {
+        match value {
+            Value::Nil => Self::Nil,
+            Value::Int(number) => Self::Number(number),
+            Value::Array(items) => Self::List(items.into_iter().map(Self::of).collect()),
+            Value::BulkString(bytes) => Self::Text(String::from_utf8_lossy(&bytes).into_owned()),
+            Value::SimpleString(text) => Self::Text(text),
+            Value::Okay => Self::Text("OK".to_owned()),
+            other => panic!("not of RESP2: {other:?}"),
+        }
+    }
+
     /// A text or a number, as text; panics if it is neither.
     pub fn text(&self) -> String {
         match self {
@@ -348,39 +385,14 @@ impl RedisReply {
     }
 }
 
-fn encode(words: &[&str]) -> Vec<u8> {
-    let mut out = format!("*{}\r\n", words.len());
-    for word in words {
-        out += &format!("${}\r\n{word}\r\n", word.len());
-    }
-    out.into_bytes()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn read_reply(from: &mut impl BufRead) -> io::Result<Result<RedisReply, String>> {
-    let mut line = String::new();
-    from.read_line(&mut line)?;
-    let line = line.strip_suffix("\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
-    let (kind, rest) = line.split_at_checked(1).ok_or(io::ErrorKind::InvalidData)?;
-    let number = || rest.parse::<i64>().map_err(io::Error::other);
-    Ok(match kind {
-        "-" => Err(rest.to_owned()),
-        "+" => Ok(RedisReply::Text(rest.to_owned())),
-        ":" => Ok(RedisReply::Number(number()?)),
-        "$" | "*" if rest == "-1" => Ok(RedisReply::Nil),
-        "$" => {
-            let mut bytes = vec![0; number()? as usize + 2];
-            from.read_exact(&mut bytes)?;
-            Ok(RedisReply::Text(String::from_utf8_lossy(&bytes[..bytes.len() - 2]).into_owned()))
+    #[test]
+    fn an_interrupted_read_is_told_from_a_connection_that_is_gone() {
+        for (kind, interrupted) in [(io::ErrorKind::Interrupted, true), (io::ErrorKind::BrokenPipe, false)] {
+            assert_eq!(is_interrupted(&RedisError::from(io::Error::from(kind))), interrupted, "{kind}");
         }
-        "*" => (0..number()?).map(|_| read_reply(from)).collect::<io::Result<Result<_, _>>>()?.map(RedisReply::List),
-        _ => Err(format!("no reply: {line}")),
-    })
-}
-
-fn wait(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
-        thread::sleep(POLL);
     }
 }
