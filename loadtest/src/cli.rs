@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::commands::{bare, beat, compare, fleet, history, register, run as scenario, tour};
+use crate::commands::{bare, run as scenario, tour};
 use crate::run::Ended;
 
 #[derive(Parser)]
@@ -27,22 +27,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Carry out a scenario and hold the server to its thresholds (open loop)
+    /// Carry out a scenario and hold the server to its thresholds
     Run(scenario::Args),
-    /// Carry out the built-in scenarios but the longest, one after the other, in some six minutes
+    /// Carry out the built-in scenarios that say whether it holds, one after the other, in some six minutes
     Tour(tour::Args),
-    /// Register agents with a running server and beat by schedule (open loop)
-    Beat(beat::Args),
     /// Serve heartbeats without an engine behind them: the baseline
     Bare(bare::Args),
-    /// Measure the engine against the baseline, in alternating rounds (closed loop)
-    Compare(compare::Args),
-    /// Measure registrations: how many a second, their latencies and their cost (closed loop)
-    Register(register::Args),
-    /// Measure what a big fleet costs: memory, start-up, lists, metrics, detection lag
-    Fleet(fleet::Args),
-    /// Measure what a long history of threats costs: memory, answers, start-up
-    History(history::Args),
 }
 
 /// Reads the arguments and carries out the command.
@@ -51,11 +41,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Command::Bare(args) => bare::run(args),
         Command::Run(args) => on_one_thread(until_interrupted(|stop| scenario::run(args, stop))),
         Command::Tour(args) => on_one_thread(until_interrupted(|stop| tour::run(args, stop))),
-        Command::Beat(args) => on_one_thread(until_interrupted(|stop| beat::run(args, stop))),
-        Command::Compare(args) => on_one_thread(unless_interrupted(compare::run(args))),
-        Command::Register(args) => on_one_thread(unless_interrupted(register::run(args))),
-        Command::Fleet(args) => on_one_thread(unless_interrupted(fleet::run(args))),
-        Command::History(args) => on_one_thread(unless_interrupted(history::run(args))),
     }
 }
 
@@ -73,16 +58,6 @@ fn on_one_thread(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resu
 fn allow_connections() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-}
-
-/// Drops the work, and with it the servers it has started, on SIGINT, SIGTERM and SIGHUP.
-async fn unless_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let terminated = termination()?;
-    tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => bail!(Ended::Interrupted),
-        () = terminated => bail!(Ended::Terminated),
-    }
 }
 
 /// Waits for SIGTERM; or for SIGHUP, which the servers do not get when a terminal is closed.

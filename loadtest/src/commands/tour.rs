@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 
-use crate::run::{Ended, Host, Outcome, run as carry_out};
-use crate::scenario::{BUILT_IN, Course, LONG, Scenario, with_unit};
+use crate::run::{Ended, Outcome, Site, run as carry_out};
+use crate::scenario::{BUILT_IN, Course, NOT_ON_TOUR, Scenario, with_unit};
 use crate::table::Table;
 use crate::units;
 
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
     /// The scenarios, separated by commas [default: all but the long ones]
-    #[arg(long, value_name = "SCENARIO", value_delimiter = ',', value_parser = BUILT_IN.map(|(name, _)| name))]
+    #[arg(long, value_name = "SCENARIO", value_delimiter = ',', value_parser = BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
     only: Vec<String>,
     /// A setting that holds over that of each scenario with such a section, as in --set fleet.agents=1000, or of one
     /// scenario, as in --set steady:load.duration=5s; may be repeated
@@ -90,7 +90,7 @@ struct Stop {
 /// Where the tour goes. Fails if a setting is none, or is for no scenario of it: before anything is started.
 fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
     let is_wanted = |name: &str| match only {
-        [] => !LONG.contains(&name),
+        [] => !NOT_ON_TOUR.contains(&name),
         only => only.iter().any(|wanted| wanted == name),
     };
     // The ramp comes first: it says how much this machine can be asked for.
@@ -138,8 +138,8 @@ fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
 async fn visit(args: &Args, scenario: &Scenario, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let out = args.out.join(&scenario.name);
     make(&out)?;
-    let host = Host::start(args.server.clone(), &scenario.server).await?;
-    let outcome = carry_out(scenario, host, stop, false).await?;
+    let site = Site { server: args.server.clone(), redis: None, given: None };
+    let outcome = carry_out(scenario, site, stop).await?;
     write(&outcome, &out)?;
     Ok(outcome)
 }
@@ -215,7 +215,7 @@ mod tests {
             |only: &[&str]| planned(only, &[]).expect("a tour").iter().map(|stop| stop.name).collect::<Vec<_>>();
         assert_eq!(names(&["herd", "ramp", "steady", "herd"]), ["ramp", "steady", "herd"], "the ramp first");
         assert_eq!(names(&["million"]), ["million"]);
-        assert_eq!(names(&[]).len(), BUILT_IN.len() - LONG.len());
+        assert_eq!(names(&[]).len(), BUILT_IN.len() - NOT_ON_TOUR.len());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// An agent's id as the server gave it: `agent-` and 16 hexadecimal digits.
 ///
 /// Kept as a number, so that a million of them are eight megabytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AgentId(u64);
 
 impl AgentId {
@@ -79,6 +79,11 @@ impl Fleet {
     /// Agents that all beat with one token.
     pub(crate) fn with_shared_token(ids: Vec<AgentId>, token: &str) -> Self {
         Self::of(ids, Tokens::Shared(token.into()))
+    }
+
+    /// One agent that does not exist, for what is sent with the admin token.
+    pub(crate) fn nobody(token: &str) -> Self {
+        Self::with_shared_token(vec![AgentId(0)], token)
     }
 
     fn of(ids: Vec<AgentId>, tokens: Tokens) -> Self {

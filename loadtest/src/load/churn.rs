@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use crate::wire::{KeepAlive, Link, Method, Target, request};
+use crate::wire::Target;
 
-use super::caller::LIMIT;
-use super::registrar::{REGISTER_PATH, Registered, registration};
-use super::{AgentId, Fleet, Schedule, SharedTally, refusal};
+use super::bulk::LIMIT;
+use super::connection::Connection;
+use super::registration::registered;
+use super::{AgentId, Errand, Fleet, Schedule, SharedTally, Transport};
 
 /// Connections for it: a registration waits for the server's disk.
 const CONNECTIONS: usize = 16;
@@ -55,10 +56,13 @@ impl Churn {
         let churned = Arc::new(Churned::default());
         let next = Arc::new(AtomicU64::new(0));
         let begun = Instant::now();
+        let transport = Transport { limit: LIMIT, ..Transport::kept(1) };
+        let connection = |errand| Connection::new(&self.target, errand, transport, tally.clone());
         let mut workers = JoinSet::new();
         for _ in 0..CONNECTIONS {
             let worker = Worker {
-                link: Link::new(self.target.clone(), KeepAlive::Yes),
+                coming: connection(Errand::Register),
+                going: connection(Errand::Deregister),
                 churn: self.clone(),
                 replaced: VecDeque::new(),
                 tally: tally.clone(),
@@ -74,7 +78,8 @@ impl Churn {
 }
 
 struct Worker {
-    link: Link,
+    coming: Connection,
+    going: Connection,
     churn: Churn,
     /// Those to be deregistered, and from when on.
     replaced: VecDeque<(Instant, AgentId)>,
@@ -108,13 +113,12 @@ impl Worker {
     }
 
     async fn register(&mut self, number: u64, due: Instant) {
-        let body = registration(number);
-        if !self.call(Method::Post, REGISTER_PATH, Some(&body), due).await || self.replaced.len() == MAX_REPLACED {
+        let nobody = (AgentId::default(), &*self.churn.token);
+        if !self.coming.send(number, nobody, due, true).await || self.replaced.len() == MAX_REPLACED {
             return;
         }
-        let id = Registered::read(self.link.body()).and_then(|registered| registered.id());
-        match id {
-            Ok(id) => {
+        match registered(self.coming.body()) {
+            Ok((id, _)) => {
                 let before = self.churn.fleet.replace(number, id);
                 self.replaced.push_back((Instant::now() + SETTLE, before));
                 self.churned.came.fetch_add(1, Ordering::Relaxed);
@@ -126,27 +130,8 @@ impl Worker {
     async fn deregister_settled(&mut self) {
         while let Some((settled, id)) = self.replaced.front().copied().filter(|(at, _)| *at <= Instant::now()) {
             self.replaced.pop_front();
-            if self.call(Method::Delete, &format!("/api/agents/{id}"), None, settled).await {
+            if self.going.send(0, (id, &self.churn.token), settled, true).await {
                 self.churned.went.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// One request; whether it succeeded.
-    async fn call(&mut self, method: Method, path: &str, body: Option<&str>, due: Instant) -> bool {
-        let target = &self.churn.target;
-        let bytes = request(target, method, path, Some(&self.churn.token), body);
-        let wait = due.elapsed();
-        let outcome = self.link.exchange_within(LIMIT, &bytes).await;
-        let mut tally = self.tally.lock();
-        match outcome {
-            Ok(reply) => {
-                tally.count_reply(reply, || refusal(target, reply, self.link.body()), wait, due.elapsed());
-                reply.is_success()
-            }
-            Err(error) => {
-                tally.count_error(&error, target);
-                false
             }
         }
     }

@@ -1,44 +1,50 @@
-//! What agents send: heartbeats, or reports of threats.
+//! What is sent: heartbeats, reports of threats, registrations.
 
-use crate::wire::{KeepAlive, Target};
+use std::sync::Arc;
+
+use crate::wire::{KeepAlive, Method, Target, request};
 
 use super::AgentId;
 use super::heartbeat::Heartbeat;
-use super::report::{ReportWriter, Reports};
+use super::registration::{REGISTER_PATH, registration};
+use super::report::Reports;
 
 /// What each request of a load is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Errand {
-    /// A sign of life.
     Beat,
     /// A report of threats.
     Report(Reports),
+    /// With the admin token, of a new agent.
+    Register,
+    /// With the admin token.
+    Deregister,
 }
 
-impl Errand {
-    /// For agents of this server.
-    pub(super) fn writer(self, target: &Target, keep_alive: KeepAlive) -> Writer {
-        match self {
-            Self::Beat => Writer::Beat(Heartbeat::to(target, keep_alive)),
-            Self::Report(reports) => Writer::Report(ReportWriter::to(target, keep_alive, reports)),
-        }
-    }
-}
-
-/// Writes the requests.
-pub(super) enum Writer {
-    /// Heartbeats.
-    Beat(Heartbeat),
-    /// Reports.
-    Report(ReportWriter),
+/// Writes the requests of an errand.
+pub(super) struct Writer {
+    errand: Errand,
+    target: Arc<Target>,
+    heartbeat: Heartbeat,
 }
 
 impl Writer {
+    pub(super) fn of(errand: Errand, target: &Arc<Target>, keep_alive: KeepAlive) -> Self {
+        Self { errand, target: target.clone(), heartbeat: Heartbeat::to(target, keep_alive) }
+    }
+
     /// Replaces what is in `out` by an agent's request, the one with this number.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>, number: u64, id: AgentId, token: &str) {
-        match self {
-            Self::Beat(heartbeat) => heartbeat.write(out, id, token),
-            Self::Report(report) => report.write(out, number, id, token),
+    pub(super) fn write(&self, out: &mut Vec<u8>, number: u64, id: AgentId, token: &str) {
+        let mut send = |method, path: &str, body: Option<&str>| {
+            *out = request(&self.target, method, path, Some(token), body);
+        };
+        match self.errand {
+            Errand::Beat => self.heartbeat.write(out, id, token),
+            Errand::Report(reports) => {
+                send(Method::Post, &format!("/api/agents/{id}/events"), Some(&reports.body(number)));
+            }
+            Errand::Register => send(Method::Post, REGISTER_PATH, Some(&registration(number))),
+            Errand::Deregister => send(Method::Delete, &format!("/api/agents/{id}"), None),
         }
     }
 }

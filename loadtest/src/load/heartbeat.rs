@@ -78,7 +78,7 @@ impl Batch {
 }
 
 /// The header that ends a connection, if it is to be.
-pub(super) fn connection_header(keep_alive: KeepAlive) -> &'static str {
+fn connection_header(keep_alive: KeepAlive) -> &'static str {
     match keep_alive {
         KeepAlive::Yes => "",
         KeepAlive::No => "connection: close\r\n",

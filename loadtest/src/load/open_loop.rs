@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::wire::{Link, Target};
+use crate::wire::Target;
 
-use super::errand::Errand;
+use super::connection::Connection;
 use super::heartbeat::Batch;
-use super::relayed::Relayed;
 use super::sleeper::Sleeper;
-use super::{Batching, Fleet, Schedule, SharedTally, Silence, Transport, refusal};
+use super::{Batching, Errand, Fleet, Schedule, SharedTally, Silence, Transport};
 
 /// Beats due within this time leave together. Waking up is most of what this client costs: at 10,000
 /// beats a second on two virtual cores a beat took 60 µs of processor time with naps of 50 µs, 43 with
@@ -73,12 +72,7 @@ impl Ran {
 
 /// What the dispatcher and the connections share.
 struct Shared {
-    target: Arc<Target>,
-    fleet: Arc<Fleet>,
-    errand: Errand,
-    schedule: Schedule,
-    silence: Silence,
-    transport: Transport,
+    load: OpenLoop,
     begun: Instant,
     /// The first beat that is counted.
     first: u64,
@@ -97,12 +91,7 @@ impl OpenLoop {
         // A beat due at the very end of the warm-up is counted.
         let first = self.warm_up.checked_sub(Duration::from_nanos(1)).map_or(0, |end| self.schedule.released(end));
         let shared = Arc::new(Shared {
-            target: self.target,
-            fleet: self.fleet,
-            errand: self.errand,
-            schedule: self.schedule,
-            silence: self.silence,
-            transport: self.transport,
+            load: self,
             begun: Instant::now(),
             first,
             due: Semaphore::new(0),
@@ -110,15 +99,16 @@ impl OpenLoop {
             next: AtomicU64::new(0),
             tally,
         });
+        let load = &shared.load;
         let mut connections = JoinSet::new();
-        for _ in 0..self.transport.connections {
-            match self.transport.batching {
+        for _ in 0..load.transport.connections {
+            match load.transport.batching {
                 None => connections.spawn(shared.clone().beat()),
                 Some(batching) => connections.spawn(shared.clone().relay(batching)),
             };
         }
-        let due = shared.dispatch(self.duration, &self.stop).await?;
-        let duration = shared.begun.elapsed().min(self.duration);
+        let due = shared.dispatch().await?;
+        let duration = shared.begun.elapsed().min(load.duration);
 
         let drained = async {
             // Not until there are no more permits: one that is given away is lost if it is closed before it is taken.
@@ -129,37 +119,38 @@ impl OpenLoop {
             while connections.join_next().await.is_some() {}
         };
         // Those that are still waiting afterwards are ended with the set that holds them.
-        let _ = tokio::time::timeout(self.patience, drained).await;
+        let _ = tokio::time::timeout(load.patience, drained).await;
         let taken = shared.next.load(Ordering::Relaxed).min(due);
         Ok(Ran {
             due: shared.counted(0..due),
             unsent: shared.counted(taken..due),
-            duration: duration.saturating_sub(self.warm_up),
-            elapsed: shared.begun.elapsed().saturating_sub(self.warm_up),
+            duration: duration.saturating_sub(load.warm_up),
+            elapsed: shared.begun.elapsed().saturating_sub(load.warm_up),
         })
     }
 }
 
 impl Shared {
     /// Releases beats at their due times; returns how many.
-    async fn dispatch(&self, duration: Duration, stop: &AtomicBool) -> anyhow::Result<u64> {
+    async fn dispatch(&self) -> anyhow::Result<u64> {
+        let OpenLoop { schedule, duration, stop, transport, .. } = &self.load;
         let mut sleeper = Sleeper::new()?;
-        let shortest_nap = self.transport.batching.map_or(SHORTEST_NAP, |batching| batching.gather.max(SHORTEST_NAP));
+        let shortest_nap = transport.batching.map_or(SHORTEST_NAP, |batching| batching.gather.max(SHORTEST_NAP));
         let longest_nap = LONGEST_NAP.max(shortest_nap);
         let mut released = 0;
         loop {
             let now = self.begun.elapsed();
-            let end = now >= duration || stop.load(Ordering::Relaxed);
+            let end = now >= *duration || stop.load(Ordering::Relaxed);
             // A beat due at the very end belongs to the time after it.
             let last_moment = duration.saturating_sub(Duration::from_nanos(1));
-            let due = self.schedule.released(now.min(last_moment));
+            let due = schedule.released(now.min(last_moment));
             self.tally.lock().count_due(self.counted(released..due));
             self.due.add_permits(usize::try_from(due - released)?);
             released = due;
             if end {
                 return Ok(released);
             }
-            let until_next = self.schedule.due(released).min(duration).saturating_sub(now);
+            let until_next = schedule.due(released).min(*duration).saturating_sub(now);
             sleeper.sleep(until_next.clamp(shortest_nap, longest_nap)).await?;
         }
     }
@@ -167,68 +158,39 @@ impl Shared {
     /// How many of these beats are sent and count.
     fn counted(&self, beats: Range<u64>) -> u64 {
         let beats = beats.start.max(self.first)..beats.end.max(self.first);
-        beats.end - beats.start - self.silence.swallowed(beats)
+        beats.end - beats.start - self.load.silence.swallowed(beats)
+    }
+
+    fn connection(&self) -> Connection {
+        Connection::new(&self.load.target, self.load.errand, self.load.transport, self.tally.clone())
     }
 
     /// One connection: takes the next beat that is due, until there are no more.
     async fn beat(self: Arc<Self>) {
-        let mut writer = self.errand.writer(&self.target, self.transport.keep_alive);
-        let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
-        let mut request = Vec::new();
+        let OpenLoop { fleet, schedule, silence, .. } = &self.load;
+        let mut connection = self.connection();
         while let Ok(permit) = self.due.acquire().await {
             permit.forget();
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if self.silence.swallows(number) {
-                continue;
-            }
-            let due = self.begun + self.schedule.due(number);
-            let (agent, token) = self.fleet.agent_of(number);
-            writer.write(&mut request, number, agent, token);
-            let wait = due.elapsed();
-            let outcome = link.exchange_within(self.transport.limit, &request).await;
-            let latency = due.elapsed();
-            if number < self.first {
-                continue;
-            }
-            let mut tally = self.tally.lock();
-            match outcome {
-                Ok(reply) => tally.count_reply(reply, || refusal(&self.target, reply, link.body()), wait, latency),
-                Err(error) => tally.count_error(&error, &self.target),
+            if !silence.swallows(number) {
+                let due = self.begun + schedule.due(number);
+                connection.send(number, fleet.agent_of(number), due, number >= self.first).await;
             }
         }
-        self.tally.lock().reopened += link.reopened();
     }
 
     /// As [`Shared::beat`], with as many beats in a request as are due.
     async fn relay(self: Arc<Self>, batching: Batching) {
-        let (_, token) = self.fleet.agent_of(0);
-        let mut batch = Batch::to(&self.target, self.transport.keep_alive, token);
-        let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
-        let mut request = Vec::new();
+        let OpenLoop { target, fleet, schedule, silence, transport, .. } = &self.load;
+        let mut batch = Batch::to(target, transport.keep_alive, fleet.agent_of(0).1);
+        let mut connection = self.connection();
         while let Some(beats) = self.take(batching).await {
-            let mut sent = beats.clone().filter(|beat| !self.silence.swallows(*beat)).peekable();
-            if sent.peek().is_none() {
-                continue;
-            }
-            batch.write(&mut request, sent.map(|beat| self.fleet.agent_of(beat).0));
-            let written = self.begun.elapsed();
-            let outcome = link.exchange_within(self.transport.limit, &request).await;
-            let answered = self.begun.elapsed();
-            let beats = beats.start.max(self.first)..beats.end.max(self.first);
-            let count = self.counted(beats.clone());
-            let mut tally = self.tally.lock();
-            match outcome {
-                Ok(reply) => {
-                    for beat in beats.filter(|beat| !self.silence.swallows(*beat)) {
-                        let due = self.schedule.due(beat);
-                        tally.count_time(written.saturating_sub(due), answered.saturating_sub(due));
-                    }
-                    Relayed::read(reply, link.body()).count(&mut tally, count, &self.target);
-                }
-                Err(error) => tally.count_errors(error.kind(), count, || error.advice(&self.target)),
+            let sent = beats.filter(|beat| !silence.swallows(*beat));
+            if sent.clone().next().is_some() {
+                let due = |beat| (beat >= self.first).then(|| self.begun + schedule.due(beat));
+                connection.relay(&mut batch, fleet, sent, due).await;
             }
         }
-        self.tally.lock().reopened += link.reopened();
     }
 
     /// The beats that are due, up to so many; waits for the first. `None` when there are no more.

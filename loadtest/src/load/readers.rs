@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use crate::aside::aside;
 use crate::wire::{KeepAlive, Link, Method, Target, request};
 
+use super::bulk::refusal;
 use super::follower::Follower;
-use super::refusal;
 
 const PATH: &str = "/api/events/stream";
 /// They come one after the other: all at once, they would be a load of another kind.

@@ -6,7 +6,8 @@ use serde::Deserialize;
 
 use crate::wire::{Reply, Target};
 
-use super::{Tally, refusal};
+use super::Tally;
+use super::bulk::refusal;
 
 /// What became of a batch.
 pub(super) enum Relayed {
@@ -53,38 +54,26 @@ impl Relayed {
         }
     }
 
-    /// How many of so many beats were accepted, and what was said of the others.
-    pub(super) fn accepted(self, beats: u64, target: &Target) -> (u64, Option<String>) {
-        match self {
-            Self::Taken { rejected: 0, .. } => (beats, None),
-            Self::Taken { rejected, first, .. } => (beats.saturating_sub(rejected), Some(rejection(target, first))),
-            Self::Refused { reply, body } => (0, Some(refusal(target, reply, &body))),
-            Self::Unclear => (0, Some(unclear(target))),
-        }
-    }
-
-    /// Counts it as so many beats.
-    pub(super) fn count(self, tally: &mut Tally, beats: u64, target: &Target) {
+    /// Counts it as so many beats; whether all of them were accepted.
+    pub(super) fn count(self, tally: &mut Tally, beats: u64, target: &Target) -> bool {
+        let all = matches!(self, Self::Taken { rejected: 0, .. });
         match self {
             Self::Taken { reply, rejected, first } => {
                 let rejected = rejected.min(beats);
                 tally.count_status(reply, beats - rejected, String::new);
                 if rejected > 0 {
-                    tally.count_errors("rejected", rejected, || rejection(target, first));
+                    tally.count_errors("rejected", rejected, || {
+                        format!("{target} rejected a heartbeat of a batch: {}", first.unwrap_or_default())
+                    });
                 }
             }
             Self::Refused { reply, body } => tally.count_status(reply, beats, || refusal(target, reply, &body)),
-            Self::Unclear => tally.count_errors("batch", beats, || unclear(target)),
+            Self::Unclear => tally.count_errors("batch", beats, || {
+                format!("{target} answered a batch without {{\"data\":{{\"rejected\":[…]}}}}")
+            }),
         }
+        all
     }
-}
-
-fn rejection(target: &Target, first: Option<String>) -> String {
-    format!("{target} rejected a heartbeat of a batch: {}", first.unwrap_or_default())
-}
-
-fn unclear(target: &Target) -> String {
-    format!("{target} answered a batch without {{\"data\":{{\"rejected\":[…]}}}}")
 }
 
 #[cfg(test)]
@@ -106,10 +95,6 @@ mod tests {
         let tally = count(200, body).await;
         assert_eq!((tally.successes(), tally.errors.get("rejected")), (9, Some(&1)));
         assert!(tally.first_failure.expect("said").contains("line 3: Agent \"x\" not found"));
-        let target = Target::expect("http://127.0.0.1:9", None).await.expect("a target");
-        let (accepted, said) =
-            Relayed::read(Reply { status: 200, retry_after_s: None }, body.as_bytes()).accepted(10, &target);
-        assert!(accepted == 9 && said.expect("said").contains("line 3"));
     }
 
     #[tokio::test]

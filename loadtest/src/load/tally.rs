@@ -25,8 +25,6 @@ pub(crate) struct Tally {
     pub(crate) errors: BTreeMap<&'static str, u64>,
     /// What was said the first time something other than 2xx came.
     pub(crate) first_failure: Option<String>,
-    /// Kept connections that the server had closed.
-    pub(crate) reopened: u64,
     /// Whether the server is being disturbed on purpose at this moment: set from outside.
     pub(crate) disturbed: bool,
     /// What did not succeed while it was.
@@ -68,7 +66,6 @@ impl Tally {
             statuses: BTreeMap::new(),
             errors: BTreeMap::new(),
             first_failure: None,
-            reopened: 0,
             disturbed: false,
             refused: 0,
             window: Window::new(),

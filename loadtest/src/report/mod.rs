@@ -28,6 +28,12 @@ pub(crate) fn html(outcome: &Outcome) -> String {
     header(&mut page, outcome);
     thresholds(&mut page, outcome);
     figures(&mut page, outcome);
+    for (title, shown) in &outcome.tables.0 {
+        let cells = |cells: &[String], tag| {
+            cells.iter().map(|cell| format!("<{tag} class=\"n\">{}</{tag}>", escape(cell))).collect::<String>()
+        };
+        table(&mut page, title, &cells(&shown.headings, "th"), shown.rows.iter().map(|row| cells(row, "td")));
+    }
     charts(&mut page, outcome);
     events(&mut page, outcome);
     trials(&mut page, outcome);
@@ -96,7 +102,7 @@ fn figures(page: &mut String, outcome: &Outcome) {
         Some((figure.title.to_owned(), with_unit(*value, figure.unit)))
     });
     let mut rows: Vec<(String, String)> = named.collect();
-    rows.push(("beats due".to_owned(), units::count(outcome.due)));
+    rows.extend((outcome.due > 0).then(|| ("beats due".to_owned(), units::count(outcome.due))));
     rows.extend(outcome.statuses.iter().map(|(status, n)| (format!("answered {status}"), units::count(*n))));
     rows.extend(outcome.unanswered.iter().map(|(kind, n)| (format!("without an answer: {kind}"), units::count(*n))));
     rows.extend(outcome.wait_p99_ms.map(|ms| {
@@ -120,6 +126,9 @@ fn charts(page: &mut String, outcome: &Outcome) {
         let points = outcome.points.iter().map(|point| (point.at_s, value(point))).collect();
         Series { name, class, points }
     };
+    if outcome.points.is_empty() {
+        return;
+    }
     page.push_str("<h2>Over time</h2>\n");
     page.push_str(&over_time(
         "Latency",
@@ -245,6 +254,9 @@ fn trials(page: &mut String, outcome: &Outcome) {
 }
 
 fn seconds(page: &mut String, outcome: &Outcome) {
+    if outcome.points.is_empty() {
+        return;
+    }
     let number =
         |value: Option<f64>| value.map_or_else(String::new, |value| with_unit((value * 100.0).round() / 100.0, ""));
     let rows = outcome.points.iter().map(|point| {

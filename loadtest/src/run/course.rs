@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::load::{Errand, Fleet, OpenLoop, Ran, Schedule, Silence};
 use crate::scenario::{Course, Incident, Scenario, SilencePlan};
-use crate::server::Scrape;
+use crate::server::{Host, Scrape};
 use crate::units;
 
-use super::host::Host;
 use super::roll::{self, Roll};
 use super::{PATIENCE, Stage};
 
@@ -45,14 +44,14 @@ pub(super) fn plan(scenario: &Scenario, agents: u64, warm_up: Duration) -> (Dura
         Course::Steady(duration) => (*duration, Silence::never()),
         Course::Restart(incident) | Course::Outage(incident) => (incident.duration, Silence::never()),
         Course::Silence(plan) => {
-            let silent = ((plan.share * agents as f64) as u64).clamp(1, agents);
+            let silent = plan.of(agents).clamp(1, agents);
             let from_beat = scenario.schedule.released(warm_up + plan.after);
             let (timeouts, more) = NOTICED_WITHIN;
             let together = plan.together.unwrap_or_default() + plan.back.unwrap_or_default();
             let longest = plan.after + together + scenario.server.timeout * timeouts + more;
             (longest, Silence::of(silent, agents, from_beat))
         }
-        Course::Ramp(_) => unreachable!("a ramp has a course of its own"),
+        Course::Ramp(_) | Course::Compare(_) | Course::Idle => (Duration::ZERO, Silence::never()),
     }
 }
 
@@ -66,7 +65,7 @@ pub(super) async fn follow(
 ) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     match &scenario.course {
-        Course::Steady(_) | Course::Ramp(_) => {}
+        Course::Steady(_) | Course::Ramp(_) | Course::Compare(_) | Course::Idle => {}
         Course::Silence(plan) => {
             let part = Arc::new(fleet.part(|agent| silence.includes(agent)));
             fall_silent(scenario, plan, stage, host, &part, &mut findings).await?;
@@ -194,7 +193,7 @@ async fn restart(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow:
 /// Stops the server's Redis and starts it again; returns how long it took until everything heard before its return was
 /// written to it.
 async fn outage(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow::Result<Option<Duration>> {
-    let mut metrics = host.metrics().await?;
+    let mut metrics = host.metrics();
     if !stage.wait_until(stage.zero + incident.after).await {
         return Ok(None);
     }

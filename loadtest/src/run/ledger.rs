@@ -40,7 +40,7 @@ impl Census {
         Some(Self { online: agents("online")?, stale: agents("stale")?, offline: agents("offline")? })
     }
 
-    fn missing(self) -> u64 {
+    pub(crate) fn missing(self) -> u64 {
         self.stale + self.offline
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::load::Ran;
 use crate::scenario::{Course, Figures, Scenario, Verdict};
+use crate::table::Tables;
 
 use super::beside::{Beside, Reported};
 use super::machine::Machine;
@@ -73,6 +74,8 @@ pub(crate) struct Outcome {
     pub(crate) events: Vec<Event>,
     /// The rates that a ramp has tried.
     pub(crate) trials: Vec<Trial>,
+    /// What a survey and a comparison have shown.
+    pub(crate) tables: Tables,
 }
 
 /// A latency that a share of all beats did not exceed.
@@ -87,7 +90,7 @@ pub(crate) struct Quantile {
 impl Outcome {
     pub(super) fn of(scenario: &Scenario, record: Record, target: String, server_version: Option<String>) -> Self {
         let figures = figures(scenario, &record);
-        let Record { stage, ran, tally, seen, findings, trials, beside } = record;
+        let Record { stage, ran, tally, seen, findings, trials, beside, tables, figures: _ } = record;
         let interrupted = stage.is_interrupted();
         let thresholds = scenario.thresholds.judge(&figures, interrupted);
         let answered = seen.points.iter().map(|point| point.achieved).sum::<f64>() > 0.0;
@@ -125,8 +128,9 @@ impl Outcome {
             wait_p99_ms: (!tally.wait_us.is_empty()).then(|| tally.wait_us.value_at_quantile(0.99) as f64 / 1e3),
             client_cpu_us: answered.then(|| seen.client_cpu.as_secs_f64() * 1e6 / all_beats),
             points: seen.points,
-            events: std::mem::take(&mut *super::lock(&stage.events)),
+            events: stage.take_events(),
             trials,
+            tables,
             figures,
         }
     }
@@ -153,12 +157,13 @@ fn beats_seen(points: &[Point]) -> f64 {
 }
 
 fn figures(scenario: &Scenario, record: &Record) -> Figures {
-    let Record { ran, tally, seen, findings, beside, trials, stage } = record;
-    let mut figures = Figures::new();
+    let Record { ran, tally, seen, findings, beside, trials, stage, tables: _, figures } = record;
+    let mut figures = figures.clone();
     let all = ran.with(findings.more);
     let successes = tally.successes() as f64;
     // A run that was interrupted before anything counted has measured nothing; one that was not, that nothing worked.
-    let has_begun = all.due > 0 || !stage.is_interrupted();
+    let beats = !matches!(scenario.course, Course::Compare(_) | Course::Idle);
+    let has_begun = beats && (all.due > 0 || !stage.is_interrupted());
     match scenario.course {
         Course::Ramp(_) => {
             let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered).reduce(f64::max);
@@ -168,6 +173,7 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
             figures.insert("rate", successes / ran.elapsed.as_secs_f64().max(1e-9));
         }
         Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {}
+        Course::Compare(_) | Course::Idle => {}
     }
     if all.due > 0 {
         figures.insert("achieved", successes / all.due as f64);
@@ -302,6 +308,7 @@ impl Outcome {
             client_cpu_us: Some(20.0),
             points: (1..6).map(point).collect(),
             events: vec![Event { at_s: 2.0, what: text.to_owned() }],
+            tables: Tables::example(text),
             trials: vec![Trial { offered: 1_000.0, achieved: 999.0, p99_ms: 2.0, failed: 0, holds: true }],
         }
     }

@@ -9,14 +9,12 @@ use serde::Serialize;
 use crate::load::{Errand, Fleet, OpenLoop, Ran, Schedule, Silence, Tally};
 use crate::progress;
 use crate::scenario::{RampPlan, Scenario};
+use crate::server::Host;
 use crate::units;
 
-use super::beside::Beside;
-use super::course::Findings;
-use super::host::Host;
 use super::search::Search;
 use super::watch::Watch;
-use super::{Record, Stage, heed};
+use super::{Record, Stage};
 
 /// The share of each step after which it counts.
 const WARM_UP_SHARE: f64 = 0.25;
@@ -44,20 +42,20 @@ pub(super) async fn run(
     plan: &RampPlan,
     host: &Host,
     fleet: &Arc<Fleet>,
-    stop: Arc<AtomicBool>,
+    stop: &AtomicBool,
 ) -> anyhow::Result<Record> {
-    let stage = Stage::set(host, Instant::now(), Arc::default());
+    let stage = Stage::set(host, Instant::now());
     let spinner = progress::spinner("beating");
-    let watching = Watch { stage: &stage, metrics: host.metrics().await?, spinner: &spinner }.run();
+    let watching = Watch { stage: &stage, metrics: host.metrics(), spinner: &spinner }.run();
     let searching = async {
         let found = search(scenario, plan, host, fleet, &stage).await;
         stage.done.store(true, Ordering::Relaxed);
         found
     };
-    let done = tokio::try_join!(searching, watching, heed(&stage, &stop));
+    let done = tokio::try_join!(searching, watching, stage.heed(stop));
     spinner.finish_and_clear();
     let (Found { ran, tally, trials }, seen, ()) = done?;
-    Ok(Record { stage, ran, tally, seen, findings: Findings::default(), beside: Beside::default(), trials })
+    Ok(Record { ran, tally, seen, trials, ..Record::new(stage) })
 }
 
 /// All trials, and what the best of them was like; the last, if none held.

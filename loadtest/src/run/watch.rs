@@ -148,7 +148,7 @@ impl Watch<'_> {
     /// From the process if it is ours, else from what it says of itself.
     fn used(&self, scrape: &Scrape) -> anyhow::Result<Used> {
         let server = match self.stage.pid.load(Ordering::Relaxed) {
-            0 => scrape.sum("process_cpu_seconds_total", &[]).map(Duration::from_secs_f64),
+            0 => scrape.cpu_time(),
             pid => cpu_time_of(pid).ok(),
         };
         Ok(Used { server, client: own_cpu_time()? })

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::load::{Credentials, Reports, Schedule};
+use crate::server::ServerPlan;
 
 use super::reader::Reader;
 use super::{Course, DAY};
@@ -74,7 +75,7 @@ impl ProbePlan {
     }
 
     /// How often each beats.
-    pub(super) fn interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         Duration::from_secs_f64(self.agents as f64 / self.rate)
     }
 }
@@ -98,32 +99,24 @@ impl Beside {
             connections: connections(reader, "threats.connections"),
         };
         let readers = reader.whole("readers.count", 100, 1..=60_000);
-        let mut chosen = |section: &'static str| {
-            let chosen = reader.has_section(section);
-            if !chosen {
-                reader.forget(section);
-            }
-            chosen
-        };
-        let (has_churn, has_probe, has_list) = (chosen("churn"), chosen("probe"), chosen("list"));
-        let (has_threats, has_readers) = (chosen("threats"), chosen("readers"));
+        let [has_churn, has_probe, has_list, has_threats, has_readers] =
+            ["churn", "probe", "list", "threats", "readers"].map(|section| reader.chosen(section));
         if has_churn && credentials == Credentials::Own {
             let message = "[churn] needs fleet.tokens = \"admin\": agents take the places of others while these beat";
             reader.object("churn.per_second", message.to_owned());
         }
         if has_churn && !matches!(course, Course::Steady(_)) {
-            let message =
-                "[churn] goes with a steady load or a herd, not with [ramp], [silence], [restart] or [outage]";
+            let message = "[churn] goes with a steady load or a herd, and nothing else";
             reader.object("churn.per_second", message.to_owned());
         }
-        let is_disturbed = matches!(course, Course::Ramp(_) | Course::Restart(_) | Course::Outage(_));
+        let has_place = matches!(course, Course::Steady(_) | Course::Silence(_));
         for (section, key) in [
             ("probe", "probe.rate"),
             ("list", "list.pause"),
             ("threats", "threats.per_minute"),
             ("readers", "readers.count"),
         ] {
-            if is_disturbed && reader.has_section(section) {
+            if !has_place && reader.has_section(section) {
                 let message = format!("[{section}] goes with a steady load, a herd or [silence], and nothing else");
                 reader.object(key, message);
             }
@@ -134,6 +127,13 @@ impl Beside {
             list: has_list.then_some(list),
             threats: has_threats.then_some(threats),
             readers: has_readers.then_some(readers),
+        }
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader, server: &ServerPlan) {
+        if self.probe.is_some_and(|probe| probe.interval() > server.timeout) {
+            let message = "probe.rate is too low: each of probe.agents must beat once in server.timeout_ms";
+            reader.object("probe.rate", message.to_owned());
         }
     }
 

@@ -74,6 +74,14 @@ impl Value {
             Self::Number(_) | Self::Boolean(_) | Self::Texts(_) | Self::Other(_) => None,
         }
     }
+
+    fn texts(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Texts(texts) => Some(texts.clone()),
+            Self::Plain(text) => Some(text.split(',').map(str::to_owned).collect()),
+            Self::Text(_) | Self::Number(_) | Self::Boolean(_) | Self::Other(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Value {
@@ -159,8 +167,13 @@ impl Reader {
     /// A whole number.
     pub(super) fn whole(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let rule = format!("a whole number from {} to {}", range.start(), range.end());
-        let read = |value: &Value| value.number()?.parse().ok().filter(|number| range.contains(number));
-        self.take(key, Some((default, default.to_string())), &rule, read).unwrap_or(default)
+        self.take(key, Some((default, default.to_string())), &rule, |value| whole(value, &range)).unwrap_or(default)
+    }
+
+    /// A whole number, if it is given.
+    pub(super) fn whole_if(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let rule = format!("a whole number from {} to {}", range.start(), range.end());
+        self.take(key, None, &rule, |value| whole(value, &range))
     }
 
     /// A number in a range, if it is given.
@@ -221,6 +234,24 @@ impl Reader {
         self.take(key, Some((default, word.to_owned())), &words.join(" or "), read).unwrap_or(default)
     }
 
+    /// Some of these words, at least one.
+    pub(super) fn choices<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+        default: &[&'static str],
+    ) -> Vec<T> {
+        let choose = |word: &str| choices.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice);
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let rule = format!("a list of one or more of {words:?}");
+        let read = |value: &Value| {
+            let chosen: Vec<T> = value.texts()?.iter().map(|word| choose(word)).collect::<Option<_>>()?;
+            Some(chosen).filter(|chosen| !chosen.is_empty())
+        };
+        let standard: Vec<T> = default.iter().filter_map(|word| choose(word)).collect();
+        self.take(key, Some((standard, format!("{default:?}"))), &rule, read).unwrap_or_default()
+    }
+
     /// A text, if it is given.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         self.take(key, None, "a text in quotes", |value| value.text().map(str::to_owned))
@@ -228,12 +259,7 @@ impl Reader {
 
     /// A list of texts; empty if it is not given.
     pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
-        let read = |value: &Value| match value {
-            Value::Texts(texts) => Some(texts.clone()),
-            Value::Plain(text) => Some(text.split(',').map(str::to_owned).collect()),
-            Value::Text(_) | Value::Number(_) | Value::Boolean(_) | Value::Other(_) => None,
-        };
-        self.take(key, None, "a list of texts, such as [\"--store=memory:\"]", read).unwrap_or_default()
+        self.take(key, None, "a list of texts, such as [\"--store=memory:\"]", Value::texts).unwrap_or_default()
     }
 
     fn take<T>(
@@ -264,9 +290,13 @@ impl Reader {
         }
     }
 
-    /// Leaves a section that is not in use out of what holds.
-    pub(super) fn forget(&mut self, section: &str) {
-        self.effective.retain(|(key, _)| key.split_once('.').is_none_or(|(of, _)| of != section));
+    /// As [`Reader::has_section`]; one that is not there is left out of what holds.
+    pub(super) fn chosen(&mut self, section: &str) -> bool {
+        let chosen = self.has_section(section);
+        if !chosen {
+            self.effective.retain(|(key, _)| key.split_once('.').is_none_or(|(of, _)| of != section));
+        }
+        chosen
     }
 
     /// Notes a mistake in how settings go together; `key` is the one to be told of.
@@ -315,6 +345,10 @@ impl Reader {
         let sections: Vec<String> = sections.into_iter().map(|section| format!("[{section}]")).collect();
         format!("the sections are {}", sections.join(", "))
     }
+}
+
+fn whole(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {
+    value.number()?.parse().ok().filter(|number| range.contains(number))
 }
 
 fn duration(value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {

@@ -86,6 +86,10 @@ figures! {
     readers_lost: "readers that were refused or cut off, or missed an event", "", AtMost, "readers";
     events_seen: "events that each of the other readers saw", "", AtLeast, "readers";
     cpu_us: "processor time of the server per beat answered 2xx", "µs", AtMost;
+    cpu_ratio: "processor time per request as a ratio to the last side (of the first, median)", "", AtMost, "compare";
+    rate_ratio: "requests per second as a ratio to the last side (of the first, median)", "", AtLeast, "compare";
+    agent_bytes: "memory of the server per agent that has beaten", "bytes", AtMost, "survey";
+    restart_ms: "from a start on the same data to ready (longest)", "ms", AtMost, "survey";
     rss_mib: "resident memory of the server, highest", "MiB", AtMost;
 }
 

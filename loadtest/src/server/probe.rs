@@ -30,6 +30,11 @@ impl Probe {
         Self { token: Some(token.to_owned()), ..Self::open(target) }
     }
 
+    /// As this one, over a connection of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self { token: self.token.clone(), ..Self::open(self.target.clone()) }
+    }
+
     /// `GET path`, which must be answered with 200; the time it took, and its body.
     pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<(Duration, &[u8])> {
         let get = request(&self.target, Method::Get, path, self.token.as_deref(), None);

@@ -1,6 +1,8 @@
 //! The Prometheus text format, read as far as the server writes it:
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 
+use std::time::Duration;
+
 /// The samples of one scrape.
 #[derive(Debug, Default)]
 pub(crate) struct Scrape {
@@ -25,6 +27,11 @@ impl Scrape {
         let mut found = self.samples.iter().filter(|sample| sample.name == name && sample.has(labels)).peekable();
         found.peek()?;
         Some(found.map(|sample| sample.value).sum())
+    }
+
+    /// The processor time of the process that says this.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        self.sum("process_cpu_seconds_total", &[]).map(Duration::from_secs_f64)
     }
 
     /// The buckets of a histogram, over all its other labels.

@@ -1,8 +1,9 @@
 //! `compare` against another server, in batches, and over TLS.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
 
 use crate::support::{LOADTEST, server};
 
@@ -31,16 +32,16 @@ impl Drop for Bare {
     }
 }
 
-fn compare(server: &Path, more: &[&str]) -> Output {
-    Command::new(LOADTEST)
-        .arg("compare")
-        .arg("--server")
-        .arg(server)
-        .args(["--rounds", "1", "--seconds", "1", "--connections", "4", "--agents", "40"])
-        .args(more)
-        .env_remove("GUARDBEAT_TOKEN")
-        .output()
-        .expect("started")
+fn compare(sides: &str, sets: &[&str], more: &[&str]) -> Output {
+    let folder = TempDir::new().expect("a folder");
+    let sides = format!("compare.sides={sides}");
+    let small = ["compare.rounds=1", "load.duration=1s", "load.connections=4", "fleet.agents=40", &sides];
+    let mut command = Command::new(LOADTEST);
+    command.args(["run", "compare", "--out"]).arg(folder.path()).args(more).env_remove("GUARDBEAT_TOKEN");
+    for set in small.iter().chain(sets) {
+        command.args(["--set", set]);
+    }
+    command.output().expect("started")
 }
 
 /// The row of medians of the table with this title.
@@ -54,25 +55,27 @@ fn medians(output: &Output, title: &str) -> Vec<f64> {
 #[test]
 fn any_url_can_be_the_other_side() {
     let other = Bare::start();
-    let output = compare(Path::new("bare"), &["--against", &other.url, "--token", "any"]);
+    let output = compare("bare,url", &[], &["--url", &other.url, "--token", "any"]);
     assert!(output.status.success(), "{output:?}");
     // The baseline tells nothing of its processor time: that of the first side and of the client remain.
     assert_eq!(medians(&output, "Processor time").len(), 2);
-    let rates = medians(&output, "Heartbeats per second");
+    let rates = medians(&output, "Answered heartbeats per second");
     assert!(rates.len() == 3 && rates.iter().all(|rate| *rate > 0.0), "{rates:?}");
 }
 
 #[test]
 fn both_sides_take_batches() {
-    let output = compare(Path::new("bare"), &["--batch", "10"]);
+    let output = compare("bare,bare", &["load.batch=10", "fleet.tokens=admin"], &[]);
     assert!(output.status.success(), "{output:?}");
-    assert!(medians(&output, "Heartbeats per second").iter().all(|rate| *rate > 0.0));
+    assert!(medians(&output, "Answered heartbeats per second").iter().all(|rate| *rate > 0.0));
 }
 
 #[test]
 fn sessions_are_resumed_when_each_beat_has_a_connection() {
-    let Some(server) = server() else { return };
-    let output = compare(&server, &["--tls", "--new-connection-per-beat"]);
+    if server().is_none() {
+        return;
+    }
+    let output = compare("embedded,bare", &["server.tls=true", "load.keep_alive=false"], &[]);
     assert!(output.status.success(), "{output:?}");
     let bare = *medians(&output, "TLS handshakes that resumed").last().expect("a share");
     // The baseline keeps sessions, as rustls does unless told otherwise.
@@ -81,8 +84,34 @@ fn sessions_are_resumed_when_each_beat_has_a_connection() {
 
 #[test]
 fn a_url_where_nothing_listens_is_told_before_anything_is_measured() {
-    let output = compare(Path::new("bare"), &["--against", "http://127.0.0.1:9", "--token", "any"]);
+    let output = compare("bare,url", &[], &["--url", "http://127.0.0.1:9", "--token", "any"]);
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("nothing listens at http://127.0.0.1:9"), "{said}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_started() {
+    for (sides, more, told) in [
+        ("bare,url", &[][..], "say with --url where that server is"),
+        ("bare,bare", &["--url", "http://127.0.0.1:9"], "compare.sides must have `url` in it"),
+        ("bare,bare", &["--ca", "ca.pem"], "--ca and --token-file are those of the server at --url"),
+        ("bare,bare", &["--redis", "redis://127.0.0.1:9"], "no server of this scenario keeps its fleet there"),
+    ] {
+        let output = compare(sides, &[], more);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(told), "{sides} {more:?}: {said}");
+    }
+}
+
+#[test]
+fn registrations_are_compared_by_rate_cost_and_latency() {
+    if server().is_none() {
+        return;
+    }
+    let output = compare("memory,bare", &["compare.send=registrations", "compare.most=500"], &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(medians(&output, "Answered registrations per second").iter().all(|rate| *rate > 0.0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("Latencies of registrations over all rounds"), "{text}");
 }

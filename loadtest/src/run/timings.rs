@@ -17,7 +17,7 @@ const FEWEST: usize = 20;
 
 /// Requests that were timed.
 pub(super) struct Timings {
-    table: Table,
+    pub(super) table: Table,
     mark: &'static [u8],
 }
 
@@ -39,19 +39,9 @@ impl Timings {
             counted = memmem::find_iter(body, self.mark).count();
         }
         let shown = |share| percentile(&times, share).map_or_else(String::new, units::duration);
-        self.table.row([
-            format!("GET {path}"),
-            times.len().to_string(),
-            units::count(counted as u64),
-            shown(0.5),
-            shown(0.99),
-            shown(1.0),
-        ]);
+        let counted = units::count(counted as u64);
+        let count = times.len().to_string();
+        self.table.row([format!("GET {path}"), count, counted, shown(0.5), shown(0.99), shown(1.0)]);
         Ok(())
-    }
-
-    /// The table.
-    pub(super) fn table(self) -> Table {
-        self.table
     }
 }

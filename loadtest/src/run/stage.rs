@@ -1,0 +1,152 @@
+//! What those share who carry out a run: the load, the course of events, and the one who watches.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::load::SharedTally;
+use crate::server::Host;
+
+use super::ledger::Ledger;
+
+/// How soon the end of a run is noticed.
+const NAP: Duration = Duration::from_millis(20);
+
+/// Something that was done, or that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Event {
+    /// Seconds since the end of the warm-up.
+    pub(crate) at_s: f64,
+    pub(crate) what: String,
+}
+
+pub(super) struct Stage {
+    pub(super) tally: SharedTally,
+    /// The probe's beats.
+    pub(super) probed: SharedTally,
+    /// The end of the warm-up, from which on everything counts.
+    pub(super) zero: Instant,
+    pub(super) pid: Arc<AtomicU32>,
+    /// Set to end the load early.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Set when that was wanted from outside, before the run had ended by itself.
+    interrupted: AtomicBool,
+    /// Set when the load has ended.
+    pub(super) done: AtomicBool,
+    ledger: Mutex<Ledger>,
+    events: Mutex<Vec<Event>>,
+    doing: Mutex<String>,
+}
+
+impl Stage {
+    pub(super) fn set(host: &Host, zero: Instant) -> Self {
+        Self {
+            tally: SharedTally::new(),
+            probed: SharedTally::new(),
+            zero,
+            pid: host.pid.clone(),
+            stop: Arc::default(),
+            interrupted: AtomicBool::new(false),
+            done: AtomicBool::new(false),
+            ledger: Mutex::default(),
+            events: Mutex::default(),
+            doing: Mutex::new("beating".to_owned()),
+        }
+    }
+
+    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        lock(&self.ledger)
+    }
+
+    /// Notes what has just happened.
+    pub(super) fn tell(&self, what: impl Into<String>) {
+        let at_s = Instant::now().saturating_duration_since(self.zero).as_secs_f64();
+        lock(&self.events).push(Event { at_s, what: what.into() });
+    }
+
+    pub(super) fn take_events(&self) -> Vec<Event> {
+        std::mem::take(&mut *lock(&self.events))
+    }
+
+    /// What the progress line says.
+    pub(super) fn doing(&self) -> String {
+        lock(&self.doing).clone()
+    }
+
+    pub(super) fn now_doing(&self, what: impl Into<String>) {
+        *lock(&self.doing) = what.into();
+    }
+
+    pub(super) fn interrupt(&self) {
+        self.interrupted.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.done.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the run has ended.
+    pub(super) async fn over(&self) {
+        while !self.is_over() {
+            tokio::time::sleep(NAP).await;
+        }
+    }
+
+    /// Waits until then; `false` if the run ended before.
+    pub(super) async fn wait_until(&self, moment: Instant) -> bool {
+        while !self.is_over() {
+            match moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+                Some(left) => tokio::time::sleep(left.min(NAP)).await,
+                None => return true,
+            }
+        }
+        false
+    }
+
+    /// Ends the load when that is wanted from outside.
+    pub(super) async fn heed(&self, stop: &AtomicBool) -> anyhow::Result<()> {
+        tokio::select! {
+            () = raised(stop) => self.interrupt(),
+            () = self.over() => {}
+        }
+        Ok(())
+    }
+}
+
+/// Waits for the flag.
+pub(super) async fn raised(flag: &AtomicBool) {
+    while !flag.load(Ordering::Relaxed) {
+        tokio::time::sleep(NAP).await;
+    }
+}
+
+/// Locked for moments only, and whole after every step: a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stop_from_outside_ends_the_load_and_the_end_of_the_load_stops_nothing_else() {
+        let target = crate::wire::Target::expect("http://127.0.0.1:9", None).await.expect("a target");
+        let host = Host::given(target, "");
+        let (ended_by_itself, outside) = (Stage::set(&host, Instant::now()), AtomicBool::new(false));
+        ended_by_itself.stop.store(true, Ordering::Relaxed);
+        ended_by_itself.heed(&outside).await.expect("nothing that can fail");
+        assert!(!outside.load(Ordering::Relaxed) && !ended_by_itself.is_interrupted());
+        outside.store(true, Ordering::Relaxed);
+        let ended_early = Stage::set(&host, Instant::now());
+        ended_early.heed(&outside).await.expect("nothing that can fail");
+        assert!(ended_early.stop.load(Ordering::Relaxed) && ended_early.is_interrupted());
+    }
+}
