@@ -35,7 +35,6 @@ enum Command {
     Bare(bare::Args),
 }
 
-/// Reads the arguments and carries out the command.
 pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bare(args) => bare::run(args),

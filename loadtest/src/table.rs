@@ -29,12 +29,10 @@ impl Tables {
 }
 
 impl Table {
-    /// A table with a heading over each column.
     pub(crate) fn with_headings(headings: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds one row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }

@@ -12,7 +12,6 @@ pub(super) fn server_beside() -> PathBuf {
     std::env::current_exe().unwrap_or_default().with_file_name("guardbeat")
 }
 
-/// What is needed besides its URL.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Access {
     /// The server's CA (PEM); with https only

@@ -3,7 +3,6 @@
 pub(crate) mod bare;
 mod given;
 pub(crate) mod run;
-mod summary;
 pub(crate) mod tour;
 
 /// What was asked for makes no sense, and nothing was done.

@@ -14,7 +14,6 @@ use crate::server::RedisUrl;
 
 use super::Usage;
 use super::given::{Access, server_beside};
-use super::summary;
 
 /// Where results go unless said otherwise: a folder for each scenario in it.
 pub(super) const RESULTS: &str = "load-report";
@@ -56,9 +55,9 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
     };
     let site = Site { server: args.server, redis: args.redis, given };
     let outcome = carry_out(&scenario, site, stop).await?;
-    print!("{}", summary::of(&outcome));
+    print!("{}", report::text(&outcome));
     write(&outcome, &out)?;
-    println!("\n{} and result.json beside it", out.join("report.html").display());
+    println!("{} and result.json beside it", out.join("report.html").display());
     check(&outcome)
 }
 

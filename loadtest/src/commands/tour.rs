@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
 
+use crate::report;
 use crate::run::{Ended, Outcome, Site, run as carry_out};
 use crate::scenario::{BUILT_IN, Course, NOT_ON_TOUR, Scenario, with_unit};
 use crate::table::Table;
 use crate::units;
 
+use super::Usage;
 use super::given::server_beside;
 use super::run::{RESULTS, check, make, read, write};
-use super::{Usage, summary};
 
 /// The share of the highest rate that the other scenarios ask for at most.
 const MOST: f64 = 0.5;
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
         println!("{}: {}", planned.name, scenario.description);
         match visit(&args, &scenario, stop.clone()).await {
             Ok(outcome) if outcome.interrupted => {
-                println!("{}", summary::of(&outcome));
+                println!("{}", report::text(&outcome));
                 table.row(row(&scenario, &outcome, "interrupted"));
             }
             Ok(outcome) => {
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
                 }
                 let checked = check(&outcome);
                 failed += usize::from(checked.is_err());
-                println!("{}", summary::of(&outcome));
+                println!("{}", report::text(&outcome));
                 table.row(row(&scenario, &outcome, if checked.is_ok() { "passed" } else { "FAILED" }));
             }
             Err(error) => {

@@ -34,7 +34,6 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// The text is not an agent's id.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an agent id (`agent-` and 16 hexadecimal digits)")]
 pub(crate) struct NotAnAgentId(String);
@@ -51,7 +50,6 @@ impl FromStr for AgentId {
     }
 }
 
-/// With which token an agent beats.
 #[derive(Debug, Clone)]
 enum Tokens {
     /// Each with the one from its registration, at the same index as its id.
@@ -70,13 +68,11 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// Agents that beat with their own tokens.
     pub(crate) fn with_own_tokens(agents: Vec<(AgentId, Box<str>)>) -> Self {
         let (ids, tokens) = agents.into_iter().unzip();
         Self::of(ids, Tokens::Own(tokens))
     }
 
-    /// Agents that all beat with one token.
     pub(crate) fn with_shared_token(ids: Vec<AgentId>, token: &str) -> Self {
         Self::of(ids, Tokens::Shared(token.into()))
     }
@@ -91,7 +87,6 @@ impl Fleet {
         Self { ids, tokens }
     }
 
-    /// How many agents there are.
     pub(crate) fn len(&self) -> u64 {
         self.ids.len() as u64
     }

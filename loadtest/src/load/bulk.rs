@@ -34,7 +34,6 @@ pub(crate) enum Credentials {
 #[derive(Clone)]
 pub(crate) struct Bulk {
     pub(crate) target: Arc<Target>,
-    /// The admin token.
     pub(crate) token: Arc<str>,
     pub(crate) connections: usize,
 }
@@ -56,7 +55,6 @@ impl Bulk {
         })
     }
 
-    /// Deregisters a fleet.
     pub(crate) async fn deregister(&self, fleet: &Arc<Fleet>) -> anyhow::Result<()> {
         let ids = (0..fleet.len()).map(|agent| fleet.agent_of(agent).0).collect();
         let fleet = Arc::new(Fleet::with_shared_token(ids, &self.token));

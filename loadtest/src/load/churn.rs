@@ -15,45 +15,30 @@ use crate::wire::Target;
 use super::bulk::LIMIT;
 use super::connection::Connection;
 use super::registration::registered;
-use super::{AgentId, Errand, Fleet, Schedule, SharedTally, Transport};
+use super::{AgentId, Errand, Fleet, Schedule, SharedTally, Tally, Transport};
 
 /// Connections for it: a registration waits for the server's disk.
 const CONNECTIONS: usize = 16;
 /// How long an agent that was replaced is kept: its last beat may still be on its way.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 /// Replaced agents that wait for their deregistration, on each connection.
 const MAX_REPLACED: usize = 10_000;
 
-/// Agents that come and go.
 #[derive(Clone)]
 pub(crate) struct Churn {
-    /// Where they do.
     pub(crate) target: Arc<Target>,
-    /// The admin token.
     pub(crate) token: Arc<str>,
     /// Whose places they take, one after the other. Its agents share a token.
     pub(crate) fleet: Arc<Fleet>,
     /// How many a second, above zero.
     pub(crate) per_second: f64,
-    /// Set from outside to end it.
     pub(crate) stop: Arc<AtomicBool>,
-}
-
-/// How many have come and gone.
-#[derive(Debug, Default)]
-pub(crate) struct Churned {
-    /// Registered, and in their places.
-    pub(crate) came: AtomicU64,
-    /// Deregistered.
-    pub(crate) went: AtomicU64,
 }
 
 impl Churn {
     /// Goes on until it is stopped and all that were replaced are deregistered.
-    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Churned> {
-        let churned = Arc::new(Churned::default());
+    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Tally> {
         let next = Arc::new(AtomicU64::new(0));
         let begun = Instant::now();
         let transport = Transport { limit: LIMIT, ..Transport::kept(1) };
@@ -66,14 +51,14 @@ impl Churn {
                 churn: self.clone(),
                 replaced: VecDeque::new(),
                 tally: tally.clone(),
-                churned: churned.clone(),
             };
             workers.spawn(worker.run(begun, next.clone()));
         }
         while let Some(done) = workers.join_next().await {
             done?;
         }
-        Ok(Arc::into_inner(churned).expect("the workers have ended"))
+        let tally = tally.lock().take();
+        Ok(tally)
     }
 }
 
@@ -84,7 +69,6 @@ struct Worker {
     /// Those to be deregistered, and from when on.
     replaced: VecDeque<(Instant, AgentId)>,
     tally: SharedTally,
-    churned: Arc<Churned>,
 }
 
 impl Worker {
@@ -121,7 +105,6 @@ impl Worker {
             Ok((id, _)) => {
                 let before = self.churn.fleet.replace(number, id);
                 self.replaced.push_back((Instant::now() + SETTLE, before));
-                self.churned.came.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => self.tally.lock().count_errors("protocol", 1, || format!("{error:#}")),
         }
@@ -130,9 +113,7 @@ impl Worker {
     async fn deregister_settled(&mut self) {
         while let Some((settled, id)) = self.replaced.front().copied().filter(|(at, _)| *at <= Instant::now()) {
             self.replaced.pop_front();
-            if self.going.send(0, (id, &self.churn.token), settled, true).await {
-                self.churned.went.fetch_add(1, Ordering::Relaxed);
-            }
+            self.going.send(0, (id, &self.churn.token), settled, true).await;
         }
     }
 }
@@ -145,16 +126,17 @@ mod tests {
     use super::*;
 
     /// A server that registers agents from number 100 on, and deregisters all.
-    async fn serve(listener: TcpListener, next: Arc<AtomicU64>) {
+    async fn serve(listener: TcpListener, next: Arc<AtomicU64>, gone: Arc<AtomicU64>) {
         loop {
             let (mut socket, _) = listener.accept().await.expect("a connection");
-            let next = next.clone();
+            let (next, gone) = (next.clone(), gone.clone());
             tokio::spawn(async move {
                 let mut asked = [0; 4096];
                 while let Ok(read @ 1..) = socket.read(&mut asked).await {
                     let body = if asked[..read].starts_with(b"POST") {
                         format!(r#"{{"agentId":"{}","token":"t"}}"#, AgentId::of(next.fetch_add(1, Ordering::Relaxed)))
                     } else {
+                        gone.fetch_add(1, Ordering::Relaxed);
                         "{}".to_owned()
                     };
                     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -168,7 +150,8 @@ mod tests {
     async fn agents_come_by_schedule_and_those_they_replace_go() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(serve(listener, Arc::new(AtomicU64::new(100))));
+        let (next, gone) = (Arc::new(AtomicU64::new(100)), Arc::<AtomicU64>::default());
+        tokio::spawn(serve(listener, next.clone(), gone.clone()));
         let fleet = Arc::new(Fleet::with_shared_token((0..4).map(AgentId::of).collect(), "t"));
         let churn = Churn {
             target: Target::reach(&url, None).await.expect("a target"),
@@ -183,10 +166,10 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         stop.store(true, Ordering::Relaxed);
-        let churned = running.await.expect("no panic").expect("no error");
-        let (came, went) = (churned.came.into_inner(), churned.went.into_inner());
+        let tally = running.await.expect("no panic").expect("no error");
+        let (came, went) = (next.load(Ordering::Relaxed) - 100, gone.load(Ordering::Relaxed));
         assert!(came >= 10 && came == went, "{came} came, {went} went");
-        assert_eq!(tally.lock().successes(), came + went);
+        assert_eq!(tally.successes(), came + went);
         assert!((0..4).all(|place| fleet.agent_of(place).0 != AgentId::of(place)), "everybody was replaced");
     }
 }

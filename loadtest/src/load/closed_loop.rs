@@ -16,7 +16,6 @@ use super::connection::Connection;
 use super::heartbeat::Batch;
 use super::{Errand, Fleet, SharedTally, Transport};
 
-/// Connections that send as fast as they are answered.
 #[derive(Clone)]
 pub(crate) struct ClosedLoop {
     pub(crate) target: Arc<Target>,

@@ -56,7 +56,6 @@ impl Connection {
         succeeded
     }
 
-    /// The body of the last answer.
     pub(super) fn body(&self) -> &[u8] {
         self.link.body()
     }

@@ -9,7 +9,6 @@ use super::heartbeat::Heartbeat;
 use super::registration::{REGISTER_PATH, registration};
 use super::report::Reports;
 
-/// What each request of a load is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Errand {
     Beat,

@@ -31,10 +31,10 @@ mod transport;
 
 pub(crate) use agent::{AgentId, Fleet};
 pub(crate) use bulk::{Bulk, Credentials};
-pub(crate) use churn::{Churn, Churned};
+pub(crate) use churn::Churn;
 pub(crate) use closed_loop::ClosedLoop;
 pub(crate) use errand::Errand;
-pub(crate) use open_loop::{OpenLoop, Ran};
+pub(crate) use open_loop::OpenLoop;
 pub(crate) use readers::{Audience, Readers};
 pub(crate) use report::Reports;
 pub(crate) use schedule::Schedule;

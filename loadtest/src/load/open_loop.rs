@@ -26,19 +26,14 @@ const SHORTEST_NAP: Duration = Duration::from_micros(200);
 /// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
-/// A run of beats by schedule.
 pub(crate) struct OpenLoop {
-    /// Where the beats go.
     pub(crate) target: Arc<Target>,
     /// Whose beats they are; not empty.
     pub(crate) fleet: Arc<Fleet>,
     /// What is sent for each beat. Batches are of heartbeats, whatever stands here.
     pub(crate) errand: Errand,
-    /// When they are due.
     pub(crate) schedule: Schedule,
-    /// Which of them are never sent.
     pub(crate) silence: Silence,
-    /// How they are sent.
     pub(crate) transport: Transport,
     /// Beats due before this are sent, but not counted.
     pub(crate) warm_up: Duration,
@@ -46,28 +41,7 @@ pub(crate) struct OpenLoop {
     pub(crate) duration: Duration,
     /// For how long, after that, outstanding answers are waited for.
     pub(crate) patience: Duration,
-    /// Set from outside to end the run early.
     pub(crate) stop: Arc<AtomicBool>,
-}
-
-/// What a run asked for, without its warm-up. What came of it is in the tally.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Ran {
-    /// Beats that became due.
-    pub(crate) due: u64,
-    /// Beats that no connection was free for until the end.
-    pub(crate) unsent: u64,
-    /// For how long beats became due.
-    pub(crate) duration: Duration,
-    /// Until the last answer was in or waited for in vain.
-    pub(crate) elapsed: Duration,
-}
-
-impl Ran {
-    /// With what was asked for besides; the times stay those of this run.
-    pub(crate) fn with(self, more: Self) -> Self {
-        Self { due: self.due + more.due, unsent: self.unsent + more.unsent, ..self }
-    }
 }
 
 /// What the dispatcher and the connections share.
@@ -87,7 +61,7 @@ struct Shared {
 
 impl OpenLoop {
     /// Runs to the end of the duration, or until stopped, and waits for the answers.
-    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Ran> {
+    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<()> {
         // A beat due at the very end of the warm-up is counted.
         let first = self.warm_up.checked_sub(Duration::from_nanos(1)).map_or(0, |end| self.schedule.released(end));
         let shared = Arc::new(Shared {
@@ -108,8 +82,6 @@ impl OpenLoop {
             };
         }
         let due = shared.dispatch().await?;
-        let duration = shared.begun.elapsed().min(load.duration);
-
         let drained = async {
             // Not until there are no more permits: one that is given away is lost if it is closed before it is taken.
             while shared.next.load(Ordering::Relaxed) < due {
@@ -121,12 +93,11 @@ impl OpenLoop {
         // Those that are still waiting afterwards are ended with the set that holds them.
         let _ = tokio::time::timeout(load.patience, drained).await;
         let taken = shared.next.load(Ordering::Relaxed).min(due);
-        Ok(Ran {
-            due: shared.counted(0..due),
-            unsent: shared.counted(taken..due),
-            duration: duration.saturating_sub(load.warm_up),
-            elapsed: shared.begun.elapsed().saturating_sub(load.warm_up),
-        })
+        let mut tally = shared.tally.lock();
+        tally.unsent += shared.counted(taken..due);
+        // Of those that run at the same time, the longest counts.
+        tally.elapsed = tally.elapsed.max(shared.begun.elapsed().saturating_sub(load.warm_up));
+        Ok(())
     }
 }
 
@@ -218,7 +189,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::load::{AgentId, Reports};
+    use crate::load::{AgentId, Reports, Tally};
     use crate::wire::KeepAlive;
 
     /// A server that takes its time over its first answer on a connection, and over each after it.
@@ -238,16 +209,11 @@ mod tests {
         }
     }
 
-    async fn beat(pause: Duration, per_second: f64, patience: Duration) -> (Ran, SharedTally) {
+    async fn beat(pause: Duration, per_second: f64, patience: Duration) -> Tally {
         beat_with(pause, pause, patience, |run| run.schedule = Schedule::at_rate(10, per_second)).await
     }
 
-    async fn beat_with(
-        first: Duration,
-        pause: Duration,
-        patience: Duration,
-        set: impl FnOnce(&mut OpenLoop),
-    ) -> (Ran, SharedTally) {
+    async fn beat_with(first: Duration, pause: Duration, patience: Duration, set: impl FnOnce(&mut OpenLoop)) -> Tally {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(serve_slowly(listener, first, pause));
@@ -271,29 +237,31 @@ mod tests {
             stop: Arc::new(AtomicBool::new(false)),
         };
         set(&mut run);
-        (run.run(tally.clone()).await.expect("a run"), tally)
+        run.run(tally.clone()).await.expect("a run");
+        let tally = tally.lock().take();
+        tally
     }
 
     #[tokio::test]
     async fn every_beat_that_is_due_is_sent_and_answered() {
-        let (ran, tally) = beat(Duration::ZERO, 1_000.0, Duration::from_secs(10)).await;
-        assert_eq!((ran.due, ran.unsent), (200, 0));
-        assert_eq!(tally.lock().successes(), 200);
+        let tally = beat(Duration::ZERO, 1_000.0, Duration::from_secs(10)).await;
+        assert_eq!((tally.due, tally.unsent), (200, 0));
+        assert_eq!(tally.successes(), 200);
     }
 
     #[tokio::test]
     async fn the_time_a_beat_waits_for_a_slow_server_is_part_of_its_latency() {
         // 20 beats due within 200 ms, 20 ms each, one at a time: the last waits for some 200 ms.
-        let (ran, tally) = beat(Duration::from_millis(20), 100.0, Duration::from_secs(10)).await;
-        assert_eq!((ran.due, ran.unsent), (20, 0));
-        assert!(tally.lock().latency_us.max() >= 150_000);
+        let tally = beat(Duration::from_millis(20), 100.0, Duration::from_secs(10)).await;
+        assert_eq!((tally.due, tally.unsent), (20, 0));
+        assert!(tally.latency_us.max() >= 150_000);
     }
 
     #[tokio::test]
     async fn beats_that_could_not_be_sent_are_told() {
-        let (ran, tally) = beat(Duration::from_secs(60), 100.0, Duration::from_millis(50)).await;
-        assert_eq!((ran.due, ran.unsent), (20, 19));
-        assert_eq!(tally.lock().answered(), 0);
+        let tally = beat(Duration::from_secs(60), 100.0, Duration::from_millis(50)).await;
+        assert_eq!((tally.due, tally.unsent), (20, 19));
+        assert_eq!(tally.answered(), 0);
     }
 
     #[tokio::test]
@@ -301,8 +269,7 @@ mod tests {
         // 20 beats due 10 ms apart, and the first answer takes 190 ms: were latencies counted from the
         // sending, only the first would seem slow. The k-th, due after k · 10 ms, waits for the rest of it.
         let stall = Duration::from_millis(190);
-        let (_, tally) = beat_with(stall, Duration::ZERO, Duration::from_secs(60), |_| {}).await;
-        let tally = tally.lock();
+        let tally = beat_with(stall, Duration::ZERO, Duration::from_secs(60), |_| {}).await;
         assert_eq!(tally.latency_us.len(), 20);
         assert!(tally.latency_us.max() >= 190_000, "{}", tally.latency_us.max());
         assert!(tally.latency_us.value_at_quantile(0.5) >= 90_000);
@@ -311,42 +278,41 @@ mod tests {
 
     #[tokio::test]
     async fn the_warm_up_and_the_silent_do_not_count() {
-        let (ran, tally) = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
+        let tally = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
             run.schedule = Schedule::at_rate(10, 1_000.0);
             run.warm_up = Duration::from_millis(100);
             run.silence = Silence::of(3, 10, 150);
         })
         .await;
         // 100 beats after the warm-up, half of them with three of ten agents silent.
-        assert_eq!((ran.due, ran.unsent), (85, 0));
-        assert_eq!(tally.lock().successes(), 85);
+        assert_eq!((tally.due, tally.unsent), (85, 0));
+        assert_eq!(tally.successes(), 85);
     }
 
     #[tokio::test]
     async fn reports_leave_by_schedule_as_beats_do() {
-        let (ran, tally) = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
+        let tally = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
             run.errand = Errand::Report(Reports { events: 3, types: 2 });
             run.schedule = Schedule::at_rate(1, 500.0);
         })
         .await;
         // Due are the reports, whatever number of events each has.
-        assert_eq!((ran.due, tally.lock().successes()), (100, 100));
+        assert_eq!((tally.due, tally.successes()), (100, 100));
     }
 
     const SLOW: Duration = Duration::from_millis(20);
 
     #[tokio::test]
     async fn beats_that_are_due_together_travel_together() {
-        let (ran, tally) = beat_with(SLOW, SLOW, Duration::from_secs(10), |run| {
+        let tally = beat_with(SLOW, SLOW, Duration::from_secs(10), |run| {
             run.schedule = Schedule::at_rate(10, 1_000.0);
             run.transport.batching = Some(Batching { beats: 40, gather: Duration::from_millis(10) });
         })
         .await;
-        assert_eq!((ran.due, ran.unsent), (200, 0));
+        assert_eq!((tally.due, tally.unsent), (200, 0));
         // The server of this test does not say what it has accepted.
-        let tally = tally.lock();
         assert_eq!((tally.errors.get("batch"), tally.latency_us.len()), (Some(&200), 200));
         // One at a time, and 20 ms each, they would have taken 4 s.
-        assert!(ran.elapsed < Duration::from_secs(2), "{:?}", ran.elapsed);
+        assert!(tally.elapsed < Duration::from_secs(2), "{:?}", tally.elapsed);
     }
 }

@@ -15,24 +15,18 @@ use super::follower::Follower;
 const PATH: &str = "/api/events/stream";
 /// They come one after the other: all at once, they would be a load of another kind.
 const APART: Duration = Duration::from_millis(1);
-/// How soon the end is noticed.
 const NAP: Duration = Duration::from_millis(20);
 /// In the end, those who are behind the others may take so long to catch up.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// Some who read all events.
 pub(crate) struct Readers {
-    /// The server.
     pub(crate) target: Arc<Target>,
-    /// The admin token.
     pub(crate) token: Arc<str>,
     /// How many there are, at least one.
     pub(crate) count: u64,
-    /// Set from outside when it is over.
     pub(crate) stop: Arc<AtomicBool>,
 }
 
-/// What the readers saw.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Audience {
     /// Those who stayed to the end and saw every event since they came.
@@ -41,13 +35,10 @@ pub(crate) struct Audience {
     pub(crate) lost: u64,
     /// Events that each of those who stayed saw since the last of them had come.
     pub(crate) events: u64,
-    /// Bytes that all of them read.
     pub(crate) bytes: u64,
-    /// What happened to the first who was lost.
     pub(crate) first_failure: Option<String>,
 }
 
-/// A reader's account, which its stream fills.
 type Account = Arc<Mutex<Follower>>;
 
 impl Readers {

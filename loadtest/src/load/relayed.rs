@@ -9,7 +9,6 @@ use crate::wire::{Reply, Target};
 use super::Tally;
 use super::bulk::refusal;
 
-/// What became of a batch.
 pub(super) enum Relayed {
     /// It was taken in; so many of its lines were not, and this was said of the first of them.
     Taken { reply: Reply, rejected: u64, first: Option<String> },
@@ -39,7 +38,6 @@ struct Rejected<'a> {
 }
 
 impl Relayed {
-    /// Reads an answer.
     pub(super) fn read(reply: Reply, body: &[u8]) -> Self {
         if !reply.is_success() {
             return Self::Refused { reply, body: body.to_owned() };

@@ -12,7 +12,6 @@ const ADDRESS_BITS: u32 = 17;
 /// Knuth's multiplicative hash: neighbouring numbers get addresses far apart.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What reports are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reports {
     /// Threats in each: 1 to 100.
@@ -22,7 +21,6 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// The body of the report with this number.
     pub(super) fn body(self, number: u64) -> String {
         let mut body = "{\"events\":[".to_owned();
         let first = number * self.events;
@@ -35,13 +33,11 @@ impl Reports {
         body + "]}"
     }
 
-    /// A type by its number.
     pub(crate) fn type_of(number: u64) -> String {
         format!("type-{number}")
     }
 }
 
-/// Appends one threat.
 fn event(out: &mut String, threat: u64, types: u64) {
     let kind = Reports::type_of(threat % types);
     let severity = severity(threat / types % 1_000);

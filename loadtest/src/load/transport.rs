@@ -7,16 +7,12 @@ use crate::wire::KeepAlive;
 /// How long an answer may take unless said otherwise.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How beats travel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transport {
-    /// How many requests can be under way at once.
     pub(crate) connections: usize,
-    /// What becomes of a connection after a request.
     pub(crate) keep_alive: KeepAlive,
     /// A request for each beat, or for many.
     pub(crate) batching: Option<Batching>,
-    /// How long an answer may take.
     pub(crate) limit: Duration,
 }
 

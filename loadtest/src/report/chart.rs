@@ -17,9 +17,7 @@ const MAX_TITLES: usize = 400;
 /// Without a value above it, a logarithmic axis begins here.
 const LOG_FLOOR: f64 = 1e-3;
 
-/// One line of a chart.
 pub(super) struct Series {
-    /// What it shows.
     pub(super) name: &'static str,
     /// The style's class: `c1` to `c4`.
     pub(super) class: &'static str,
@@ -36,21 +34,17 @@ pub(super) enum Scale {
     Log,
 }
 
-/// A chart.
 pub(super) struct Chart<'a> {
-    /// Its heading.
     pub(super) title: &'static str,
     /// A sentence on how to read it.
     pub(super) note: &'static str,
     /// What values are in.
     pub(super) unit: &'static str,
-    /// How they are laid out.
     pub(super) scale: Scale,
     /// Ticks of the horizontal axis with their labels; `None` for seconds.
     pub(super) x_ticks: Option<Vec<(f64, String)>>,
     /// Upright lines with numbers.
     pub(super) marks: &'a [(f64, usize)],
-    /// The lines.
     pub(super) series: Vec<Series>,
 }
 

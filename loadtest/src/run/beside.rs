@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::load::{
-    Audience, Churn, Churned, Errand, Fleet, OpenLoop, Ran, Readers, Schedule, SharedTally, Silence, Tally, Transport,
+    Audience, Churn, Errand, Fleet, OpenLoop, Readers, Schedule, SharedTally, Silence, Tally, Transport,
 };
 use crate::scenario::{Beside as Plan, ListPlan, ProbePlan, ThreatsPlan};
 use crate::server::{Listing, Probe};
@@ -18,19 +18,16 @@ use super::{PATIENCE, Stage};
 /// The pause after a list that broke: a server that refuses at once is not to be asked without end.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What has come of it.
 #[derive(Default)]
 pub(super) struct Beside {
-    pub(super) churned: Option<(Churned, Tally)>,
-    pub(super) probed: Option<(Ran, Tally)>,
+    pub(super) churned: Option<Tally>,
+    pub(super) probed: Option<Tally>,
     pub(super) lists: Option<Lists>,
     pub(super) reported: Option<Reported>,
     pub(super) audience: Option<Audience>,
 }
 
-/// Reports of threats.
 pub(super) struct Reported {
-    pub(super) ran: Ran,
     pub(super) tally: Tally,
     /// Threats in each.
     pub(super) events: u64,
@@ -39,14 +36,14 @@ pub(super) struct Reported {
 impl Beside {
     /// Beats of the probe that were answered 2xx.
     pub(super) fn probed_beats(&self) -> f64 {
-        self.probed.as_ref().map_or(0.0, |(_, tally)| tally.successes() as f64)
+        self.probed.as_ref().map_or(0.0, |tally| tally.successes() as f64)
     }
 
     /// What was said the first time that something failed.
     pub(super) fn first_failure(&self) -> Option<String> {
         let of = |tally: &Tally| tally.first_failure.clone();
-        let churned = self.churned.as_ref().and_then(|(_, tally)| of(tally));
-        let probed = || self.probed.as_ref().and_then(|(_, tally)| of(tally));
+        let churned = self.churned.as_ref().and_then(of);
+        let probed = || self.probed.as_ref().and_then(of);
         let lists = || self.lists.as_ref()?.first_failure.clone();
         let reported = || self.reported.as_ref().and_then(|reported| of(&reported.tally));
         let audience = || self.audience.as_ref()?.first_failure.clone();
@@ -59,7 +56,6 @@ impl Beside {
 pub(super) struct Lists {
     /// Those that came to their end.
     pub(super) whole: u64,
-    /// The longest that one of them took.
     pub(super) longest: Duration,
     /// Those that did not; what was said of the first.
     pub(super) broken: u64,
@@ -69,7 +65,6 @@ pub(super) struct Lists {
 /// The probe's agents, and what they do.
 pub(super) type Probing = Option<(ProbePlan, Arc<Fleet>)>;
 
-/// What all that goes on needs to know.
 pub(super) struct Going<'a> {
     pub(super) stage: &'a Stage,
     pub(super) target: Arc<Target>,
@@ -80,7 +75,6 @@ pub(super) struct Going<'a> {
 }
 
 impl Going<'_> {
-    /// All of it, until the run is over.
     pub(super) async fn all(
         &self,
         plan: &Plan,
@@ -98,29 +92,25 @@ impl Going<'_> {
         Ok(Beside { churned, probed, lists, reported, audience })
     }
 
-    /// Churn in a fleet.
     pub(super) fn churn(&self, fleet: &Arc<Fleet>, per_second: f64) -> Churn {
         let (target, token, stop) = (self.target.clone(), self.token.clone(), Arc::default());
         Churn { target, token, fleet: fleet.clone(), per_second, stop }
     }
 
     /// Lets agents come and go until `churn` is stopped.
-    async fn come_and_go(&self, churn: Option<Churn>) -> anyhow::Result<Option<(Churned, Tally)>> {
+    async fn come_and_go(&self, churn: Option<Churn>) -> anyhow::Result<Option<Tally>> {
         let Some(churn) = churn else { return Ok(None) };
         self.stage.wait_until(self.stage.zero).await;
-        let tally = SharedTally::new();
-        let churned = churn.run(tally.clone()).await?;
-        let tally = tally.lock().take();
-        Ok(Some((churned, tally)))
+        churn.run(SharedTally::new()).await.map(Some)
     }
 
     /// Beats one by one, for as long as the others do.
-    async fn probe(&self, probing: Probing) -> anyhow::Result<Option<(Ran, Tally)>> {
+    async fn probe(&self, probing: Probing) -> anyhow::Result<Option<Tally>> {
         let Some((plan, fleet)) = probing else { return Ok(None) };
         let load = self.load(fleet, Errand::Beat, plan.schedule(), plan.connections);
-        let ran = load.run(self.stage.probed.clone()).await?;
+        load.run(self.stage.probed.clone()).await?;
         let tally = self.stage.probed.lock().take();
-        Ok(Some((ran, tally)))
+        Ok(Some(tally))
     }
 
     /// Reports threats of the fleet's agents, for as long as these beat.
@@ -128,9 +118,9 @@ impl Going<'_> {
         let Some(plan) = plan else { return Ok(None) };
         let load = self.load(fleet.clone(), Errand::Report(plan.reports), plan.schedule(), plan.connections);
         let tally = SharedTally::new();
-        let ran = load.run(tally.clone()).await?;
+        load.run(tally.clone()).await?;
         let tally = tally.lock().take();
-        Ok(Some(Reported { ran, tally, events: plan.reports.events }))
+        Ok(Some(Reported { tally, events: plan.reports.events }))
     }
 
     fn load(&self, fleet: Arc<Fleet>, errand: Errand, schedule: Schedule, connections: usize) -> OpenLoop {

@@ -24,7 +24,6 @@ use super::{Ended, Outcome, Record, Site};
 
 /// Connections are made and caches are warm after this.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// Quantiles shown of each latency.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// Starts all sides, and measures in turn.
@@ -132,7 +131,6 @@ impl Side {
         Ok(Self { name, host, fleet: Arc::new(fleet), latency_us: Tally::new().latency_us })
     }
 
-    /// Measures it for a round.
     async fn measure(&mut self, plan: &ComparePlan, transport: Transport) -> anyhow::Result<Sample> {
         let (tally, most) = (SharedTally::new(), Arc::new(AtomicU64::new(u64::MAX)));
         let load = ClosedLoop {

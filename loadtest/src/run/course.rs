@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{Errand, Fleet, OpenLoop, Ran, Schedule, Silence};
+use crate::load::{Errand, Fleet, OpenLoop, Schedule, Silence};
 use crate::scenario::{Course, Incident, Scenario, SilencePlan};
 use crate::server::{Host, Scrape};
 use crate::units;
@@ -19,11 +19,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Silence is waited for at most so many timeouts, and so long beyond them.
 const NOTICED_WITHIN: (u32, Duration) = (5, Duration::from_secs(30));
 
-/// What the course of events has brought to light.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Beats beside the schedule.
-    pub(super) more: Ran,
     /// How many agents fell silent.
     pub(super) silent: u64,
     /// Whether all of them were, by the metrics.
@@ -106,7 +103,7 @@ async fn fall_silent(
     findings.silent = count;
     stage.tell(format!("{} agents fall silent", units::count(count)));
     if let Some(together) = plan.together {
-        findings.more = beat_once(scenario, stage, host, silent, together).await?;
+        beat_once(scenario, stage, host, silent, together).await?;
         stage.tell("their last beats are in");
     }
     stage.now_doing(format!("waiting for {} silent agents to be noticed", units::count(count)));
@@ -131,7 +128,7 @@ async fn come_back(
 ) -> anyhow::Result<()> {
     stage.tell("they come back");
     stage.now_doing("waiting until all are online again");
-    findings.more = findings.more.with(beat_once(scenario, stage, host, silent, within).await?);
+    beat_once(scenario, stage, host, silent, within).await?;
     let beaten = Instant::now();
     while stage.ledger().missing() > 0 {
         if !stage.wait_until(Instant::now() + POLL).await {
@@ -152,7 +149,7 @@ async fn beat_once(
     host: &Host,
     fleet: &Arc<Fleet>,
     within: Duration,
-) -> anyhow::Result<Ran> {
+) -> anyhow::Result<()> {
     let load = OpenLoop {
         target: host.target.clone(),
         fleet: fleet.clone(),

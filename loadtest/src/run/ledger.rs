@@ -7,7 +7,6 @@ use crate::server::{Buckets, Scrape};
 /// The detection lags of all agents.
 const LAG: &str = "guardbeat_detection_lag_seconds";
 
-/// Keeps account of scrape after scrape.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// Agents that were stale or offline at the beginning.
@@ -22,14 +21,10 @@ pub(crate) struct Ledger {
     begun: bool,
 }
 
-/// Agents by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Census {
-    /// Beating.
     pub(crate) online: u64,
-    /// Silent.
     pub(crate) stale: u64,
-    /// Silent for long.
     pub(crate) offline: u64,
 }
 

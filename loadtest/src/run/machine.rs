@@ -3,12 +3,10 @@
 use procfs::{CpuInfo, Current, Meminfo};
 use serde::Serialize;
 
-/// The machine of this client, and of the server if it was started here.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
     /// Processors that this process may use.
     pub(crate) cores: usize,
-    /// What they call themselves.
     pub(crate) processor: Option<String>,
     pub(crate) memory_mib: Option<u64>,
     /// Release of the kernel.
@@ -16,7 +14,6 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// This one, as far as it tells.
     pub(super) fn this() -> Self {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use crate::load::{Bulk, Credentials, Errand, Fleet, OpenLoop, Ran, Tally};
+use crate::load::{Bulk, Credentials, Errand, Fleet, OpenLoop, Tally};
 use crate::progress;
 use crate::scenario::{Course, Figures, Scenario};
 use crate::server::{Host, RedisUrl, ServerPlan};
@@ -37,7 +37,7 @@ pub(crate) use outcome::{Outcome, Quantile};
 pub(crate) use ramp::Trial;
 pub(crate) use stage::Event;
 use stage::{Stage, raised};
-pub(crate) use watch::Point;
+pub(crate) use watch::{Latency, Point};
 use watch::{Seen, Watch};
 
 /// How long outstanding answers are waited for at the end.
@@ -88,7 +88,6 @@ impl Ended {
 /// Everything a run has brought to light.
 struct Record {
     stage: Stage,
-    ran: Ran,
     tally: Tally,
     seen: Seen,
     findings: Findings,
@@ -103,7 +102,6 @@ impl Record {
     fn new(stage: Stage) -> Self {
         Self {
             stage,
-            ran: Ran::default(),
             tally: Tally::new(),
             seen: Seen::default(),
             findings: Findings::default(),
@@ -223,24 +221,24 @@ async fn beat(
     let following = course::follow(scenario, &stage, host, fleet, silence);
     let done = tokio::try_join!(beating, besides, following, watching, stage.heed(stop));
     spinner.finish_and_clear();
-    let (ran, beside, mut findings, seen, ()) = done?;
+    let ((), beside, mut findings, seen, ()) = done?;
     // Who was to be noticed is not missed if nobody waited for it.
     if findings.silent > 0 && findings.roll.is_none() && !stage.is_interrupted() {
         // Not there on a server that is none of ours, of which the metrics say nothing either.
         findings.roll = roll::call(&mut host.api(), fleet, silence).await.ok();
     }
     let tally = stage.tally.lock().take();
-    Ok(Record { ran, tally, seen, findings, beside, ..Record::new(stage) })
+    Ok(Record { tally, seen, findings, beside, ..Record::new(stage) })
 }
 
 /// The load, at the end of which the run is over, and churn with it.
-async fn beat_to_the_end(stage: &Stage, load: OpenLoop, churn: Option<Arc<AtomicBool>>) -> anyhow::Result<Ran> {
-    let ran = load.run(stage.tally.clone()).await;
+async fn beat_to_the_end(stage: &Stage, load: OpenLoop, churn: Option<Arc<AtomicBool>>) -> anyhow::Result<()> {
+    let done = load.run(stage.tally.clone()).await;
     stage.done.store(true, Ordering::Relaxed);
     if let Some(stop) = churn {
         stop.store(true, Ordering::Relaxed);
     }
-    ran
+    done
 }
 
 #[cfg(test)]

@@ -8,11 +8,8 @@ use crate::table::Table;
 /// What one side did in one round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Requests answered in a second.
     pub(super) per_second: f64,
-    /// What each of them has cost.
     pub(super) cost: Cost,
-    /// The share of its TLS handshakes that resumed a session; `None` without any.
     pub(super) resumed: Option<f64>,
 }
 

@@ -14,7 +14,6 @@ use super::ledger::Ledger;
 /// How soon the end of a run is noticed.
 const NAP: Duration = Duration::from_millis(20);
 
-/// Something that was done, or that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Event {
     /// Seconds since the end of the warm-up.
@@ -33,7 +32,6 @@ pub(super) struct Stage {
     pub(super) stop: Arc<AtomicBool>,
     /// Set when that was wanted from outside, before the run had ended by itself.
     interrupted: AtomicBool,
-    /// Set when the load has ended.
     pub(super) done: AtomicBool,
     ledger: Mutex<Ledger>,
     events: Mutex<Vec<Event>>,
@@ -120,7 +118,6 @@ impl Stage {
     }
 }
 
-/// Waits for the flag.
 pub(super) async fn raised(flag: &AtomicBool) {
     while !flag.load(Ordering::Relaxed) {
         tokio::time::sleep(NAP).await;

@@ -13,7 +13,6 @@ use crate::units;
 use super::Stage;
 use super::ledger::Census;
 
-/// How often.
 const PERIOD: Duration = Duration::from_secs(1);
 /// A last look after less than this shows nothing: rates of moments jump.
 const SHORTEST: Duration = Duration::from_millis(300);
@@ -22,16 +21,13 @@ const SCRAPE_LIMIT: Duration = Duration::from_millis(800);
 /// How soon the end of the run is noticed.
 const NAP: Duration = Duration::from_millis(50);
 
-/// One look: rates and latencies since the one before.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 pub(crate) struct Point {
     /// Seconds since the end of the warm-up.
     pub(crate) at_s: f64,
-    /// Beats that became due, per second.
     pub(crate) offered: f64,
     /// Beats answered 2xx, per second.
     pub(crate) achieved: f64,
-    /// Beats answered otherwise or not at all, per second.
     pub(crate) failed: f64,
     /// Latencies of those that were answered; `None` when none were.
     pub(crate) latency: Option<Latency>,
@@ -41,9 +37,7 @@ pub(crate) struct Point {
     pub(crate) server_cpu: Option<f64>,
     /// Processors in use by this client.
     pub(crate) client_cpu: f64,
-    /// Resident memory of the server.
     pub(crate) rss_mib: Option<f64>,
-    /// Agents by status, as the server says.
     #[serde(flatten)]
     pub(crate) census: Option<Census>,
 }
@@ -67,18 +61,14 @@ impl Latency {
     }
 }
 
-/// Everything that was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// All looks, in order.
     pub(crate) points: Vec<Point>,
     /// Processor time of the server over the run; `None` if it could never be read.
     pub(crate) server_cpu: Option<Duration>,
-    /// Processor time of this client.
     pub(crate) client_cpu: Duration,
 }
 
-/// Looks until the run is over.
 pub(super) struct Watch<'a> {
     pub(super) stage: &'a Stage,
     pub(super) metrics: Probe,

@@ -12,7 +12,6 @@ use super::{Course, DAY};
 /// Threats in a report that the server takes.
 const MAX_EVENTS: u64 = 100;
 
-/// What goes on beside the load, each if it is wanted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Beside {
     /// How many agents a second are replaced by others.
@@ -30,51 +29,41 @@ pub(crate) struct Beside {
 /// More agents, which beat one by one with their own tokens, whatever the others do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ProbePlan {
-    /// How many.
     pub(crate) agents: u64,
     /// Beats per second of them all.
     pub(crate) rate: f64,
-    /// Connections they share.
     pub(crate) connections: usize,
 }
 
 /// Somebody who reads the unlimited list to its end, and then again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListPlan {
-    /// The time between the end of one and the beginning of the next.
     pub(crate) pause: Duration,
 }
 
 /// Reports of threats, from one agent of the fleet after the other, with the tokens that these beat with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ThreatsPlan {
-    /// Threats a minute.
     pub(crate) per_minute: f64,
-    /// What each report is like.
     pub(crate) reports: Reports,
-    /// Connections they share.
     pub(crate) connections: usize,
 }
 
 impl ThreatsPlan {
-    /// When reports are sent.
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule::at_rate(1, self.reports_per_second())
     }
 
-    /// Reports per second.
     pub(crate) fn reports_per_second(&self) -> f64 {
         self.per_minute / 60.0 / self.reports.events as f64
     }
 }
 
 impl ProbePlan {
-    /// When they beat.
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule::at_rate(self.agents, self.rate)
     }
 
-    /// How often each beats.
     fn interval(&self) -> Duration {
         Duration::from_secs_f64(self.agents as f64 / self.rate)
     }

@@ -27,7 +27,6 @@ pub(crate) enum Course {
     Idle,
 }
 
-/// The search for the highest rate.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct RampPlan {
     /// The first rate to be tried, in beats per second.
@@ -40,7 +39,6 @@ pub(crate) struct RampPlan {
     pub(crate) precision: f64,
 }
 
-/// Agents that fall silent.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SilencePlan {
     /// How many, if it is said; otherwise a share of the fleet.

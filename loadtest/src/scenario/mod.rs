@@ -57,16 +57,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MAX_BATCH: u64 = 10_000;
 /// No agent is stale before that, for loads in which timers are not the point.
 const LONG_TIMEOUT_MS: u64 = 86_400_000;
-/// Bounds of the server's `liveness.timeout_ms`.
 const TIMEOUTS_MS: std::ops::RangeInclusive<u64> = 100..=2_592_000_000;
 
-/// A scenario, checked.
 #[derive(Debug)]
 pub(crate) struct Scenario {
     pub(crate) name: String,
-    /// What it is for.
     pub(crate) description: String,
-    /// How many agents beat.
     pub(crate) agents: u64,
     /// When they do; without meaning for a ramp.
     pub(crate) schedule: Schedule,
@@ -82,11 +78,9 @@ pub(crate) struct Scenario {
     pub(crate) survey: Option<SurveyPlan>,
     /// Whether agents are deregistered from a server that goes on.
     pub(crate) deregister: bool,
-    /// The server to start.
     pub(crate) server: ServerPlan,
     /// What the run is held to.
     pub(crate) thresholds: Thresholds,
-    /// All settings that hold, for the report.
     pub(crate) settings: Vec<(String, String)>,
 }
 

@@ -10,9 +10,7 @@ use super::reader::Reader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
-    /// No more than the limit.
     AtMost,
-    /// No less.
     AtLeast,
 }
 
@@ -25,7 +23,6 @@ pub(crate) struct Figure {
     pub(crate) title: &'static str,
     /// Behind the number; may be empty.
     pub(crate) unit: &'static str,
-    /// Which side of a limit is right.
     pub(crate) bound: Bound,
     /// The section without which there is no such figure; may be empty.
     needs: &'static str,
@@ -100,18 +97,12 @@ pub(crate) type Figures = BTreeMap<&'static str, f64>;
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Thresholds(Vec<(&'static Figure, f64)>);
 
-/// Whether one limit was kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Verdict {
-    /// The figure.
     pub(crate) name: &'static str,
-    /// What it is.
     pub(crate) title: &'static str,
-    /// Its unit.
     pub(crate) unit: &'static str,
-    /// Which side of the limit is right.
     pub(crate) bound: Bound,
-    /// The limit.
     pub(crate) limit: f64,
     /// What was measured; `None` if it could not be, which keeps no limit.
     pub(crate) measured: Option<f64>,
@@ -165,7 +156,6 @@ impl Verdict {
         format!("{sign} {}", with_unit(self.limit, self.unit))
     }
 
-    /// What was measured, for people.
     pub(crate) fn measured_shown(&self) -> String {
         match (self.measured, self.kept) {
             (Some(measured), _) => with_unit(measured, self.unit),

@@ -20,9 +20,7 @@ const END_LIMIT: Duration = Duration::from_secs(300);
 
 /// A server under load.
 pub(crate) struct Host {
-    /// Its main listener.
     pub(crate) target: Arc<Target>,
-    /// The admin token.
     pub(crate) token: Arc<str>,
     /// Its process, for those who look at it from aside; 0 while there is none, or none is known.
     pub(crate) pid: Arc<AtomicU32>,
@@ -81,17 +79,14 @@ impl Host {
         Self { target, token: token.into(), pid: Arc::default(), metrics, own: None }
     }
 
-    /// Whether it was started here.
     pub(crate) fn is_own(&self) -> bool {
         self.own.is_some()
     }
 
-    /// A client for its metrics.
     pub(crate) fn metrics(&self) -> Probe {
         self.metrics.another()
     }
 
-    /// A client for its API.
     pub(crate) fn api(&self) -> Probe {
         Probe::with_token(self.target.clone(), &self.token)
     }
@@ -170,7 +165,6 @@ impl Host {
         Ok(ready)
     }
 
-    /// Its Redis.
     pub(crate) fn redis(&mut self) -> anyhow::Result<&mut Redis> {
         self.own()?.redis.as_mut().context("the server does not keep its fleet in Redis")
     }

@@ -24,7 +24,6 @@ const CONFIGURING_VARIABLES: [&str; 2] = ["REDIS_URL", "CORS_ALLOWED_ORIGINS"];
 /// The engine that is to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ServerPlan {
-    /// Its heartbeat timeout.
     pub(crate) timeout: Duration,
     /// With its own certificate.
     pub(crate) tls: bool,

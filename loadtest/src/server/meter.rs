@@ -8,7 +8,6 @@ use crate::units;
 use super::host::Usage;
 use super::{Expense, Host, own_cpu_time};
 
-/// Measures from start to stop.
 pub(crate) struct Meter {
     before: Usage,
     client_cpu: Duration,
@@ -65,7 +64,6 @@ pub(crate) struct Footprint {
 }
 
 impl Footprint {
-    /// That of this moment.
     pub(crate) async fn of(host: &mut Host) -> anyhow::Result<Self> {
         let redis_bytes = host.usage().await?.redis.map(|redis| redis.memory_bytes);
         Ok(Self { resident_bytes: host.resident_bytes()?, redis_bytes })

@@ -11,6 +11,7 @@ mod probe;
 mod process;
 mod prometheus;
 mod redis;
+mod scanner;
 mod usage;
 
 pub(crate) use host::Host;
@@ -20,4 +21,5 @@ pub(crate) use meter::{Cost, Footprint, Meter};
 pub(crate) use probe::Probe;
 pub(crate) use prometheus::{Buckets, Scrape};
 pub(crate) use redis::{Expense, Info, RedisUrl};
+pub(crate) use scanner::Scanner;
 pub(crate) use usage::{cpu_time_of, own_cpu_time, resident_bytes};

@@ -63,7 +63,6 @@ impl Probe {
         }
     }
 
-    /// The metrics as they are now.
     pub(crate) async fn scrape(&mut self) -> anyhow::Result<Scrape> {
         let (_, body) = self.get("/metrics").await?;
         Ok(Scrape::parse(&String::from_utf8_lossy(body)))

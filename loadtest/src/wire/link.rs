@@ -11,13 +11,11 @@ use super::{Target, WireError};
 /// What becomes of a connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeepAlive {
-    /// It is kept for the next request.
     Yes,
     /// Each request opens its own, as the published Guard client does.
     No,
 }
 
-/// One client of a server.
 pub(crate) struct Link {
     target: Arc<Target>,
     keep_alive: KeepAlive,
@@ -31,7 +29,6 @@ impl Link {
         Self { target, keep_alive, stream: None, inbox: Inbox::new() }
     }
 
-    /// The body of the last answer.
     pub(crate) fn body(&self) -> &[u8] {
         self.inbox.body()
     }

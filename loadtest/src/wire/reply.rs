@@ -8,7 +8,6 @@ const MAX_HEADERS: usize = 48;
 /// What a caller needs of an answer besides its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// The status code.
     pub(crate) status: u16,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,

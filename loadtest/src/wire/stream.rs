@@ -6,9 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// One open connection.
 pub(super) enum Stream {
-    /// TCP.
     Plain(TcpStream),
     /// TLS over TCP; boxed, as a session is a kilobyte and more.
     Tls(Box<TlsStream<TcpStream>>),

@@ -21,7 +21,6 @@ use super::stream::Stream;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server to send requests to.
 pub(crate) struct Target {
     shown: String,
     /// Tried in this order; a single one once the server was reached.
