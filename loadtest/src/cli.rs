@@ -1,14 +1,12 @@
 //! The command line.
 
 use std::future::Future;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::commands::{bare, run as scenario, tour};
 use crate::run::Ended;
@@ -59,37 +57,29 @@ fn allow_connections() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Waits for SIGTERM; or for SIGHUP, which the servers do not get when a terminal is closed.
-fn termination() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
-        }
-    })
-}
-
-/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, or when terminated.
-async fn until_interrupted<Work>(begin: impl FnOnce(Arc<AtomicBool>) -> Work) -> anyhow::Result<()>
+/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, and on SIGTERM or SIGHUP,
+/// which the servers do not get when a terminal is closed.
+async fn until_interrupted<Work>(begin: impl FnOnce(CancellationToken) -> Work) -> anyhow::Result<()>
 where
     Work: Future<Output = anyhow::Result<()>>,
 {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = CancellationToken::new();
     let work = begin(stop.clone());
     tokio::pin!(work);
-    let (mut interrupt, terminated) = (signal(SignalKind::interrupt())?, termination()?);
-    tokio::pin!(terminated);
+    let [mut interrupt, mut terminate, mut hang_up] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     loop {
         tokio::select! {
             done = &mut work => return done,
             _ = interrupt.recv() => {
-                if stop.swap(true, Ordering::Relaxed) {
+                if stop.is_cancelled() {
                     bail!(Ended::Interrupted);
                 }
+                stop.cancel();
                 eprintln!("ending early; interrupt again to end at once");
             }
-            () = &mut terminated => bail!(Ended::Terminated),
+            _ = terminate.recv() => bail!(Ended::Terminated),
+            _ = hang_up.recv() => bail!(Ended::Terminated),
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, bail};
+use tokio_util::sync::CancellationToken;
 
 use crate::report;
 use crate::run::{Ended, Outcome, Site, run as carry_out};
@@ -44,7 +43,7 @@ pub(crate) struct Args {
 }
 
 /// Runs, prints the table, writes the files. Fails if a threshold is broken.
-pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let scenario = read(&args.scenario, &args.set)?;
     check_flags(&args, &scenario)?;
     let out = args.out.unwrap_or_else(|| Path::new(RESULTS).join(&scenario.name));

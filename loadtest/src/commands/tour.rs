@@ -1,10 +1,9 @@
 //! `tour`: the built-in scenarios but the long ones, one after the other, and what came of each.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
+use tokio_util::sync::CancellationToken;
 
 use crate::report;
 use crate::run::{Ended, Outcome, Site, run as carry_out};
@@ -37,12 +36,12 @@ pub(crate) struct Args {
 }
 
 /// Runs them all, whatever becomes of each; fails if one did not keep its thresholds.
-pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let stops = plan(&args.only, &args.set)?;
     let mut table = Table::with_headings(["scenario", "agents", "beats", "p50", "p99", "highest", "result"]);
     let (mut failed, mut highest_rate) = (0, None);
     for planned in &stops {
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_cancelled() {
             table.row(without_figures(planned.name, String::new(), "not run"));
             continue;
         }
@@ -73,7 +72,7 @@ pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()>
     }
     println!("The tour\n{table}\nreports: {}/*/report.html", args.out.display());
     let complaint = format!("{failed} of {} scenarios failed", stops.len());
-    match (stop.load(Ordering::Relaxed), failed) {
+    match (stop.is_cancelled(), failed) {
         (true, 0) => Err(Ended::Interrupted.into()),
         (true, _) => Err(anyhow::Error::from(Ended::Interrupted).context(complaint)),
         (false, 0) => Ok(()),
@@ -94,10 +93,7 @@ fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
         [] => !NOT_ON_TOUR.contains(&name),
         only => only.iter().any(|wanted| wanted == name),
     };
-    // The ramp comes first: it says how much this machine can be asked for.
-    let names = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| is_wanted(name));
-    let (mut names, others): (Vec<_>, Vec<_>) = names.partition(|name| *name == "ramp");
-    names.extend(others);
+    let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| is_wanted(name)).collect();
     let mut stops: Vec<_> = names.iter().map(|name| Stop { name, sets: Vec::new() }).collect();
     for set in sets {
         let (of, key) = match set.split_once(':') {
@@ -136,7 +132,7 @@ fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
     Ok(stops)
 }
 
-async fn visit(args: &Args, scenario: &Scenario, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
+async fn visit(args: &Args, scenario: &Scenario, stop: CancellationToken) -> anyhow::Result<Outcome> {
     let out = args.out.join(&scenario.name);
     make(&out)?;
     let site = Site { server: args.server.clone(), redis: None, given: None };

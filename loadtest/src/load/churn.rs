@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::wire::Target;
 
@@ -33,7 +34,7 @@ pub(crate) struct Churn {
     pub(crate) fleet: Arc<Fleet>,
     /// How many a second, above zero.
     pub(crate) per_second: f64,
-    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Churn {
@@ -78,13 +79,13 @@ impl Worker {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let due = begun + schedule.due(number);
             while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                if self.churn.stop.load(Ordering::Relaxed) {
-                    break 'coming;
-                }
                 self.deregister_settled().await;
-                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+                tokio::select! {
+                    () = self.churn.stop.cancelled() => break 'coming,
+                    () = tokio::time::sleep(left.min(LONGEST_NAP)) => {}
+                }
             }
-            if self.churn.stop.load(Ordering::Relaxed) {
+            if self.churn.stop.is_cancelled() {
                 break;
             }
             self.register(number, due).await;
@@ -158,14 +159,14 @@ mod tests {
             token: "t".into(),
             fleet: fleet.clone(),
             per_second: 100.0,
-            stop: Arc::default(),
+            stop: CancellationToken::new(),
         };
         let (stop, tally) = (churn.stop.clone(), SharedTally::new());
         let running = tokio::spawn(churn.run(tally.clone()));
         while tally.lock().successes() < 10 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        stop.store(true, Ordering::Relaxed);
+        stop.cancel();
         let tally = running.await.expect("no panic").expect("no error");
         let (came, went) = (next.load(Ordering::Relaxed) - 100, gone.load(Ordering::Relaxed));
         assert!(came >= 10 && came == went, "{came} came, {went} went");

@@ -7,7 +7,7 @@ use crate::wire::{Link, Target};
 
 use super::errand::{Errand, Writer};
 use super::heartbeat::Batch;
-use super::relayed::Relayed;
+use super::relayed;
 use super::{AgentId, Fleet, SharedTally, Transport, bulk::refusal};
 
 pub(super) struct Connection {
@@ -80,7 +80,7 @@ impl Connection {
                 for due in counted {
                     tally.count_time(sent.saturating_duration_since(due), answered.saturating_duration_since(due));
                 }
-                Relayed::read(reply, self.link.body()).count(&mut tally, count, &self.target)
+                relayed::count(&mut tally, reply, self.link.body(), count, &self.target)
             }
             Err(error) => {
                 tally.count_errors(error.kind(), count, || error.advice(&self.target));

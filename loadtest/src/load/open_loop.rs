@@ -6,11 +6,12 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::wire::Target;
 
@@ -23,6 +24,8 @@ use super::{Batching, Errand, Fleet, Schedule, SharedTally, Silence, Transport};
 /// beats a second on two virtual cores a beat took 60 µs of processor time with naps of 50 µs, 43 with
 /// 250, 33 with 1,000. Latencies are exact all the same, and at most this much longer than they could be.
 const SHORTEST_NAP: Duration = Duration::from_micros(200);
+/// How long outstanding answers are waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
@@ -41,7 +44,7 @@ pub(crate) struct OpenLoop {
     pub(crate) duration: Duration,
     /// For how long, after that, outstanding answers are waited for.
     pub(crate) patience: Duration,
-    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) stop: CancellationToken,
 }
 
 /// What the dispatcher and the connections share.
@@ -60,6 +63,28 @@ struct Shared {
 }
 
 impl OpenLoop {
+    /// Beats of a fleet, in which nobody is silent.
+    pub(crate) fn of(
+        target: &Arc<Target>,
+        fleet: &Arc<Fleet>,
+        schedule: Schedule,
+        transport: Transport,
+        duration: Duration,
+    ) -> Self {
+        Self {
+            target: target.clone(),
+            fleet: fleet.clone(),
+            errand: Errand::Beat,
+            schedule,
+            silence: Silence::never(),
+            transport,
+            warm_up: Duration::ZERO,
+            duration,
+            patience: PATIENCE,
+            stop: CancellationToken::new(),
+        }
+    }
+
     /// Runs to the end of the duration, or until stopped, and waits for the answers.
     pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<()> {
         // A beat due at the very end of the warm-up is counted.
@@ -111,7 +136,7 @@ impl Shared {
         let mut released = 0;
         loop {
             let now = self.begun.elapsed();
-            let end = now >= *duration || stop.load(Ordering::Relaxed);
+            let end = now >= *duration || stop.is_cancelled();
             // A beat due at the very end belongs to the time after it.
             let last_moment = duration.saturating_sub(Duration::from_nanos(1));
             let due = schedule.released(now.min(last_moment));
@@ -190,7 +215,6 @@ mod tests {
 
     use super::*;
     use crate::load::{AgentId, Reports, Tally};
-    use crate::wire::KeepAlive;
 
     /// A server that takes its time over its first answer on a connection, and over each after it.
     async fn serve_slowly(listener: TcpListener, first: Duration, pause: Duration) {
@@ -219,23 +243,12 @@ mod tests {
         tokio::spawn(serve_slowly(listener, first, pause));
         let ids = (0..10).map(AgentId::of).collect();
         let tally = SharedTally::new();
-        let mut run = OpenLoop {
-            target: Target::reach(&url, None).await.expect("a target"),
-            fleet: Arc::new(Fleet::with_shared_token(ids, "t")),
-            errand: Errand::Beat,
-            schedule: Schedule::at_rate(10, 100.0),
-            silence: Silence::never(),
-            transport: Transport {
-                connections: 1,
-                keep_alive: KeepAlive::Yes,
-                batching: None,
-                limit: Duration::from_secs(100),
-            },
-            warm_up: Duration::ZERO,
-            duration: Duration::from_millis(200),
-            patience,
-            stop: Arc::new(AtomicBool::new(false)),
-        };
+        let target = Target::reach(&url, None).await.expect("a target");
+        let fleet = Arc::new(Fleet::with_shared_token(ids, "t"));
+        let transport = Transport { limit: Duration::from_secs(100), ..Transport::kept(1) };
+        let schedule = Schedule::at_rate(10, 100.0);
+        let mut run = OpenLoop::of(&target, &fleet, schedule, transport, Duration::from_millis(200));
+        run.patience = patience;
         set(&mut run);
         run.run(tally.clone()).await.expect("a run");
         let tally = tally.lock().take();

@@ -1,10 +1,10 @@
 //! Readers of the event stream: many at once, on a thread of their own, and whether each of them saw everything.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::aside::aside;
 use crate::wire::{KeepAlive, Link, Method, Target, request};
@@ -24,7 +24,7 @@ pub(crate) struct Readers {
     pub(crate) token: Arc<str>,
     /// How many there are, at least one.
     pub(crate) count: u64,
-    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) stop: CancellationToken,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,9 +54,7 @@ impl Readers {
         for (account, place) in accounts.iter().zip(0..) {
             streams.spawn(follow(self.target.clone(), get.clone(), APART * place, account.clone()));
         }
-        while !self.stop.load(Ordering::Relaxed) {
-            tokio::time::sleep(NAP).await;
-        }
+        self.stop.cancelled().await;
         // Whoever comes in these last moments is waited for, too.
         all_have(&accounts, 0).await;
         let goal = accounts.iter().filter_map(|account| lock(account).last()).max().unwrap_or(0);
@@ -132,7 +130,7 @@ mod tests {
     use super::*;
 
     /// A server that sends each who comes the text for his place, and then ends the stream of those for whom it says so.
-    async fn serve(listener: TcpListener, streams: Vec<(&'static str, bool)>, served: Arc<AtomicBool>) {
+    async fn serve(listener: TcpListener, streams: Vec<(&'static str, bool)>, served: CancellationToken) {
         let mut open = Vec::new();
         for (events, ends) in streams {
             let (mut socket, _) = listener.accept().await.expect("a connection");
@@ -143,7 +141,7 @@ mod tests {
             socket.write_all(chunk.as_bytes()).await.expect("sent");
             open.push(socket);
         }
-        served.store(true, Ordering::Relaxed);
+        served.cancel();
         std::future::pending::<()>().await;
     }
 
@@ -158,7 +156,7 @@ mod tests {
             ("id: r-7\nevent: connected\n\nevent: lagged\ndata: {}\n\n", true),
             ("id: r-7\nevent: connected\n\nid: r-8\n\nid: r-9\n\n", true),
         ];
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = CancellationToken::new();
         tokio::spawn(serve(listener, streams, stop.clone()));
         // Not reached beforehand: that would be one more connection.
         let target = Target::expect(&url, None).await.expect("a target");

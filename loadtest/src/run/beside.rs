@@ -2,18 +2,17 @@
 //! and readers from its beginning.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{
-    Audience, Churn, Errand, Fleet, OpenLoop, Readers, Schedule, SharedTally, Silence, Tally, Transport,
-};
+use tokio_util::sync::CancellationToken;
+
+use crate::load::{Audience, Churn, Errand, Fleet, OpenLoop, Readers, Schedule, SharedTally, Tally, Transport};
 use crate::scenario::{Beside as Plan, ListPlan, ProbePlan, ThreatsPlan};
 use crate::server::{Listing, Probe};
 use crate::units;
 use crate::wire::Target;
 
-use super::{PATIENCE, Stage};
+use super::Stage;
 
 /// The pause after a list that broke: a server that refuses at once is not to be asked without end.
 const RETRY: Duration = Duration::from_millis(200);
@@ -75,15 +74,9 @@ pub(super) struct Going<'a> {
 }
 
 impl Going<'_> {
-    pub(super) async fn all(
-        &self,
-        plan: &Plan,
-        fleet: &Arc<Fleet>,
-        churn: Option<Churn>,
-        probing: Probing,
-    ) -> anyhow::Result<Beside> {
+    pub(super) async fn all(&self, plan: &Plan, fleet: &Arc<Fleet>, probing: Probing) -> anyhow::Result<Beside> {
         let (churned, probed, lists, reported, audience) = tokio::try_join!(
-            self.come_and_go(churn),
+            self.come_and_go(fleet, plan.churn_per_second),
             self.probe(probing),
             self.list(plan.list),
             self.report(fleet, plan.threats),
@@ -92,22 +85,18 @@ impl Going<'_> {
         Ok(Beside { churned, probed, lists, reported, audience })
     }
 
-    pub(super) fn churn(&self, fleet: &Arc<Fleet>, per_second: f64) -> Churn {
-        let (target, token, stop) = (self.target.clone(), self.token.clone(), Arc::default());
-        Churn { target, token, fleet: fleet.clone(), per_second, stop }
-    }
-
-    /// Lets agents come and go until `churn` is stopped.
-    async fn come_and_go(&self, churn: Option<Churn>) -> anyhow::Result<Option<Tally>> {
-        let Some(churn) = churn else { return Ok(None) };
+    /// Lets agents come and go.
+    async fn come_and_go(&self, fleet: &Arc<Fleet>, per_second: Option<f64>) -> anyhow::Result<Option<Tally>> {
+        let Some(per_second) = per_second else { return Ok(None) };
         self.stage.wait_until(self.stage.zero).await;
-        churn.run(SharedTally::new()).await.map(Some)
+        let (target, token, stop) = (self.target.clone(), self.token.clone(), self.stage.done.clone());
+        Churn { target, token, fleet: fleet.clone(), per_second, stop }.run(SharedTally::new()).await.map(Some)
     }
 
     /// Beats one by one, for as long as the others do.
     async fn probe(&self, probing: Probing) -> anyhow::Result<Option<Tally>> {
         let Some((plan, fleet)) = probing else { return Ok(None) };
-        let load = self.load(fleet, Errand::Beat, plan.schedule(), plan.connections);
+        let load = self.load(&fleet, Errand::Beat, plan.schedule(), plan.connections);
         load.run(self.stage.probed.clone()).await?;
         let tally = self.stage.probed.lock().take();
         Ok(Some(tally))
@@ -116,37 +105,31 @@ impl Going<'_> {
     /// Reports threats of the fleet's agents, for as long as these beat.
     async fn report(&self, fleet: &Arc<Fleet>, plan: Option<ThreatsPlan>) -> anyhow::Result<Option<Reported>> {
         let Some(plan) = plan else { return Ok(None) };
-        let load = self.load(fleet.clone(), Errand::Report(plan.reports), plan.schedule(), plan.connections);
+        let load = self.load(fleet, Errand::Report(plan.reports), plan.schedule(), plan.connections);
         let tally = SharedTally::new();
         load.run(tally.clone()).await?;
         let tally = tally.lock().take();
         Ok(Some(Reported { tally, events: plan.reports.events }))
     }
 
-    fn load(&self, fleet: Arc<Fleet>, errand: Errand, schedule: Schedule, connections: usize) -> OpenLoop {
+    fn load(&self, fleet: &Arc<Fleet>, errand: Errand, schedule: Schedule, connections: usize) -> OpenLoop {
         OpenLoop {
-            target: self.target.clone(),
-            fleet,
             errand,
-            schedule,
-            silence: Silence::never(),
-            transport: Transport::kept(connections),
             warm_up: self.warm_up,
-            duration: self.warm_up + self.duration,
-            patience: PATIENCE,
             stop: self.stage.stop.clone(),
+            ..OpenLoop::of(&self.target, fleet, schedule, Transport::kept(connections), self.warm_up + self.duration)
         }
     }
 
     /// Lets so many read the events until the run is over, and until each of them has what the others have.
     async fn read_events(&self, count: Option<u64>) -> anyhow::Result<Option<Audience>> {
         let Some(count) = count else { return Ok(None) };
-        let stop = Arc::<AtomicBool>::default();
+        let stop = CancellationToken::new();
         let (target, token) = (self.target.clone(), self.token.clone());
         let reading = Readers { target, token, count, stop: stop.clone() }.run();
         let ending = async {
             self.stage.over().await;
-            stop.store(true, Ordering::Relaxed);
+            stop.cancel();
         };
         let (audience, ()) = tokio::join!(reading, ending);
         let audience = audience?;

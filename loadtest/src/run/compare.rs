@@ -5,11 +5,12 @@
 //! requests per second do.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
+use tokio_util::sync::CancellationToken;
 
 use crate::load::{Bulk, ClosedLoop, Errand, Fleet, SharedTally, Tally, Transport};
 use crate::progress;
@@ -19,7 +20,7 @@ use crate::table::Table;
 use crate::units;
 
 use super::rounds::{Round, Sample, order, ratio, tables};
-use super::stage::{Stage, raised};
+use super::stage::Stage;
 use super::{Ended, Outcome, Record, Site};
 
 /// Connections are made and caches are warm after this.
@@ -31,18 +32,16 @@ pub(super) async fn run(
     scenario: &Scenario,
     plan: &ComparePlan,
     site: Site,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Outcome> {
     let mut sides = start(scenario, plan, site).await?;
     let mut rounds = Vec::new();
     tokio::select! {
         measured = measure(plan, scenario.transport, &mut sides, &mut rounds) => measured?,
-        () = raised(stop) => {}
+        () = stop.cancelled() => {}
     }
     let (stage, version) = (Stage::set(&sides[0].host, Instant::now()), sides[0].host.version().await);
-    if stop.load(Ordering::Relaxed) {
-        stage.interrupt();
-    }
+    stage.interrupted.store(stop.is_cancelled(), Ordering::Relaxed);
     let mut record = Record::new(stage);
     let names: Vec<&str> = sides.iter().map(|side| side.name).collect();
     if !rounds.is_empty() {

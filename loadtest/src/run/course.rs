@@ -1,16 +1,15 @@
 //! What happens while agents beat: some fall silent, the server is killed, its store goes away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{Errand, Fleet, OpenLoop, Schedule, Silence};
+use crate::load::{Fleet, OpenLoop, Schedule, Silence};
 use crate::scenario::{Course, Incident, Scenario, SilencePlan};
 use crate::server::{Host, Scrape};
 use crate::units;
 
+use super::Stage;
 use super::roll::{self, Roll};
-use super::{PATIENCE, Stage};
 
 /// Requests that were on their way when the server came back may still fail; what happened last is told.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -79,7 +78,7 @@ pub(super) async fn follow(
                 }
                 Some(_) | None => {}
             }
-            stage.stop.store(true, Ordering::Relaxed);
+            stage.stop.cancel();
         }
         Course::Restart(incident) => findings.ready = restart(incident, stage, host).await?,
         Course::Outage(incident) => findings.written = outage(incident, stage, host).await?,
@@ -150,18 +149,7 @@ async fn beat_once(
     fleet: &Arc<Fleet>,
     within: Duration,
 ) -> anyhow::Result<()> {
-    let load = OpenLoop {
-        target: host.target.clone(),
-        fleet: fleet.clone(),
-        errand: Errand::Beat,
-        schedule: Schedule::every(fleet.len(), within),
-        silence: Silence::never(),
-        transport: scenario.transport,
-        warm_up: Duration::ZERO,
-        duration: within,
-        patience: PATIENCE,
-        stop: Arc::new(AtomicBool::new(false)),
-    };
+    let load = OpenLoop::of(&host.target, fleet, Schedule::every(fleet.len(), within), scenario.transport, within);
     load.run(stage.tally.clone()).await
 }
 

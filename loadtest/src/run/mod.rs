@@ -20,12 +20,12 @@ mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use tokio_util::sync::CancellationToken;
 
-use crate::load::{Bulk, Credentials, Errand, Fleet, OpenLoop, Tally};
+use crate::load::{Bulk, Credentials, Fleet, OpenLoop, Tally};
 use crate::progress;
 use crate::scenario::{Course, Figures, Scenario};
 use crate::server::{Host, RedisUrl, ServerPlan};
@@ -36,12 +36,10 @@ use course::Findings;
 pub(crate) use outcome::{Outcome, Quantile};
 pub(crate) use ramp::Trial;
 pub(crate) use stage::Event;
-use stage::{Stage, raised};
+use stage::Stage;
 pub(crate) use watch::{Latency, Point};
 use watch::{Seen, Watch};
 
-/// How long outstanding answers are waited for at the end.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Connections to register over, whatever the beats use: a registration waits for the server's disk.
 const REGISTERING: usize = 128;
 
@@ -114,7 +112,7 @@ impl Record {
 }
 
 /// Carries out a scenario. `stop`, set from outside, ends it early.
-pub(crate) async fn run(scenario: &Scenario, mut site: Site, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
+pub(crate) async fn run(scenario: &Scenario, mut site: Site, stop: CancellationToken) -> anyhow::Result<Outcome> {
     if let Course::Compare(plan) = &scenario.course {
         return compare::run(scenario, plan, site, &stop).await;
     }
@@ -143,7 +141,7 @@ pub(crate) async fn run(scenario: &Scenario, mut site: Site, stop: Arc<AtomicBoo
     let (fleet, probing) = tokio::select! {
         enlisted = enlisting => enlisted?,
         // On a server that goes on, they are registered to be deregistered.
-        () = raised(&stop), if is_own => return Err(Ended::Interrupted).context("nothing was measured"),
+        () = stop.cancelled(), if is_own => return Err(Ended::Interrupted).context("nothing was measured"),
     };
     let warm_up = warm_up(scenario, begun.elapsed());
     let mut record = match &scenario.course {
@@ -194,7 +192,7 @@ async fn beat(
     fleet: &Arc<Fleet>,
     probing: Probing,
     warm_up: Duration,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Record> {
     // The course ends the load with a flag of its own: that from outside may concern more than this run.
     let stage = Stage::set(host, Instant::now() + warm_up);
@@ -202,22 +200,19 @@ async fn beat(
     let watching = Watch { stage: &stage, metrics: host.metrics(), spinner: &spinner }.run();
     let (duration, silence) = course::plan(scenario, fleet.len(), warm_up);
     let load = OpenLoop {
-        target: host.target.clone(),
-        fleet: fleet.clone(),
-        errand: Errand::Beat,
-        schedule: scenario.schedule,
         silence,
-        transport: scenario.transport,
         warm_up,
-        duration: warm_up + duration,
-        patience: PATIENCE,
         stop: stage.stop.clone(),
+        ..OpenLoop::of(&host.target, fleet, scenario.schedule, scenario.transport, warm_up + duration)
     };
     let beside_it =
         beside::Going { stage: &stage, target: host.target.clone(), token: host.token.clone(), warm_up, duration };
-    let churn = scenario.beside.churn_per_second.map(|per_second| beside_it.churn(fleet, per_second));
-    let beating = beat_to_the_end(&stage, load, churn.as_ref().map(|churn| churn.stop.clone()));
-    let besides = beside_it.all(&scenario.beside, fleet, churn, probing);
+    let beating = async {
+        let done = load.run(stage.tally.clone()).await;
+        stage.done.cancel();
+        done
+    };
+    let besides = beside_it.all(&scenario.beside, fleet, probing);
     let following = course::follow(scenario, &stage, host, fleet, silence);
     let done = tokio::try_join!(beating, besides, following, watching, stage.heed(stop));
     spinner.finish_and_clear();
@@ -229,16 +224,6 @@ async fn beat(
     }
     let tally = stage.tally.lock().take();
     Ok(Record { tally, seen, findings, beside, ..Record::new(stage) })
-}
-
-/// The load, at the end of which the run is over, and churn with it.
-async fn beat_to_the_end(stage: &Stage, load: OpenLoop, churn: Option<Arc<AtomicBool>>) -> anyhow::Result<()> {
-    let done = load.run(stage.tally.clone()).await;
-    stage.done.store(true, Ordering::Relaxed);
-    if let Some(stop) = churn {
-        stop.store(true, Ordering::Relaxed);
-    }
-    done
 }
 
 #[cfg(test)]

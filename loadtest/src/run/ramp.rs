@@ -1,12 +1,12 @@
 //! The ramp: one rate after the other, to find the highest that holds.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
-use crate::load::{Errand, Fleet, OpenLoop, Schedule, Silence, Tally};
+use crate::load::{Fleet, OpenLoop, Schedule, Tally};
 use crate::progress;
 use crate::scenario::{RampPlan, Scenario};
 use crate::server::Host;
@@ -36,14 +36,14 @@ pub(super) async fn run(
     plan: &RampPlan,
     host: &Host,
     fleet: &Arc<Fleet>,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Record> {
     let stage = Stage::set(host, Instant::now());
     let spinner = progress::spinner("beating");
     let watching = Watch { stage: &stage, metrics: host.metrics(), spinner: &spinner }.run();
     let searching = async {
         let found = search(scenario, plan, host, fleet, &stage).await;
-        stage.done.store(true, Ordering::Relaxed);
+        stage.done.cancel();
         found
     };
     let done = tokio::try_join!(searching, watching, stage.heed(stop));
@@ -68,23 +68,18 @@ async fn search(
     let mut search = Search::from(plan.from, plan.precision);
     let mut found = Found { tally: Tally::new(), trials: Vec::new() };
     let mut in_doubt = None;
-    while let Some(rate) = search.next().filter(|_| !stage.stop.load(Ordering::Relaxed)) {
+    while let Some(rate) = search.next().filter(|_| !stage.stop.is_cancelled()) {
         stage.now_doing(format!("trying {}", units::rate(rate)));
+        let duration = plan.step.mul_f64(1.0 + WARM_UP_SHARE);
         let load = OpenLoop {
-            target: host.target.clone(),
-            fleet: fleet.clone(),
-            errand: Errand::Beat,
-            schedule: Schedule::at_rate(fleet.len(), rate),
-            silence: Silence::never(),
-            transport: scenario.transport,
             warm_up: plan.step.mul_f64(WARM_UP_SHARE),
-            duration: plan.step.mul_f64(1.0 + WARM_UP_SHARE),
             patience: plan.step,
             stop: stage.stop.clone(),
+            ..OpenLoop::of(&host.target, fleet, Schedule::at_rate(fleet.len(), rate), scenario.transport, duration)
         };
         load.run(stage.tally.clone()).await?;
         let tally = stage.tally.lock().take();
-        if stage.stop.load(Ordering::Relaxed) {
+        if stage.stop.is_cancelled() {
             // Ended early from outside: this trial says nothing.
             break;
         }

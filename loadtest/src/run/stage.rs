@@ -2,17 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::load::SharedTally;
 use crate::server::Host;
 
 use super::ledger::Ledger;
-
-/// How soon the end of a run is noticed.
-const NAP: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Event {
@@ -29,10 +27,10 @@ pub(super) struct Stage {
     pub(super) zero: Instant,
     pub(super) pid: Arc<AtomicU32>,
     /// Set to end the load early.
-    pub(super) stop: Arc<AtomicBool>,
+    pub(super) stop: CancellationToken,
     /// Set when that was wanted from outside, before the run had ended by itself.
-    interrupted: AtomicBool,
-    pub(super) done: AtomicBool,
+    pub(super) interrupted: AtomicBool,
+    pub(super) done: CancellationToken,
     ledger: Mutex<Ledger>,
     events: Mutex<Vec<Event>>,
     doing: Mutex<String>,
@@ -45,9 +43,9 @@ impl Stage {
             probed: SharedTally::new(),
             zero,
             pid: host.pid.clone(),
-            stop: Arc::default(),
+            stop: CancellationToken::new(),
             interrupted: AtomicBool::new(false),
-            done: AtomicBool::new(false),
+            done: CancellationToken::new(),
             ledger: Mutex::default(),
             events: Mutex::default(),
             doing: Mutex::new("beating".to_owned()),
@@ -77,50 +75,38 @@ impl Stage {
         *lock(&self.doing) = what.into();
     }
 
-    pub(super) fn interrupt(&self) {
-        self.interrupted.store(true, Ordering::Relaxed);
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
     pub(super) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed) || self.done.load(Ordering::Relaxed)
-    }
-
     /// Waits until the run has ended.
     pub(super) async fn over(&self) {
-        while !self.is_over() {
-            tokio::time::sleep(NAP).await;
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = self.done.cancelled() => {}
         }
     }
 
     /// Waits until then; `false` if the run ended before.
     pub(super) async fn wait_until(&self, moment: Instant) -> bool {
-        while !self.is_over() {
-            match moment.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                Some(left) => tokio::time::sleep(left.min(NAP)).await,
-                None => return true,
-            }
+        tokio::select! {
+            biased;
+            () = self.over() => false,
+            () = tokio::time::sleep_until(moment.into()) => true,
         }
-        false
     }
 
     /// Ends the load when that is wanted from outside.
-    pub(super) async fn heed(&self, stop: &AtomicBool) -> anyhow::Result<()> {
+    pub(super) async fn heed(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
-            () = raised(stop) => self.interrupt(),
+            biased;
             () = self.over() => {}
+            () = stop.cancelled() => {
+                self.interrupted.store(true, Ordering::Relaxed);
+                self.stop.cancel();
+            }
         }
         Ok(())
-    }
-}
-
-pub(super) async fn raised(flag: &AtomicBool) {
-    while !flag.load(Ordering::Relaxed) {
-        tokio::time::sleep(NAP).await;
     }
 }
 
@@ -137,13 +123,13 @@ mod tests {
     async fn a_stop_from_outside_ends_the_load_and_the_end_of_the_load_stops_nothing_else() {
         let target = crate::wire::Target::expect("http://127.0.0.1:9", None).await.expect("a target");
         let host = Host::given(target, "");
-        let (ended_by_itself, outside) = (Stage::set(&host, Instant::now()), AtomicBool::new(false));
-        ended_by_itself.stop.store(true, Ordering::Relaxed);
+        let (ended_by_itself, outside) = (Stage::set(&host, Instant::now()), CancellationToken::new());
+        ended_by_itself.stop.cancel();
         ended_by_itself.heed(&outside).await.expect("nothing that can fail");
-        assert!(!outside.load(Ordering::Relaxed) && !ended_by_itself.is_interrupted());
-        outside.store(true, Ordering::Relaxed);
+        assert!(!outside.is_cancelled() && !ended_by_itself.is_interrupted());
+        outside.cancel();
         let ended_early = Stage::set(&host, Instant::now());
         ended_early.heed(&outside).await.expect("nothing that can fail");
-        assert!(ended_early.stop.load(Ordering::Relaxed) && ended_early.is_interrupted());
+        assert!(ended_early.stop.is_cancelled() && ended_early.is_interrupted());
     }
 }

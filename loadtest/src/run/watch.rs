@@ -18,8 +18,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(300);
 /// How long the server's metrics may take: a look must not delay the next.
 const SCRAPE_LIMIT: Duration = Duration::from_millis(800);
-/// How soon the end of the run is noticed.
-const NAP: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Serialize, PartialEq)]
 pub(crate) struct Point {
@@ -91,7 +89,11 @@ impl Watch<'_> {
         let scrape = self.scrape().await;
         let (mut used, mut last) = (self.used(&scrape)?, Instant::now());
         loop {
-            let done = self.pause(last + PERIOD).await;
+            let done = tokio::select! {
+                biased;
+                () = self.stage.done.cancelled() => true,
+                () = tokio::time::sleep_until((last + PERIOD).into()) => false,
+            };
             let now = Instant::now();
             self.stage.tally.lock().next_window(&mut window);
             self.stage.probed.lock().next_window(&mut probed);
@@ -106,19 +108,6 @@ impl Watch<'_> {
             (used, last) = (used_now, now);
             if done {
                 return Ok(seen);
-            }
-        }
-    }
-
-    /// Waits until then; `true` at the end of the run.
-    async fn pause(&self, until: Instant) -> bool {
-        loop {
-            if self.stage.done.load(Ordering::Relaxed) {
-                return true;
-            }
-            match until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                Some(left) => tokio::time::sleep(left.min(NAP)).await,
-                None => return false,
             }
         }
     }
