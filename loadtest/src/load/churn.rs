@@ -121,38 +121,25 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
     use super::*;
-
-    /// A server that registers agents from number 100 on, and deregisters all.
-    async fn serve(listener: TcpListener, next: Arc<AtomicU64>, gone: Arc<AtomicU64>) {
-        loop {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            let (next, gone) = (next.clone(), gone.clone());
-            tokio::spawn(async move {
-                let mut asked = [0; 4096];
-                while let Ok(read @ 1..) = socket.read(&mut asked).await {
-                    let body = if asked[..read].starts_with(b"POST") {
-                        format!(r#"{{"agentId":"{}","token":"t"}}"#, AgentId::of(next.fetch_add(1, Ordering::Relaxed)))
-                    } else {
-                        gone.fetch_add(1, Ordering::Relaxed);
-                        "{}".to_owned()
-                    };
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                    socket.write_all(answer.as_bytes()).await.expect("answered");
-                }
-            });
-        }
-    }
+    use crate::wire::fake;
 
     #[tokio::test]
     async fn agents_come_by_schedule_and_those_they_replace_go() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        // A server that registers agents from number 100 on, and deregisters all.
         let (next, gone) = (Arc::new(AtomicU64::new(100)), Arc::<AtomicU64>::default());
-        tokio::spawn(serve(listener, next.clone(), gone.clone()));
+        let counters = (next.clone(), gone.clone());
+        let url = fake::serve(usize::MAX, move |asked: String, _| {
+            let (next, gone) = &counters;
+            std::future::ready(if asked.starts_with("POST") {
+                let id = AgentId::of(next.fetch_add(1, Ordering::Relaxed));
+                fake::reply(201, &format!(r#"{{"agentId":"{id}","token":"t"}}"#))
+            } else {
+                gone.fetch_add(1, Ordering::Relaxed);
+                fake::reply(200, "{}")
+            })
+        })
+        .await;
         let fleet = Arc::new(Fleet::with_shared_token((0..4).map(AgentId::of).collect(), "t"));
         let churn = Churn {
             target: Target::reach(&url, None).await.expect("a target"),

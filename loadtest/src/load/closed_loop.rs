@@ -64,32 +64,17 @@ impl ClosedLoop {
 mod tests {
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
     use super::*;
+    use crate::wire::fake;
 
-    /// A server that accepts so many registrations in all, and refuses those after.
-    async fn serve(listener: TcpListener, accepted: u64) {
-        let answered = Arc::new(AtomicU64::new(0));
-        loop {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            let answered = answered.clone();
-            tokio::spawn(async move {
-                let mut asked = [0; 4096];
-                while socket.read(&mut asked).await.is_ok_and(|read| read > 0) {
-                    let status = if answered.fetch_add(1, Ordering::Relaxed) < accepted { 201 } else { 503 };
-                    let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\n\r\n");
-                    socket.write_all(answer.as_bytes()).await.expect("answered");
-                }
-            });
-        }
-    }
-
+    /// With a server that accepts so many registrations in all, and refuses those after.
     async fn register(accepted: u64, most: u64, limit: Duration) -> SharedTally {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(serve(listener, accepted));
+        let answered = Arc::<AtomicU64>::default();
+        let answer = move |_, _| {
+            let status = if answered.fetch_add(1, Ordering::Relaxed) < accepted { 201 } else { 503 };
+            std::future::ready(fake::reply(status, ""))
+        };
+        let url = fake::serve(usize::MAX, answer).await;
         let tally = SharedTally::new();
         let run = ClosedLoop {
             target: Target::reach(&url, None).await.expect("a target"),

@@ -210,37 +210,21 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
     use super::*;
     use crate::load::{AgentId, Reports, Tally};
-
-    /// A server that takes its time over its first answer on a connection, and over each after it.
-    async fn serve_slowly(listener: TcpListener, first: Duration, pause: Duration) {
-        loop {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            tokio::spawn(async move {
-                let (mut asked, mut nap) = ([0; 4096], first);
-                while socket.read(&mut asked).await.is_ok_and(|read| read > 0) {
-                    tokio::time::sleep(std::mem::replace(&mut nap, pause)).await;
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                    if socket.write_all(answer).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    }
+    use crate::wire::fake;
 
     async fn beat(pause: Duration, per_second: f64, patience: Duration) -> Tally {
         beat_with(pause, pause, patience, |run| run.schedule = Schedule::at_rate(10, per_second)).await
     }
 
     async fn beat_with(first: Duration, pause: Duration, patience: Duration, set: impl FnOnce(&mut OpenLoop)) -> Tally {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(serve_slowly(listener, first, pause));
+        // It takes its time over its first answer on a connection, and over each after it.
+        let answer = move |_, number| async move {
+            tokio::time::sleep(if number == 0 { first } else { pause }).await;
+            fake::reply(200, "")
+        };
+        let url = fake::serve(usize::MAX, answer).await;
         let ids = (0..10).map(AgentId::of).collect();
         let tally = SharedTally::new();
         let target = Target::reach(&url, None).await.expect("a target");

@@ -81,55 +81,45 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::wire::{Method, request};
+    use crate::wire::{Method, fake, request};
 
-    /// A server that answers one request on each connection, and closes it without a word.
-    async fn serve_once_each(listener: TcpListener, answers: Vec<&'static str>) {
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            let mut asked = [0; 1024];
-            assert!(socket.read(&mut asked).await.expect("a request") > 0);
-            socket.write_all(answer.as_bytes()).await.expect("answered");
-        }
-    }
-
-    async fn link_to(answers: Vec<&'static str>) -> (Link, Vec<u8>, tokio::task::JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let server = tokio::spawn(serve_once_each(listener, answers));
-        let target = Target::expect(&url, None).await.expect("a target");
+    /// A link to a server that gives each connection one of these answers, and then closes it without a word.
+    async fn link_to(answers: &'static [&'static str]) -> (Link, Vec<u8>, Arc<AtomicUsize>) {
+        let connections = Arc::<AtomicUsize>::default();
+        let count = connections.clone();
+        let answer = move |_, _| std::future::ready(answers[count.fetch_add(1, Ordering::Relaxed)].to_owned());
+        let target = Target::expect(&fake::serve(1, answer).await, None).await.expect("a target");
         let get = request(&target, Method::Get, "/", None, None);
-        (Link::new(target, KeepAlive::Yes), get, server)
+        (Link::new(target, KeepAlive::Yes), get, connections)
     }
 
     #[tokio::test]
     async fn a_connection_that_the_server_closed_is_opened_again() {
-        let answers = vec![
+        let answers = &[
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n",
         ];
-        let (mut link, get, server) = link_to(answers).await;
+        let (mut link, get, connections) = link_to(answers).await;
         assert_eq!(link.exchange(&get).await.expect("the first answer").status, 200);
         assert_eq!(link.body(), b"one");
         assert_eq!(link.exchange(&get).await.expect("the second answer").status, 200);
         assert_eq!(link.body(), b"two");
-        server.await.expect("the server saw two connections");
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
     async fn half_an_answer_is_an_error_and_is_not_asked_for_again() {
-        let (mut link, get, _server) = link_to(vec!["HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\none"]).await;
+        let (mut link, get, _server) = link_to(&["HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\none"]).await;
         let error = link.exchange(&get).await.expect_err("half an answer");
         assert_eq!(error.kind(), "broken");
     }
 
     #[tokio::test]
     async fn a_streamed_body_arrives_whole_after_its_head() {
-        let answers = vec!["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"];
+        let answers = &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"];
         let (mut link, get, _server) = link_to(answers).await;
         let mut body = Vec::new();
         link.stream(&get, |piece| body.extend_from_slice(piece)).await.expect("an answer");

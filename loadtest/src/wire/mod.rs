@@ -8,6 +8,8 @@
 
 mod chunked;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod inbox;
 mod link;
 mod reply;

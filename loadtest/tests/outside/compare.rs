@@ -3,9 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
-use tempfile::TempDir;
-
-use crate::support::{LOADTEST, server};
+use crate::support::{LOADTEST, Place, has_server, text};
 
 /// A baseline of its own, as somebody might start one on another machine.
 struct Bare {
@@ -32,21 +30,15 @@ impl Drop for Bare {
     }
 }
 
-fn compare(sides: &str, sets: &[&str], more: &[&str]) -> Output {
-    let folder = TempDir::new().expect("a folder");
-    let sides = format!("compare.sides={sides}");
-    let small = ["compare.rounds=1", "load.duration=1s", "load.connections=4", "fleet.agents=40", &sides];
-    let mut command = Command::new(LOADTEST);
-    command.args(["run", "compare", "--out"]).arg(folder.path()).args(more).env_remove("GUARDBEAT_TOKEN");
-    for set in small.iter().chain(sets) {
-        command.args(["--set", set]);
-    }
-    command.output().expect("started")
+fn compare(sides: &str, more: &str) -> Output {
+    let small = "--set compare.rounds=1 --set load.duration=1s --set load.connections=4 --set fleet.agents=40";
+    let arguments = format!("run compare --set compare.sides={sides} {small} {more}");
+    Place::with("").command(&arguments).output().expect("started")
 }
 
 /// The row of medians of the table with this title.
 fn medians(output: &Output, title: &str) -> Vec<f64> {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = text(&output.stdout).into_owned();
     let table = text.split(title).nth(1).unwrap_or_else(|| panic!("no table {title}: {output:?}"));
     let row = table.lines().find(|line| line.contains("median")).expect("a median");
     row.split_whitespace().skip(1).map(|cell| cell.parse().expect("a number")).collect()
@@ -55,7 +47,7 @@ fn medians(output: &Output, title: &str) -> Vec<f64> {
 #[test]
 fn any_url_can_be_the_other_side() {
     let other = Bare::start();
-    let output = compare("bare,url", &[], &["--url", &other.url, "--token", "any"]);
+    let output = compare("bare,url", &format!("--url {} --token any", other.url));
     assert!(output.status.success(), "{output:?}");
     // The baseline tells nothing of its processor time: that of the first side and of the client remain.
     assert_eq!(medians(&output, "Processor time").len(), 2);
@@ -65,17 +57,17 @@ fn any_url_can_be_the_other_side() {
 
 #[test]
 fn both_sides_take_batches() {
-    let output = compare("bare,bare", &["load.batch=10", "fleet.tokens=admin"], &[]);
+    let output = compare("bare,bare", "--set load.batch=10 --set fleet.tokens=admin");
     assert!(output.status.success(), "{output:?}");
     assert!(medians(&output, "Answered heartbeats per second").iter().all(|rate| *rate > 0.0));
 }
 
 #[test]
 fn sessions_are_resumed_when_each_beat_has_a_connection() {
-    if server().is_none() {
+    if !has_server() {
         return;
     }
-    let output = compare("embedded,bare", &["server.tls=true", "load.keep_alive=false"], &[]);
+    let output = compare("embedded,bare", "--set server.tls=true --set load.keep_alive=false");
     assert!(output.status.success(), "{output:?}");
     let bare = *medians(&output, "TLS handshakes that resumed").last().expect("a share");
     // The baseline keeps sessions, as rustls does unless told otherwise.
@@ -84,34 +76,34 @@ fn sessions_are_resumed_when_each_beat_has_a_connection() {
 
 #[test]
 fn a_url_where_nothing_listens_is_told_before_anything_is_measured() {
-    let output = compare("bare,url", &[], &["--url", "http://127.0.0.1:9", "--token", "any"]);
+    let output = compare("bare,url", "--url http://127.0.0.1:9 --token any");
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = text(&output.stderr);
     assert!(said.contains("nothing listens at http://127.0.0.1:9"), "{said}");
 }
 
 #[test]
 fn what_makes_no_sense_is_refused_before_anything_is_started() {
     for (sides, more, told) in [
-        ("bare,url", &[][..], "say with --url where that server is"),
-        ("bare,bare", &["--url", "http://127.0.0.1:9"], "compare.sides must have `url` in it"),
-        ("bare,bare", &["--ca", "ca.pem"], "--ca and --token-file are those of the server at --url"),
-        ("bare,bare", &["--redis", "redis://127.0.0.1:9"], "no server of this scenario keeps its fleet there"),
+        ("bare,url", "", "say with --url where that server is"),
+        ("bare,bare", "--url http://127.0.0.1:9", "compare.sides must have `url` in it"),
+        ("bare,bare", "--ca ca.pem", "--ca and --token-file are those of the server at --url"),
+        ("bare,bare", "--redis redis://127.0.0.1:9", "no server of this scenario keeps its fleet there"),
     ] {
-        let output = compare(sides, &[], more);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(2) && said.contains(told), "{sides} {more:?}: {said}");
+        let output = compare(sides, more);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(told), "{sides} {more}: {said}");
     }
 }
 
 #[test]
 fn registrations_are_compared_by_rate_cost_and_latency() {
-    if server().is_none() {
+    if !has_server() {
         return;
     }
-    let output = compare("memory,bare", &["compare.send=registrations", "compare.most=500"], &[]);
+    let output = compare("memory,bare", "--set compare.send=registrations --set compare.most=500");
     assert!(output.status.success(), "{output:?}");
     assert!(medians(&output, "Answered registrations per second").iter().all(|rate| *rate > 0.0));
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = text(&output.stdout);
     assert!(text.contains("Latencies of registrations over all rounds"), "{text}");
 }
