@@ -37,7 +37,6 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Adds a row of a name and a value.
     pub(crate) fn pair(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.rows.push(vec![name.into(), value.into()]);
     }

@@ -1,7 +1,8 @@
 //! What the tests and the load test stand on: servers of their own, which end with the values that stand for them.
 //!
-//! It knows nothing of Guardbeat, so that the server's unit tests can use it as well.
+//! It rests on nothing of Guardbeat, so that the server's unit tests can use it as well.
 
+pub mod http;
 pub mod redis;
 
 use std::{

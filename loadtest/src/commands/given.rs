@@ -26,7 +26,6 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// Makes sure that something listens there.
     pub(super) async fn reach(&self, url: &str) -> anyhow::Result<Host> {
         let token = self.admin_token()?;
         Ok(Host::given(Target::reach(url, self.ca.as_deref()).await?, &token))

@@ -60,7 +60,6 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<(
     check(&outcome)
 }
 
-/// Refuses what makes no sense with this scenario.
 fn check_flags(args: &Args, scenario: &Scenario) -> Result<(), Usage> {
     let complaint = match (&scenario.course, &args.url) {
         (Course::Compare(plan), None) if plan.sides.contains(&SideKind::Url) => {
@@ -107,7 +106,6 @@ pub(super) fn make(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("--out {}: the folder cannot be made", folder.display()))
 }
 
-/// Writes the report and the figures behind it into a folder.
 pub(super) fn write(outcome: &Outcome, folder: &Path) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(outcome).context("the result cannot be written as JSON")?;
     for (name, text) in [("result.json", json + "\n"), ("report.html", report::html(outcome))] {

@@ -41,34 +41,13 @@ pub(crate) async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<(
     let mut table = Table::with_headings(["scenario", "agents", "beats", "p50", "p99", "highest", "result"]);
     let (mut failed, mut highest_rate) = (0, None);
     for planned in &stops {
-        if stop.is_cancelled() {
-            table.row(without_figures(planned.name, String::new(), "not run"));
-            continue;
-        }
         let scenario = planned.fitting(highest_rate)?;
-        println!("{}: {}", planned.name, scenario.description);
-        match visit(&args, &scenario, stop.clone()).await {
-            Ok(outcome) if outcome.interrupted => {
-                println!("{}", report::text(&outcome));
-                table.row(row(&scenario, &outcome, "interrupted"));
-            }
-            Ok(outcome) => {
-                if matches!(scenario.course, Course::Ramp(_)) {
-                    highest_rate = outcome.figures.get("rate").copied();
-                }
-                let checked = check(&outcome);
-                failed += usize::from(checked.is_err());
-                println!("{}", report::text(&outcome));
-                table.row(row(&scenario, &outcome, if checked.is_ok() { "passed" } else { "FAILED" }));
-            }
-            Err(error) => {
-                let interrupted = error.is::<Ended>();
-                failed += usize::from(!interrupted);
-                println!("  not finished: {error:#}\n");
-                let result = if interrupted { "interrupted" } else { "not finished" };
-                table.row(without_figures(planned.name, units::count(scenario.agents), result));
-            }
+        let (outcome, result) = visit(&args, &scenario, stop.clone()).await;
+        failed += usize::from(["FAILED", "not finished"].contains(&result));
+        if let (Course::Ramp(_), Some(outcome)) = (&scenario.course, &outcome) {
+            highest_rate = outcome.figures.get("rate").copied();
         }
+        table.row(row(&scenario, outcome.as_ref(), result));
     }
     println!("The tour\n{table}\nreports: {}/*/report.html", args.out.display());
     let complaint = format!("{failed} of {} scenarios failed", stops.len());
@@ -132,13 +111,35 @@ fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
     Ok(stops)
 }
 
-async fn visit(args: &Args, scenario: &Scenario, stop: CancellationToken) -> anyhow::Result<Outcome> {
-    let out = args.out.join(&scenario.name);
-    make(&out)?;
-    let site = Site { server: args.server.clone(), redis: None, given: None };
-    let outcome = carry_out(scenario, site, stop).await?;
-    write(&outcome, &out)?;
-    Ok(outcome)
+/// What came of a scenario, and a word for it.
+async fn visit(args: &Args, scenario: &Scenario, stop: CancellationToken) -> (Option<Outcome>, &'static str) {
+    if stop.is_cancelled() {
+        return (None, "not run");
+    }
+    println!("{}: {}", scenario.name, scenario.description);
+    let visiting = async {
+        let out = args.out.join(&scenario.name);
+        make(&out)?;
+        let site = Site { server: args.server.clone(), redis: None, given: None };
+        let outcome = carry_out(scenario, site, stop).await?;
+        write(&outcome, &out)?;
+        anyhow::Ok(outcome)
+    };
+    match visiting.await {
+        Ok(outcome) => {
+            println!("{}", report::text(&outcome));
+            let result = match check(&outcome) {
+                _ if outcome.interrupted => "interrupted",
+                Ok(()) => "passed",
+                Err(_) => "FAILED",
+            };
+            (Some(outcome), result)
+        }
+        Err(error) => {
+            println!("  not finished: {error:#}\n");
+            (None, if error.is::<Ended>() { "interrupted" } else { "not finished" })
+        }
+    }
 }
 
 impl Stop {
@@ -165,20 +166,18 @@ fn fewer(scenario: &Scenario, highest_rate: f64) -> Option<u64> {
         .then(|| ((scenario.agents as f64 * most / asked) as u64).max(1))
 }
 
-fn without_figures(name: &str, agents: String, result: &str) -> [String; 7] {
-    let none = String::new;
-    [name.to_owned(), agents, none(), none(), none(), none(), result.to_owned()]
-}
-
-fn row(scenario: &Scenario, outcome: &Outcome, result: &str) -> [String; 7] {
-    let figure = |name: &str, unit| outcome.figures.get(name).map_or_else(String::new, |value| with_unit(*value, unit));
+fn row(scenario: &Scenario, outcome: Option<&Outcome>, result: &str) -> [String; 7] {
+    let figure = |name: &str, show: fn(f64) -> String| {
+        outcome.and_then(|outcome| outcome.figures.get(name)).map_or_else(String::new, |value| show(*value))
+    };
+    let latency = |name| figure(name, |ms| with_unit(ms, "ms"));
     [
         scenario.name.clone(),
         units::count(scenario.agents),
-        outcome.figures.get("rate").map_or_else(String::new, |rate| units::rate(*rate)),
-        figure("p50_ms", "ms"),
-        figure("p99_ms", "ms"),
-        figure("max_ms", "ms"),
+        figure("rate", units::rate),
+        latency("p50_ms"),
+        latency("p99_ms"),
+        latency("max_ms"),
         result.to_owned(),
     ]
 }

@@ -12,13 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct AgentId(u64);
 
 impl AgentId {
-    /// Some id, for servers that do not care.
     #[cfg(test)]
     pub(crate) fn of(number: u64) -> Self {
         Self(number)
     }
 
-    /// Appends the id as it is written in a path.
     pub(crate) fn write_to(self, out: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         out.extend_from_slice(b"agent-");
@@ -52,7 +50,6 @@ impl FromStr for AgentId {
 
 #[derive(Debug, Clone)]
 enum Tokens {
-    /// Each with the one from its registration, at the same index as its id.
     Own(Vec<Box<str>>),
     /// All with the same one: the admin token may beat for any agent, and a million agents' own
     /// tokens would be a hundred megabytes here.
@@ -101,7 +98,6 @@ impl Fleet {
         (AgentId(self.ids[index].load(Ordering::Relaxed)), token)
     }
 
-    /// Some of its agents, as a fleet of their own.
     pub(crate) fn part(&self, wanted: impl Fn(u64) -> bool) -> Self {
         let agents = (0..self.len()).filter(|index| wanted(*index)).map(|index| self.agent_of(index));
         match &self.tokens {

@@ -22,15 +22,12 @@ const MAX_REPEATS: u32 = 20;
 /// The pause before that when the server names none.
 const DEFAULT_PAUSE_S: u64 = 1;
 
-/// With which token the registered agents will beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credentials {
     Own,
-    /// All with the admin token.
     Admin,
 }
 
-/// Where requests go, and over how many connections.
 #[derive(Clone)]
 pub(crate) struct Bulk {
     pub(crate) target: Arc<Target>,
@@ -39,7 +36,6 @@ pub(crate) struct Bulk {
 }
 
 impl Bulk {
-    /// Registers so many agents.
     pub(crate) async fn register(&self, agents: u64, credentials: Credentials) -> anyhow::Result<Fleet> {
         let nobody = Arc::new(Fleet::nobody(&self.token));
         Ok(match credentials {

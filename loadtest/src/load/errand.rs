@@ -12,11 +12,9 @@ use super::report::Reports;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Errand {
     Beat,
-    /// A report of threats.
     Report(Reports),
     /// With the admin token, of a new agent.
     Register,
-    /// With the admin token.
     Deregister,
 }
 

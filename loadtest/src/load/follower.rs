@@ -24,7 +24,6 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Takes in a piece of the stream.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         let mut rest = 0;

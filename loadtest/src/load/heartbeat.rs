@@ -73,7 +73,6 @@ impl Batch {
     }
 }
 
-/// The header that ends a connection, if it is to be.
 fn connection_header(keep_alive: KeepAlive) -> &'static str {
     match keep_alive {
         KeepAlive::Yes => "",

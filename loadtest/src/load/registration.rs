@@ -15,7 +15,6 @@ const RACKS: u64 = 1_000;
 /// Operating systems of each organisation's agents, one after the other.
 const SYSTEMS: [&str; 5] = ["linux", "linux", "linux", "win32", "darwin"];
 
-/// What the agent with this number says.
 pub(super) fn registration(number: u64) -> String {
     let system = SYSTEMS[(number / ORGANISATIONS) as usize % SYSTEMS.len()];
     format!(
@@ -34,7 +33,6 @@ struct Registered<'a> {
     token: Cow<'a, str>,
 }
 
-/// The new agent's id and token, from the answer.
 pub(super) fn registered(body: &[u8]) -> anyhow::Result<(AgentId, Box<str>)> {
     let answer: Registered<'_> =
         serde_json::from_slice(body).context("the answer to a registration has no top-level agentId and token")?;

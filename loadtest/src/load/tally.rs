@@ -136,7 +136,6 @@ impl Tally {
         self.window.latency_us.saturating_record(in_micros(latency));
     }
 
-    /// Counts an answer to so many requests.
     pub(super) fn count_status(&mut self, reply: Reply, requests: u64, failure: impl FnOnce() -> String) {
         *self.statuses.entry(reply.status).or_default() += requests;
         if reply.is_success() {

@@ -4,20 +4,17 @@ use std::time::Duration;
 
 use crate::wire::KeepAlive;
 
-/// How long an answer may take unless said otherwise.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transport {
     pub(crate) connections: usize,
     pub(crate) keep_alive: KeepAlive,
-    /// A request for each beat, or for many.
     pub(crate) batching: Option<Batching>,
     pub(crate) limit: Duration,
 }
 
 impl Transport {
-    /// A beat at a time over so many connections that are kept alive.
     pub(crate) fn kept(connections: usize) -> Self {
         Self { connections, keep_alive: KeepAlive::Yes, batching: None, limit: ANSWER_LIMIT }
     }
@@ -26,7 +23,6 @@ impl Transport {
 /// How beats are put together by a relay, which has the token that the fleet shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batching {
-    /// How many beats a request has at most.
     pub(crate) beats: u64,
     /// For how long a relay gathers them.
     pub(crate) gather: Duration,

@@ -28,9 +28,7 @@ pub(super) struct Series {
 /// How values are laid out from bottom to top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// From zero.
     Linear,
-    /// By powers of ten.
     Log,
 }
 
@@ -38,7 +36,6 @@ pub(super) struct Chart<'a> {
     pub(super) title: &'static str,
     /// A sentence on how to read it.
     pub(super) note: &'static str,
-    /// What values are in.
     pub(super) unit: &'static str,
     pub(super) scale: Scale,
     /// Ticks of the horizontal axis with their labels; `None` for seconds.

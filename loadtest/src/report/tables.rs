@@ -26,7 +26,7 @@ pub(super) fn failures(outcome: &Outcome) -> impl Iterator<Item = String> {
 fn figures(outcome: &Outcome) -> Table {
     let mut table = Table::with_headings(["what", "value"]);
     for figure in FIGURES {
-        if let Some(value) = outcome.figures.get(figure.name()) {
+        if let Some(value) = outcome.figures.get(figure.name) {
             table.pair(figure.title, with_unit(*value, figure.unit));
         }
     }
@@ -56,7 +56,7 @@ fn thresholds(outcome: &Outcome) -> Table {
             Some(false) => "BROKEN",
             None => "",
         };
-        table.row([verdict.name.to_owned(), verdict.limit_shown(), verdict.measured_shown(), word.to_owned()]);
+        table.row([verdict.figure.name.to_owned(), verdict.limit_shown(), verdict.measured_shown(), word.to_owned()]);
     }
     table
 }

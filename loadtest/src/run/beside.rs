@@ -33,12 +33,10 @@ pub(super) struct Reported {
 }
 
 impl Beside {
-    /// Beats of the probe that were answered 2xx.
     pub(super) fn probed_beats(&self) -> f64 {
         self.probed.as_ref().map_or(0.0, |tally| tally.successes() as f64)
     }
 
-    /// What was said the first time that something failed.
     pub(super) fn first_failure(&self) -> Option<String> {
         let of = |tally: &Tally| tally.first_failure.clone();
         let churned = self.churned.as_ref().and_then(of);

@@ -27,7 +27,6 @@ use super::{Ended, Outcome, Record, Site};
 const WARM_UP: Duration = Duration::from_millis(500);
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// Starts all sides, and measures in turn.
 pub(super) async fn run(
     scenario: &Scenario,
     plan: &ComparePlan,

@@ -51,7 +51,6 @@ pub(super) fn plan(scenario: &Scenario, agents: u64, warm_up: Duration) -> (Dura
     }
 }
 
-/// Lets happen what the scenario says.
 pub(super) async fn follow(
     scenario: &Scenario,
     stage: &Stage,

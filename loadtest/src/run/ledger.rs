@@ -4,7 +4,6 @@ use serde::Serialize;
 
 use crate::server::{Buckets, Scrape};
 
-/// The detection lags of all agents.
 const LAG: &str = "guardbeat_detection_lag_seconds";
 
 #[derive(Debug, Default)]

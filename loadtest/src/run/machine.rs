@@ -9,7 +9,6 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) processor: Option<String>,
     pub(crate) memory_mib: Option<u64>,
-    /// Release of the kernel.
     pub(crate) kernel: Option<String>,
 }
 

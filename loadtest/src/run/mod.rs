@@ -83,7 +83,6 @@ impl Ended {
     }
 }
 
-/// Everything a run has brought to light.
 struct Record {
     stage: Stage,
     tally: Tally,
@@ -185,7 +184,6 @@ fn warm_up(scenario: &Scenario, registering: Duration) -> Duration {
     }
 }
 
-/// Beats by schedule while the course of events takes place.
 async fn beat(
     scenario: &Scenario,
     host: &mut Host,

@@ -115,7 +115,6 @@ impl Outcome {
         }
     }
 
-    /// The thresholds that were not kept.
     pub(crate) fn broken(&self) -> impl Iterator<Item = &Verdict> {
         self.thresholds.iter().filter(|verdict| verdict.kept == Some(false))
     }

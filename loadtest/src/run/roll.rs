@@ -10,7 +10,6 @@ use crate::server::{Probe, Scanner};
 const MARK: &[u8] = b"\"id\":\"";
 /// `agent-` and 16 digits.
 const ID_BYTES: usize = 22;
-/// The statuses of agents that are thought to be silent.
 const SILENT: [&str; 2] = ["stale", "offline"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +20,6 @@ pub(super) struct Roll {
     pub(super) falsely_accused: u64,
 }
 
-/// Reads the lists.
 pub(super) async fn call(api: &mut Probe, fleet: &Fleet, silence: Silence) -> anyhow::Result<Roll> {
     let mut listed = HashSet::new();
     for status in SILENT {

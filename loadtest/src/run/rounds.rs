@@ -5,7 +5,6 @@ use crate::server::{Cost, Expense};
 use crate::stats::Spread;
 use crate::table::Table;
 
-/// What one side did in one round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) per_second: f64,
@@ -144,7 +143,6 @@ mod tests {
         tables(Errand::Beat, names, rounds).iter().map(|(_, table)| medians(table)).collect()
     }
 
-    /// The row of medians of a table.
     fn medians(table: &Table) -> Vec<String> {
         let text = table.to_string();
         let row = text.lines().find(|line| line.contains("median")).expect("a median");

@@ -56,7 +56,6 @@ impl Stage {
         lock(&self.ledger)
     }
 
-    /// Notes what has just happened.
     pub(super) fn tell(&self, what: impl Into<String>) {
         let at_s = Instant::now().saturating_duration_since(self.zero).as_secs_f64();
         lock(&self.events).push(Event { at_s, what: what.into() });
@@ -66,7 +65,6 @@ impl Stage {
         std::mem::take(&mut *lock(&self.events))
     }
 
-    /// What the progress line says.
     pub(super) fn doing(&self) -> String {
         lock(&self.doing).clone()
     }
@@ -79,7 +77,6 @@ impl Stage {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// Waits until the run has ended.
     pub(super) async fn over(&self) {
         tokio::select! {
             () = self.stop.cancelled() => {}

@@ -38,7 +38,6 @@ const SUMMARY: &str = "/api/threats/summary";
 /// The longest period there is: all that is kept.
 const WHOLE: &str = "30d";
 
-/// Registers the fleet, lets each agent beat once or report threats, asks, restarts.
 pub(super) async fn run(
     scenario: &Scenario,
     plan: &SurveyPlan,

@@ -40,7 +40,6 @@ pub(crate) struct Point {
     pub(crate) census: Option<Census>,
 }
 
-/// Latencies of a second, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize, PartialEq)]
 pub(crate) struct Latency {
     pub(crate) p50_ms: f64,

@@ -16,11 +16,8 @@ const MAX_EVENTS: u64 = 100;
 pub(crate) struct Beside {
     /// How many agents a second are replaced by others.
     pub(crate) churn_per_second: Option<f64>,
-    /// Agents with latencies of their own.
     pub(crate) probe: Option<ProbePlan>,
-    /// The whole list, again and again.
     pub(crate) list: Option<ListPlan>,
-    /// Threats that the fleet's agents report.
     pub(crate) threats: Option<ThreatsPlan>,
     /// Those who read the events as they happen: how many.
     pub(crate) readers: Option<u64>,

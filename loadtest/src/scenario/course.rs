@@ -75,7 +75,6 @@ pub(crate) struct Incident {
 pub(crate) struct ComparePlan {
     /// The others are compared with the last.
     pub(crate) sides: Vec<SideKind>,
-    /// What is sent.
     pub(crate) errand: Errand,
     pub(crate) rounds: u64,
     /// For how long a side is measured each time.
@@ -87,9 +86,7 @@ pub(crate) struct ComparePlan {
 /// A server that takes part in a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SideKind {
-    /// The engine.
     Engine(StorePlan),
-    /// The baseline.
     Bare,
     /// The one at `--url`.
     Url,

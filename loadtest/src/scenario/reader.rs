@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-/// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     /// In a file, in this line.
@@ -96,7 +95,7 @@ pub(super) struct Reader {
     given: BTreeMap<String, (Origin, Value)>,
     sections: BTreeSet<String>,
     /// Keys that were asked for.
-    known: Vec<&'static str>,
+    known: Vec<String>,
     /// What holds, as people write it.
     effective: Vec<(String, String)>,
     errors: Vec<(Option<Origin>, String)>,
@@ -158,17 +157,17 @@ impl Reader {
         self.sections.contains(section)
     }
 
-    pub(super) fn whole(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    pub(super) fn whole(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let rule = format!("a whole number from {} to {}", range.start(), range.end());
         self.take(key, Some((default, default.to_string())), &rule, |value| whole(value, &range)).unwrap_or(default)
     }
 
-    pub(super) fn whole_if(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+    pub(super) fn whole_if(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let rule = format!("a whole number from {} to {}", range.start(), range.end());
         self.take(key, None, &rule, |value| whole(value, &range))
     }
 
-    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
         let rule = if range.end().is_finite() {
             format!("a number from {} to {}", range.start(), range.end())
         } else {
@@ -179,7 +178,7 @@ impl Reader {
         self.take(key, None, &rule, read)
     }
 
-    pub(super) fn number_or(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+    pub(super) fn number_or(&mut self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let given = self.number(key, range);
         if given.is_none() {
             self.effective.push((key.to_owned(), default.to_string()));
@@ -188,28 +187,23 @@ impl Reader {
     }
 
     /// A time such as `"10s"`, if it is given.
-    pub(super) fn duration_if(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(super) fn duration_if(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         self.take(key, None, &duration_rule(&range), |value| duration(value, &range))
     }
 
-    pub(super) fn duration(
-        &mut self,
-        key: &'static str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Duration {
+    pub(super) fn duration(&mut self, key: &str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
         let shown = humantime::format_duration(default).to_string();
         let rule = duration_rule(&range);
         self.take(key, Some((default, shown)), &rule, |value| duration(value, &range)).unwrap_or(default)
     }
 
-    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
+    pub(super) fn boolean(&mut self, key: &str, default: bool) -> bool {
         let read = |value: &Value| value.read(Kind::Boolean)?.parse().ok();
         self.take(key, Some((default, default.to_string())), "true or false", read).unwrap_or(default)
     }
 
     /// One of some words; the first is the default.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)]) -> T {
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> T {
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         let read = |value: &Value| {
             let text = value.read(Kind::Text)?;
@@ -222,7 +216,7 @@ impl Reader {
     /// Some of these words, at least one.
     pub(super) fn choices<T: Copy>(
         &mut self,
-        key: &'static str,
+        key: &str,
         choices: &[(&'static str, T)],
         default: &[&'static str],
     ) -> Vec<T> {
@@ -237,23 +231,23 @@ impl Reader {
         self.take(key, Some((standard, format!("{default:?}"))), &rule, read).unwrap_or_default()
     }
 
-    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
         self.take(key, None, "a text in quotes", |value| value.read(Kind::Text).map(str::to_owned))
     }
 
     /// A list of texts; empty if it is not given.
-    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
         self.take(key, None, "a list of texts, such as [\"--store=memory:\"]", Value::texts).unwrap_or_default()
     }
 
     fn take<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         default: Option<(T, String)>,
         rule: &str,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Option<T> {
-        self.known.push(key);
+        self.known.push(key.to_owned());
         match self.given.get(key) {
             None => {
                 let (value, shown) = default?;
@@ -292,7 +286,7 @@ impl Reader {
     /// What holds: keys and values. Fails with all mistakes, keys that nobody asked for among them.
     pub(super) fn finish(mut self) -> Result<Vec<(String, String)>, String> {
         for (key, (origin, _)) in &self.given {
-            if !self.known.contains(&key.as_str()) {
+            if !self.known.contains(key) {
                 self.errors.push((Some(origin.clone()), format!("unknown key {key}: {}", self.remedy(key))));
             }
         }

@@ -18,7 +18,6 @@ use super::{Info, Probe};
 /// How long a server may take to end after SIGTERM.
 const END_LIMIT: Duration = Duration::from_secs(300);
 
-/// A server under load.
 pub(crate) struct Host {
     pub(crate) target: Arc<Target>,
     pub(crate) token: Arc<str>,
@@ -51,7 +50,7 @@ impl Host {
             StorePlan::Redis => Some(Redis::open(redis).await?),
             StorePlan::Embedded | StorePlan::Memory => None,
         };
-        let launch = Launch::engine(program, plan, redis.as_ref().map(Redis::store))?;
+        let launch = Launch::engine(program, plan, redis.as_ref())?;
         Self::launched(launch, redis).await
     }
 
@@ -137,7 +136,6 @@ impl Host {
         process.until(what, limit, has_happened).await
     }
 
-    /// Kills it (SIGKILL).
     pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
         self.pid.store(0, Ordering::Relaxed);
         match self.own()?.process.take() {

@@ -13,9 +13,8 @@ use uuid::Uuid;
 use crate::wire::Target;
 
 use super::process::ServerProcess;
-use super::redis::RedisStore;
+use super::redis::Redis;
 
-/// How long a server may take to become ready.
 const START_LIMIT: Duration = Duration::from_secs(300);
 /// Variables of the caller's that would change which server is measured, or where it stores.
 const CONFIGURING_PREFIXES: [&str; 2] = ["GUARDBEAT_", "MANAGER_"];
@@ -28,11 +27,9 @@ pub(crate) struct ServerPlan {
     /// With its own certificate.
     pub(crate) tls: bool,
     pub(crate) store: StorePlan,
-    /// More arguments for `serve`.
     pub(crate) args: Vec<String>,
 }
 
-/// Where the engine keeps the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StorePlan {
     /// In its data folder.
@@ -42,7 +39,6 @@ pub(crate) enum StorePlan {
     Memory,
 }
 
-/// A server that can be started.
 pub(super) struct Launch {
     name: &'static str,
     program: PathBuf,
@@ -59,7 +55,7 @@ pub(super) struct Launch {
 
 impl Launch {
     /// The engine, with ports, a token and a temporary data folder of its own. Its fleet is kept in Redis if one is given.
-    pub(super) fn engine(program: &Path, plan: &ServerPlan, redis: Option<RedisStore>) -> anyhow::Result<Self> {
+    pub(super) fn engine(program: &Path, plan: &ServerPlan, redis: Option<&Redis>) -> anyhow::Result<Self> {
         // It will be started from another folder.
         let program = program.canonicalize().with_context(|| {
             let shown = program.display();
@@ -79,8 +75,8 @@ impl Launch {
         ];
         match redis {
             Some(redis) => {
-                arguments.push(format!("--store={}", redis.url));
-                environment.push(("GUARDBEAT_STORE__KEY_PREFIX", redis.key_prefix));
+                arguments.push(format!("--store={}", redis.url()));
+                environment.push(("GUARDBEAT_STORE__KEY_PREFIX", redis.key_prefix.clone()));
             }
             None if plan.store == StorePlan::Memory => arguments.push("--store=memory:".to_owned()),
             None => {}
@@ -153,7 +149,6 @@ impl Launch {
         }
     }
 
-    /// Its operations listener.
     pub(super) async fn operations(&self) -> anyhow::Result<Option<Arc<Target>>> {
         match self.operations_port {
             Some(port) => Ok(Some(Target::expect(&format!("http://127.0.0.1:{port}"), None).await?)),

@@ -9,7 +9,6 @@ use super::{Probe, Scanner};
 /// Each agent of a list has this key once.
 pub(crate) const AGENT_MARK: &[u8] = b"\"registeredAt\":";
 
-/// What the list was like.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Listing {
     /// From the request to the last byte.
@@ -19,7 +18,6 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Reads `GET /api/agents` to its end.
     pub(crate) async fn read(api: &mut Probe) -> anyhow::Result<Self> {
         let mut bytes = 0;
         let (mut marks, mut agents) = (Scanner::of(AGENT_MARK, 0), 0);

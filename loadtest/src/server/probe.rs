@@ -46,7 +46,6 @@ impl Probe {
         }
     }
 
-    /// As [`Probe::get`], of an answer in JSON.
     pub(crate) async fn json(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
         let (_, body) = self.get(path).await?;
         serde_json::from_slice(body).with_context(|| format!("GET {path} was not answered with JSON"))

@@ -62,18 +62,10 @@ impl fmt::Debug for RedisUrl {
 pub(crate) struct Redis {
     connection: MultiplexedConnection,
     url: RedisUrl,
-    key_prefix: String,
-    /// `None` for a given one.
-    own: Option<Arc<RedisServer>>,
-}
-
-/// Where in Redis a server is to keep its fleet.
-#[derive(Debug, Clone)]
-pub(crate) struct RedisStore {
-    /// For `store.url`, with its password.
-    pub(super) url: String,
     /// For `store.key_prefix`.
     pub(super) key_prefix: String,
+    /// `None` for a given one.
+    own: Option<Arc<RedisServer>>,
 }
 
 impl Redis {
@@ -97,9 +89,9 @@ impl Redis {
         Ok(Self { connection: connect(&url).await?, url, key_prefix, own })
     }
 
-    /// Where the server is to keep its fleet.
-    pub(crate) fn store(&self) -> RedisStore {
-        RedisStore { url: self.url.0.to_string(), key_prefix: self.key_prefix.clone() }
+    /// For `store.url` of a server: with its password.
+    pub(super) fn url(&self) -> &str {
+        self.url.0.as_str()
     }
 
     /// What it has used and done up to now.

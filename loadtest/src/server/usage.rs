@@ -16,7 +16,6 @@ pub(crate) fn own_cpu_time() -> anyhow::Result<Duration> {
     cpu_time_of(std::process::id())
 }
 
-/// Resident memory of a process.
 pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let kib = process(pid)?.status()?.vmrss.with_context(|| format!("/proc/{pid}/status has no VmRSS"))?;
     Ok(kib * 1024)

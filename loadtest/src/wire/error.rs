@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use super::Target;
 
-/// A request that got no well-formed answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
     #[error("no connection: {0}")]

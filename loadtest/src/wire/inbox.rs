@@ -30,7 +30,6 @@ impl Inbox {
         &self.body
     }
 
-    /// Reads a whole answer; its body is then in [`Inbox::body`].
     pub(super) async fn read(&mut self, stream: &mut Stream) -> Result<Head, WireError> {
         let mut body = std::mem::take(&mut self.body);
         body.clear();

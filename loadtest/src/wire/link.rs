@@ -8,7 +8,6 @@ use super::reply::{Head, Reply};
 use super::stream::Stream;
 use super::{Target, WireError};
 
-/// What becomes of a connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeepAlive {
     Yes,
@@ -48,7 +47,6 @@ impl Link {
         self.exchange_on(stream, request).await
     }
 
-    /// As [`Link::exchange`], with a limit in time.
     pub(crate) async fn exchange_within(&mut self, limit: Duration, request: &[u8]) -> Result<Reply, WireError> {
         tokio::time::timeout(limit, self.exchange(request)).await.unwrap_or(Err(WireError::Timeout(limit)))
     }

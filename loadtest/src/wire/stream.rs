@@ -13,7 +13,6 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Sends all of `bytes`.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(tcp) => tcp.write_all(bytes).await,

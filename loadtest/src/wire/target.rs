@@ -32,17 +32,14 @@ pub(crate) struct Target {
     resumed: AtomicU64,
 }
 
-/// TLS handshakes that were done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Handshakes {
     /// Those with certificates and signatures.
     full: u64,
-    /// Those that resumed a session.
     resumed: u64,
 }
 
 impl Handshakes {
-    /// Those since then.
     pub(crate) fn since(self, then: Self) -> Self {
         Self { full: self.full - then.full, resumed: self.resumed - then.resumed }
     }
@@ -114,7 +111,6 @@ impl Target {
         &self.prefix
     }
 
-    /// Whether requests go over TLS.
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }

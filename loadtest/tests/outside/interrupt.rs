@@ -1,10 +1,9 @@
 //! Ctrl-C: to the whole process group, as a terminal sends it.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 
+use guardbeat_testkit::http::{Client, Request};
 use guardbeat_testkit::{SOON, wait_until};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
@@ -34,11 +33,9 @@ fn metrics_of(load_test: &Child) -> Option<String> {
     let environment = std::fs::read(format!("/proc/{}/environ", children.split_whitespace().next()?)).ok()?;
     let environment = String::from_utf8_lossy(&environment);
     let address = environment.split('\0').find_map(|line| line.strip_prefix("GUARDBEAT_METRICS__LISTEN="))?;
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    Some(text)
+    // It may not listen yet.
+    let reply = Client::new(address.parse().ok()?, None).try_send(&Request::new("GET", "/metrics")).ok()?;
+    Some(reply.text().to_owned())
 }
 
 fn wait_for_beats(load_test: &Child) {

@@ -1,13 +1,12 @@
 //! What the tests stand on: a daemon of their own, and a client that hides nothing of the wire.
 
-pub mod client;
 pub mod events;
 pub mod expect;
 pub mod proxy;
 pub mod server;
 pub mod trouble;
 
-pub use guardbeat_testkit::{SOON, redis, wait_until};
+pub use guardbeat_testkit::{SOON, http as client, redis, wait_until};
 
 pub use self::{
     client::{Client, Reply, Request},

@@ -1,5 +1,7 @@
 //! A small blocking HTTP/1.1 client: every byte it sends can be chosen.
 
+#![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
@@ -14,7 +16,7 @@ use rustls::{
 };
 use serde_json::Value;
 
-use super::SOON;
+use crate::SOON;
 
 /// Whom a client trusts, and what it calls the server.
 #[derive(Clone)]
@@ -63,18 +65,24 @@ impl Trust {
 /// A request, to be sent as it is.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Its first word.
     pub method: String,
+    /// What stands behind that.
     pub target: Vec<u8>,
+    /// In this order; some are added if they are not among them.
     pub headers: Vec<(String, Vec<u8>)>,
+    /// What follows the head.
     pub body: Option<Vec<u8>>,
     chunked: bool,
 }
 
 impl Request {
+    /// Without headers and body.
     pub fn new(method: &str, target: impl Into<Vec<u8>>) -> Self {
         Self { method: method.into(), target: target.into(), headers: Vec::new(), body: None, chunked: false }
     }
 
+    /// One more header.
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -140,21 +148,26 @@ impl Request {
 /// An answer.
 #[derive(Debug)]
 pub struct Reply {
+    /// Its status code.
     pub status: u16,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Without its transfer coding.
     pub body: Vec<u8>,
 }
 
 impl Reply {
+    /// The first header of this name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// The body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("UTF-8")
     }
 
+    /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -173,7 +186,9 @@ impl Reply {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/json"), "{self:?}");
         let json = self.json();
-        assert_eq!(super::keys(&json), ["error", "ok"], "{self:?}");
+        let mut keys: Vec<_> = json.as_object().expect("an object").keys().collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["error", "ok"], "{self:?}");
         assert_eq!(json["ok"], false, "{self:?}");
         let error = json["error"].as_str().expect("a sentence").to_owned();
         assert!(!error.is_empty());
@@ -183,7 +198,9 @@ impl Reply {
 
 /// A connection, in the clear or not.
 pub enum Stream {
+    /// In the clear.
     Plain(TcpStream),
+    /// Not.
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
@@ -231,6 +248,7 @@ pub struct Client {
 }
 
 impl Client {
+    /// A client without a token; one of a server that speaks TLS trusts somebody.
     pub fn new(address: SocketAddr, trust: Option<Trust>) -> Self {
         Self { address, trust, token: None, connection: None }
     }
@@ -241,10 +259,12 @@ impl Client {
         Self { address: self.address, trust, token, connection: None }
     }
 
+    /// GET.
     pub fn get(&mut self, target: &str) -> Reply {
         self.send(&Request::new("GET", target))
     }
 
+    /// DELETE.
     pub fn delete(&mut self, target: &str) -> Reply {
         self.send(&Request::new("DELETE", target))
     }
@@ -272,10 +292,16 @@ impl Client {
         self.post(&format!("/api/agents/{id}/heartbeat"), body)
     }
 
+    /// Sends a request; panics if it is not answered.
     pub fn send(&mut self, request: &Request) -> Reply {
         self.try_send(request).unwrap_or_else(|error| panic!("{error}: {request:?}"))
     }
 
+    /// Sends a request.
+    ///
+    /// # Errors
+    ///
+    /// If there is no connection, or no whole answer.
     pub fn try_send(&mut self, request: &Request) -> io::Result<Reply> {
         let bytes = request.encode(self.token.as_deref());
         // An early answer may come, and the connection be closed, before all is sent.
