@@ -12,7 +12,7 @@ use crate::progress;
 use crate::wire::{KeepAlive, Link, Reply, Target};
 
 use super::Fleet;
-use super::errand::{Errand, Writer};
+use super::operation::{Operation, Writer};
 use super::registration::registered;
 
 /// How long a request may take: it waits for the server's disk.
@@ -39,13 +39,13 @@ impl Bulk {
     pub(crate) async fn register(&self, agents: u64, credentials: Credentials) -> anyhow::Result<Fleet> {
         let nobody = Arc::new(Fleet::nobody(&self.token));
         Ok(match credentials {
-            Credentials::Own => {
-                Fleet::with_own_tokens(self.each("registering", &nobody, Errand::Register, agents, registered).await?)
-            }
+            Credentials::Own => Fleet::with_own_tokens(
+                self.each("registering", &nobody, Operation::Register, agents, registered).await?,
+            ),
             // A token of each would be some hundred bytes, of which ten million agents would make a gigabyte.
             Credentials::Admin => {
                 let id = |body: &[u8]| Ok(registered(body)?.0);
-                let ids = self.each("registering", &nobody, Errand::Register, agents, id).await?;
+                let ids = self.each("registering", &nobody, Operation::Register, agents, id).await?;
                 Fleet::with_shared_token(ids, &self.token)
             }
         })
@@ -54,18 +54,18 @@ impl Bulk {
     pub(crate) async fn deregister(&self, fleet: &Arc<Fleet>) -> anyhow::Result<()> {
         let ids = (0..fleet.len()).map(|agent| fleet.agent_of(agent).0).collect();
         let fleet = Arc::new(Fleet::with_shared_token(ids, &self.token));
-        self.send("deregistering", &fleet, Errand::Deregister, fleet.len()).await
+        self.send("deregistering", &fleet, Operation::Deregister, fleet.len()).await
     }
 
-    /// Does an errand so many times, of one agent after the other.
+    /// Does an operation so many times, of one agent after the other.
     pub(crate) async fn send(
         &self,
         label: &'static str,
         fleet: &Arc<Fleet>,
-        errand: Errand,
+        operation: Operation,
         count: u64,
     ) -> anyhow::Result<()> {
-        self.each(label, fleet, errand, count, |_| Ok(())).await.map(drop)
+        self.each(label, fleet, operation, count, |_| Ok(())).await.map(drop)
     }
 
     /// As [`Bulk::send`]; `take` reads the answers.
@@ -73,7 +73,7 @@ impl Bulk {
         &self,
         label: &'static str,
         fleet: &Arc<Fleet>,
-        errand: Errand,
+        operation: Operation,
         count: u64,
         take: fn(&[u8]) -> anyhow::Result<T>,
     ) -> anyhow::Result<Vec<T>> {
@@ -84,7 +84,7 @@ impl Bulk {
             let worker = Worker {
                 target: self.target.clone(),
                 fleet: fleet.clone(),
-                writer: Writer::of(errand, &self.target, KeepAlive::Yes),
+                writer: Writer::of(operation, &self.target, KeepAlive::Yes),
                 link: Link::new(self.target.clone(), KeepAlive::Yes),
                 bar: bar.clone(),
             };

@@ -16,7 +16,7 @@ use crate::wire::Target;
 use super::bulk::LIMIT;
 use super::connection::Connection;
 use super::registration::registered;
-use super::{AgentId, Errand, Fleet, Schedule, SharedTally, Tally, Transport};
+use super::{AgentId, Fleet, Operation, Schedule, SharedTally, Tally, Transport};
 
 /// Connections for it: a registration waits for the server's disk.
 const CONNECTIONS: usize = 16;
@@ -43,12 +43,12 @@ impl Churn {
         let next = Arc::new(AtomicU64::new(0));
         let begun = Instant::now();
         let transport = Transport { limit: LIMIT, ..Transport::kept(1) };
-        let connection = |errand| Connection::new(&self.target, errand, transport, tally.clone());
+        let connection = |operation| Connection::new(&self.target, operation, transport, tally.clone());
         let mut workers = JoinSet::new();
         for _ in 0..CONNECTIONS {
             let worker = Worker {
-                coming: connection(Errand::Register),
-                going: connection(Errand::Deregister),
+                coming: connection(Operation::Register),
+                going: connection(Operation::Deregister),
                 churn: self.clone(),
                 replaced: VecDeque::new(),
                 tally: tally.clone(),

@@ -14,7 +14,7 @@ use crate::wire::Target;
 
 use super::connection::Connection;
 use super::heartbeat::Batch;
-use super::{Errand, Fleet, SharedTally, Transport};
+use super::{Fleet, Operation, SharedTally, Transport};
 
 #[derive(Clone)]
 pub(crate) struct ClosedLoop {
@@ -22,7 +22,7 @@ pub(crate) struct ClosedLoop {
     /// Whose requests they are, one agent's after the other; not empty.
     pub(crate) fleet: Arc<Fleet>,
     /// Batches are of heartbeats, whatever stands here.
-    pub(crate) errand: Errand,
+    pub(crate) operation: Operation,
     pub(crate) transport: Transport,
     /// How many requests are sent at most; may be changed meanwhile.
     pub(crate) most: Arc<AtomicU64>,
@@ -41,7 +41,7 @@ impl ClosedLoop {
     }
 
     async fn run(self, next: Arc<AtomicU64>, tally: SharedTally) {
-        let mut connection = Connection::new(&self.target, self.errand, self.transport, tally);
+        let mut connection = Connection::new(&self.target, self.operation, self.transport, tally);
         let beats = self.transport.batching.map_or(1, |batching| batching.beats);
         let mut batch =
             (beats > 1).then(|| Batch::to(&self.target, self.transport.keep_alive, self.fleet.agent_of(0).1));
@@ -79,7 +79,7 @@ mod tests {
         let run = ClosedLoop {
             target: Target::reach(&url, None).await.expect("a target"),
             fleet: Arc::new(Fleet::nobody("t")),
-            errand: Errand::Register,
+            operation: Operation::Register,
             transport: Transport::kept(3),
             most: Arc::new(most.into()),
         };

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use crate::wire::{Link, Target};
 
-use super::errand::{Errand, Writer};
 use super::heartbeat::Batch;
+use super::operation::{Operation, Writer};
 use super::relayed;
 use super::{AgentId, Fleet, SharedTally, Transport, bulk::refusal};
 
@@ -20,11 +20,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(target: &Arc<Target>, errand: Errand, transport: Transport, tally: SharedTally) -> Self {
+    pub(super) fn new(target: &Arc<Target>, operation: Operation, transport: Transport, tally: SharedTally) -> Self {
         Self {
             target: target.clone(),
             transport,
-            writer: Writer::of(errand, target, transport.keep_alive),
+            writer: Writer::of(operation, target, transport.keep_alive),
             link: Link::new(target.clone(), transport.keep_alive),
             request: Vec::new(),
             tally,

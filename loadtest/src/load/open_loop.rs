@@ -18,7 +18,7 @@ use crate::wire::Target;
 use super::connection::Connection;
 use super::heartbeat::Batch;
 use super::sleeper::Sleeper;
-use super::{Batching, Errand, Fleet, Schedule, SharedTally, Silence, Transport};
+use super::{Batching, Fleet, Operation, Schedule, SharedTally, Silence, Transport};
 
 /// Beats due within this time leave together. Waking up is most of what this client costs: at 10,000
 /// beats a second on two virtual cores a beat took 60 µs of processor time with naps of 50 µs, 43 with
@@ -34,7 +34,7 @@ pub(crate) struct OpenLoop {
     /// Whose beats they are; not empty.
     pub(crate) fleet: Arc<Fleet>,
     /// What is sent for each beat. Batches are of heartbeats, whatever stands here.
-    pub(crate) errand: Errand,
+    pub(crate) operation: Operation,
     pub(crate) schedule: Schedule,
     pub(crate) silence: Silence,
     pub(crate) transport: Transport,
@@ -74,7 +74,7 @@ impl OpenLoop {
         Self {
             target: target.clone(),
             fleet: fleet.clone(),
-            errand: Errand::Beat,
+            operation: Operation::Beat,
             schedule,
             silence: Silence::never(),
             transport,
@@ -154,11 +154,11 @@ impl Shared {
     /// How many of these beats are sent and count.
     fn counted(&self, beats: Range<u64>) -> u64 {
         let beats = beats.start.max(self.first)..beats.end.max(self.first);
-        beats.end - beats.start - self.load.silence.swallowed(beats)
+        beats.end - beats.start - self.load.silence.suppressed(beats)
     }
 
     fn connection(&self) -> Connection {
-        Connection::new(&self.load.target, self.load.errand, self.load.transport, self.tally.clone())
+        Connection::new(&self.load.target, self.load.operation, self.load.transport, self.tally.clone())
     }
 
     /// One connection: takes the next beat that is due, until there are no more.
@@ -168,7 +168,7 @@ impl Shared {
         while let Ok(permit) = self.due.acquire().await {
             permit.forget();
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if !silence.swallows(number) {
+            if !silence.suppresses(number) {
                 let due = self.begun + schedule.due(number);
                 connection.send(number, fleet.agent_of(number), due, number >= self.first).await;
             }
@@ -181,7 +181,7 @@ impl Shared {
         let mut batch = Batch::to(target, transport.keep_alive, fleet.agent_of(0).1);
         let mut connection = self.connection();
         while let Some(beats) = self.take(batching).await {
-            let sent = beats.filter(|beat| !silence.swallows(*beat));
+            let sent = beats.filter(|beat| !silence.suppresses(*beat));
             if sent.clone().next().is_some() {
                 let due = |beat| (beat >= self.first).then(|| self.begun + schedule.due(beat));
                 connection.relay(&mut batch, fleet, sent, due).await;
@@ -289,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn reports_leave_by_schedule_as_beats_do() {
         let tally = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
-            run.errand = Errand::Report(Reports { events: 3, types: 2 });
+            run.operation = Operation::Report(Reports { events: 3, types: 2 });
             run.schedule = Schedule::at_rate(1, 500.0);
         })
         .await;

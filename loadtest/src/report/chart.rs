@@ -140,8 +140,8 @@ impl Chart<'_> {
 
     fn draw_series(&self, svg: &mut String, frame: &Frame, series: &Series) {
         let drawn = |value: &Option<f64>| value.filter(|value| value.is_finite());
-        for stretch in series.points.split(|(_, value)| drawn(value).is_none()) {
-            let spots: Vec<String> = stretch
+        for segment in series.points.split(|(_, value)| drawn(value).is_none()) {
+            let spots: Vec<String> = segment
                 .iter()
                 .filter_map(|(x, value)| Some(format!("{:.1},{:.1}", frame.x(*x), frame.y((*value)?))))
                 .collect();

@@ -44,9 +44,9 @@ pub(super) fn add(page: &mut String, outcome: &Outcome) {
     let lines = vec![line("server", "c1", &|point| point.rss_mib)];
     page.push_str(&over_time("Resident memory of the server", "", "MiB", Scale::Linear, lines));
     let lines = vec![
-        line("online", "c4", &|point| Some(point.census?.online as f64)),
-        line("stale", "c2", &|point| Some(point.census?.stale as f64)),
-        line("offline", "c3", &|point| Some(point.census?.offline as f64)),
+        line("online", "c4", &|point| Some(point.counts?.online as f64)),
+        line("stale", "c2", &|point| Some(point.counts?.stale as f64)),
+        line("offline", "c3", &|point| Some(point.counts?.offline as f64)),
     ];
     let note = "As the server's metrics say.";
     page.push_str(&over_time("Agents by status", note, "agents", Scale::Linear, lines));

@@ -116,9 +116,9 @@ pub(super) fn seconds(outcome: &Outcome) -> Table {
             point.server_cpu,
             Some(point.client_cpu),
             point.rss_mib,
-            point.census.map(|census| census.online as f64),
-            point.census.map(|census| census.stale as f64),
-            point.census.map(|census| census.offline as f64),
+            point.counts.map(|counts| counts.online as f64),
+            point.counts.map(|counts| counts.stale as f64),
+            point.counts.map(|counts| counts.offline as f64),
         ];
         table.row(cells.map(number));
     }

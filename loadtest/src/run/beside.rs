@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::load::{Audience, Churn, Errand, Fleet, OpenLoop, Readers, Schedule, SharedTally, Tally, Transport};
+use crate::load::{Audience, Churn, Fleet, OpenLoop, Operation, Readers, Schedule, SharedTally, Tally, Transport};
 use crate::scenario::{Beside as Plan, ListPlan, ProbePlan, ThreatsPlan};
 use crate::server::{Listing, Probe};
 use crate::units;
@@ -94,7 +94,7 @@ impl Going<'_> {
     /// Beats one by one, for as long as the others do.
     async fn probe(&self, probing: Probing) -> anyhow::Result<Option<Tally>> {
         let Some((plan, fleet)) = probing else { return Ok(None) };
-        let load = self.load(&fleet, Errand::Beat, plan.schedule(), plan.connections);
+        let load = self.load(&fleet, Operation::Beat, plan.schedule(), plan.connections);
         load.run(self.stage.probed.clone()).await?;
         let tally = self.stage.probed.lock().take();
         Ok(Some(tally))
@@ -103,16 +103,16 @@ impl Going<'_> {
     /// Reports threats of the fleet's agents, for as long as these beat.
     async fn report(&self, fleet: &Arc<Fleet>, plan: Option<ThreatsPlan>) -> anyhow::Result<Option<Reported>> {
         let Some(plan) = plan else { return Ok(None) };
-        let load = self.load(fleet, Errand::Report(plan.reports), plan.schedule(), plan.connections);
+        let load = self.load(fleet, Operation::Report(plan.reports), plan.schedule(), plan.connections);
         let tally = SharedTally::new();
         load.run(tally.clone()).await?;
         let tally = tally.lock().take();
         Ok(Some(Reported { tally, events: plan.reports.events }))
     }
 
-    fn load(&self, fleet: &Arc<Fleet>, errand: Errand, schedule: Schedule, connections: usize) -> OpenLoop {
+    fn load(&self, fleet: &Arc<Fleet>, operation: Operation, schedule: Schedule, connections: usize) -> OpenLoop {
         OpenLoop {
-            errand,
+            operation,
             warm_up: self.warm_up,
             stop: self.stage.stop.clone(),
             ..OpenLoop::of(&self.target, fleet, schedule, Transport::kept(connections), self.warm_up + self.duration)
@@ -131,7 +131,7 @@ impl Going<'_> {
         };
         let (audience, ()) = tokio::join!(reading, ending);
         let audience = audience?;
-        self.stage.tell(format!(
+        self.stage.note(format!(
             "{} readers have seen {} events each; all together read {} bytes",
             units::count(audience.stayed),
             units::count(audience.events),
@@ -154,7 +154,7 @@ impl Going<'_> {
             match read {
                 Ok(listing) => {
                     if lists.whole == 0 {
-                        stage.tell(format!(
+                        stage.note(format!(
                             "the list has {} agents and {} bytes, and took {}",
                             units::count(listing.agents),
                             units::count(listing.bytes),

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use hdrhistogram::Histogram;
 use tokio_util::sync::CancellationToken;
 
-use crate::load::{Bulk, ClosedLoop, Errand, Fleet, SharedTally, Tally, Transport};
+use crate::load::{Bulk, ClosedLoop, Fleet, Operation, SharedTally, Tally, Transport};
 use crate::progress;
 use crate::scenario::{ComparePlan, Scenario, SideKind};
 use crate::server::{Host, Meter, ServerPlan};
@@ -44,10 +44,10 @@ pub(super) async fn run(
     let mut record = Record::new(stage);
     let names: Vec<&str> = sides.iter().map(|side| side.name).collect();
     if !rounds.is_empty() {
-        for (title, table) in tables(plan.errand, &names, &rounds) {
+        for (title, table) in tables(plan.operation, &names, &rounds) {
             record.tables.add(title, table);
         }
-        if plan.errand == Errand::Register {
+        if plan.operation == Operation::Register {
             record.tables.add("Latencies of registrations over all rounds", latencies(&sides));
         }
         record.figures.extend(ratio(&rounds, |sample| sample.cost.server_us).map(|ratio| ("cpu_ratio", ratio)));
@@ -59,7 +59,7 @@ pub(super) async fn run(
         if side.host.usage().await?.cpu.is_none() {
             record
                 .stage
-                .tell(format!("{}: nothing is known of its processor time, as /metrics does not tell it", side.name));
+                .note(format!("{}: nothing is known of its processor time, as /metrics does not tell it", side.name));
         }
     }
     let target =
@@ -120,9 +120,9 @@ struct Side {
 impl Side {
     /// Registers its agents, if these are to beat.
     async fn enlist(name: &'static str, host: Host, scenario: &Scenario, plan: &ComparePlan) -> anyhow::Result<Self> {
-        let fleet = match plan.errand {
-            Errand::Register => Fleet::nobody(&host.token),
-            Errand::Beat | Errand::Report(_) | Errand::Deregister => {
+        let fleet = match plan.operation {
+            Operation::Register => Fleet::nobody(&host.token),
+            Operation::Beat | Operation::Report(_) | Operation::Deregister => {
                 bulk(&host, scenario).register(scenario.agents, scenario.credentials).await?
             }
         };
@@ -134,7 +134,7 @@ impl Side {
         let load = ClosedLoop {
             target: self.host.target.clone(),
             fleet: self.fleet.clone(),
-            errand: plan.errand,
+            operation: plan.operation,
             transport,
             most: most.clone(),
         };

@@ -99,10 +99,10 @@ async fn fall_silent(
     }
     let count = silent.len();
     findings.silent = count;
-    stage.tell(format!("{} agents fall silent", units::count(count)));
+    stage.note(format!("{} agents fall silent", units::count(count)));
     if let Some(together) = plan.together {
         beat_once(scenario, stage, host, silent, together).await?;
-        stage.tell("their last beats are in");
+        stage.note("their last beats are in");
     }
     stage.now_doing(format!("waiting for {} silent agents to be noticed", units::count(count)));
     while stage.ledger().most_missing() < count {
@@ -110,7 +110,7 @@ async fn fall_silent(
             return Ok(());
         }
     }
-    stage.tell("all have been noticed");
+    stage.note("all have been noticed");
     findings.are_noticed = true;
     Ok(())
 }
@@ -124,7 +124,7 @@ async fn come_back(
     silent: &Arc<Fleet>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    stage.tell("they come back");
+    stage.note("they come back");
     stage.now_doing("waiting until all are online again");
     beat_once(scenario, stage, host, silent, within).await?;
     let beaten = Instant::now();
@@ -134,7 +134,7 @@ async fn come_back(
         }
     }
     findings.back = Some(beaten.elapsed());
-    stage.tell("all are online again");
+    stage.note("all are online again");
     // It is told to those who read, too.
     stage.wait_until(Instant::now() + SETTLE).await;
     Ok(())
@@ -157,17 +157,17 @@ async fn restart(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow:
     if !stage.wait_until(stage.zero + incident.after).await {
         return Ok(None);
     }
-    stage.tell("kill -9");
+    stage.note("kill -9");
     stage.now_doing("down");
     stage.tally.lock().disturbed = true;
     host.kill()?;
     if !stage.wait_until(Instant::now() + incident.down).await {
         return Ok(None);
     }
-    stage.tell("started again");
+    stage.note("started again");
     stage.now_doing("starting");
     let ready = host.start_again().await?;
-    stage.tell(format!("ready after {}", units::duration(ready)));
+    stage.note(format!("ready after {}", units::duration(ready)));
     stage.now_doing("beating");
     stage.wait_until(Instant::now() + SETTLE).await;
     stage.tally.lock().disturbed = false;
@@ -181,21 +181,21 @@ async fn outage(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow::
     if !stage.wait_until(stage.zero + incident.after).await {
         return Ok(None);
     }
-    stage.tell("Redis is stopped");
+    stage.note("Redis is stopped");
     stage.now_doing("without its store");
     stage.tally.lock().disturbed = true;
     host.redis()?.stop().await?;
     stage.wait_until(Instant::now() + incident.down).await;
     host.redis()?.start_again().await?;
     let back = Instant::now();
-    stage.tell("Redis is back");
+    stage.note("Redis is back");
     let mut written = None;
     while written.is_none() && stage.wait_until(Instant::now() + POLL).await {
         let since = back.elapsed();
         written = metrics.scrape().await.is_ok_and(|scrape| is_written(&scrape, since)).then(|| back.elapsed());
     }
     if let Some(written) = written {
-        stage.tell(format!("everything is written {} later", units::duration(written)));
+        stage.note(format!("everything is written {} later", units::duration(written)));
     }
     stage.now_doing("beating");
     stage.wait_until(Instant::now() + SETTLE).await;

@@ -212,7 +212,7 @@ async fn beat(
     };
     let besides = beside_it.all(&scenario.beside, fleet, probing);
     let following = course::follow(scenario, &stage, host, fleet, silence);
-    let done = tokio::try_join!(beating, besides, following, watching, stage.heed(stop));
+    let done = tokio::try_join!(beating, besides, following, watching, stage.stop_on(stop));
     spinner.finish_and_clear();
     let ((), beside, mut findings, seen, ()) = done?;
     // Who was to be noticed is not missed if nobody waited for it.

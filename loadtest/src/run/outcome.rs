@@ -154,8 +154,8 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
     latencies(&mut figures, &FIGURE_QUANTILES, tally);
     let ledger = stage.ledger();
     if ledger.has_begun() {
-        let (missed, accused) = findings.roll.map_or((0, 0), |roll| (roll.missed, roll.falsely_accused));
-        let false_stale = ledger.falsely_accused(findings.silent - missed).max(accused);
+        let (missed, false_positives) = findings.roll.map_or((0, 0), |roll| (roll.missed, roll.false_positives));
+        let false_stale = ledger.false_positives(findings.silent - missed).max(false_positives);
         figures.insert("false_stale", false_stale as f64);
         if findings.roll.is_some() {
             figures.insert("missed", missed as f64);
@@ -225,7 +225,7 @@ fn quantiles(latency_us: &Histogram<u64>) -> Vec<Quantile> {
 impl Outcome {
     /// One with everything in it, for tests of what shows it; `text` stands wherever a text comes from outside.
     pub(crate) fn example(text: &str) -> Self {
-        use super::ledger::Census;
+        use super::ledger::StatusCounts;
         use super::watch::Latency;
 
         let scenario = "[thresholds]\np99_ms = 20\nerrors = 0\n";
@@ -242,7 +242,7 @@ impl Outcome {
             server_cpu: Some(0.5),
             client_cpu: 0.2,
             rss_mib: Some(80.0),
-            census: Some(Census { online: 90, stale: 10, offline: 0 }),
+            counts: Some(StatusCounts { online: 90, stale: 10, offline: 0 }),
         };
         Self {
             scenario: text.to_owned(),

@@ -46,7 +46,7 @@ pub(super) async fn run(
         stage.done.cancel();
         found
     };
-    let done = tokio::try_join!(searching, watching, stage.heed(stop));
+    let done = tokio::try_join!(searching, watching, stage.stop_on(stop));
     spinner.finish_and_clear();
     let (Found { tally, trials }, seen, ()) = done?;
     Ok(Record { tally, seen, trials, ..Record::new(stage) })
@@ -67,7 +67,7 @@ async fn search(
 ) -> anyhow::Result<Found> {
     let mut search = Search::from(plan.from, plan.precision);
     let mut found = Found { tally: Tally::new(), trials: Vec::new() };
-    let mut in_doubt = None;
+    let mut failed_once = None;
     while let Some(rate) = search.next().filter(|_| !stage.stop.is_cancelled()) {
         stage.now_doing(format!("trying {}", units::rate(rate)));
         let duration = plan.step.mul_f64(1.0 + WARM_UP_SHARE);
@@ -84,9 +84,9 @@ async fn search(
             break;
         }
         let trial = Trial::of(rate, &tally, plan.p99);
-        stage.tell(format!("{} {}", units::rate(rate), if trial.holds { "holds" } else { "is too much" }));
+        stage.note(format!("{} {}", units::rate(rate), if trial.holds { "holds" } else { "is too much" }));
         // What does not hold once may have been disturbed by something else on the machine: it is tried a second time.
-        let believed = trial.holds || in_doubt.replace(rate) == Some(rate);
+        let believed = trial.holds || failed_once.replace(rate) == Some(rate);
         if believed {
             search.tried(rate, trial.holds);
         }

@@ -1,5 +1,5 @@
 //! Who the server calls silent, agent by agent, beside who really is: counters alone cannot tell one missed and one
-//! falsely accused from none.
+//! false positive from none.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ pub(super) struct Roll {
     /// Silent agents that are in none of them.
     pub(super) missed: u64,
     /// Agents in them that beat.
-    pub(super) falsely_accused: u64,
+    pub(super) false_positives: u64,
 }
 
 pub(super) async fn call(api: &mut Probe, fleet: &Fleet, silence: Silence) -> anyhow::Result<Roll> {
@@ -31,11 +31,11 @@ pub(super) async fn call(api: &mut Probe, fleet: &Fleet, silence: Silence) -> an
 }
 
 fn compare(listed: &HashSet<AgentId>, fleet: &Fleet, silence: Silence) -> Roll {
-    let mut roll = Roll { missed: 0, falsely_accused: 0 };
+    let mut roll = Roll { missed: 0, false_positives: 0 };
     for agent in 0..fleet.len() {
         match (silence.includes(agent), listed.contains(&fleet.agent_of(agent).0)) {
             (true, false) => roll.missed += 1,
-            (false, true) => roll.falsely_accused += 1,
+            (false, true) => roll.false_positives += 1,
             (true, true) | (false, false) => {}
         }
     }
@@ -47,11 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_missed_and_one_falsely_accused_do_not_make_none() {
+    fn one_missed_and_one_false_positive_do_not_make_none() {
         let fleet = Fleet::with_shared_token((0..10).map(AgentId::of).collect(), "t");
         let silence = Silence::of(2, 10, 0);
         let silent: Vec<u64> = (0..10).filter(|agent| silence.includes(*agent)).collect();
         let listed = HashSet::from([AgentId::of(silent[0]), AgentId::of(0), AgentId::of(77)]);
-        assert_eq!(compare(&listed, &fleet, silence), Roll { missed: 1, falsely_accused: 1 });
+        assert_eq!(compare(&listed, &fleet, silence), Roll { missed: 1, false_positives: 1 });
     }
 }

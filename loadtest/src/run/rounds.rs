@@ -1,6 +1,6 @@
 //! Rounds in which every side is measured once: their order, and the tables of what they gave. Pure.
 
-use crate::load::Errand;
+use crate::load::Operation;
 use crate::server::{Cost, Expense};
 use crate::stats::Spread;
 use crate::table::Table;
@@ -34,45 +34,51 @@ pub(super) fn ratio(rounds: &[Round], figure: fn(&Sample) -> Option<f64>) -> Opt
 }
 
 /// All that is shown of a comparison of so many sides.
-pub(super) fn tables(errand: Errand, names: &[&str], rounds: &[Round]) -> Vec<(String, Table)> {
-    let what = match errand {
-        Errand::Beat => "heartbeat",
-        Errand::Report(_) => "report",
-        Errand::Register => "registration",
-        Errand::Deregister => "deregistration",
+pub(super) fn tables(operation: Operation, names: &[&str], rounds: &[Round]) -> Vec<(String, Table)> {
+    let what = match operation {
+        Operation::Beat => "heartbeat",
+        Operation::Report(_) => "report",
+        Operation::Register => "registration",
+        Operation::Deregister => "deregistration",
     };
-    let mut costs = versus(names, 2, |sample| sample.cost.server_us);
-    costs.push(Column::new("client µs", 2, |round: &Round| {
-        // On average over the sides.
-        Some(round.iter().map(|sample| sample.cost.client_us).sum::<f64>() / round.len() as f64)
-    }));
-    let rates = versus(names, 0, |sample| Some(sample.per_second));
-    let mut tables = vec![
-        (format!("Processor time of the server per {what}, µs"), table(rounds, &costs)),
-        (format!("Answered {what}s per second"), table(rounds, &rates)),
+    let mut costs = versus(names, rounds, 2, |sample| sample.cost.server_us);
+    // On average over the sides.
+    let client = |round: &Round| round.iter().map(|sample| sample.cost.client_us).sum::<f64>() / round.len() as f64;
+    costs.push(Column::of("client µs", 2, rounds.iter().map(|round| Some(client(round)))));
+    let rates = versus(names, rounds, 0, |sample| Some(sample.per_second));
+    let mut shown = vec![
+        (format!("Processor time of the server per {what}, µs"), table(costs)),
+        (format!("Answered {what}s per second"), table(rates)),
     ];
-    tables.extend(redis_table(rounds).map(|table| ("What Redis does for them".to_owned(), table)));
+    let in_redis = |sample: &Sample| Some((sample.cost.server_us?, sample.cost.redis?));
+    let redis: Vec<(f64, Expense)> = rounds.iter().flatten().filter_map(in_redis).collect();
+    if !redis.is_empty() {
+        let columns = vec![
+            Column::of("redis-server µs", 2, redis.iter().map(|(_, redis)| Some(redis.cpu_us))),
+            Column::of("engine + redis-server µs", 2, redis.iter().map(|(engine, redis)| Some(engine + redis.cpu_us))),
+            Column::of("commands/1,000", 2, redis.iter().map(|(_, redis)| Some(redis.commands_per_1000))),
+            Column::of("EXEC/1,000", 3, redis.iter().map(|(_, redis)| Some(redis.transactions_per_1000))),
+        ];
+        shown.push(("What Redis does for them".to_owned(), table(columns)));
+    }
     // With connections that are kept there are none while it is measured.
     if rounds.iter().flatten().any(|sample| sample.resumed.is_some()) {
-        let title = "Share of TLS handshakes that resumed a session".to_owned();
-        tables.push((title, table(rounds, &each(names, 3, |sample| sample.resumed))));
+        let resumed = each(names, rounds, 3, |sample| sample.resumed);
+        shown.push(("Share of TLS handshakes that resumed a session".to_owned(), table(resumed)));
     }
-    tables
+    shown
 }
 
-/// A figure that is shown for each round, where it is known.
-struct Column<'a, R> {
+/// A figure of each round, where it is known.
+struct Column {
     heading: String,
     digits: usize,
-    value: Value<'a, R>,
+    values: Vec<Option<f64>>,
 }
 
-type Value<'a, R> = Box<dyn Fn(&R) -> Option<f64> + 'a>;
-type OfSpread = fn(&Spread) -> f64;
-
-impl<'a, R> Column<'a, R> {
-    fn new(heading: impl Into<String>, digits: usize, value: impl Fn(&R) -> Option<f64> + 'a) -> Self {
-        Self { heading: heading.into(), digits, value: Box::new(value) }
+impl Column {
+    fn of(heading: impl Into<String>, digits: usize, values: impl Iterator<Item = Option<f64>>) -> Self {
+        Self { heading: heading.into(), digits, values: values.collect() }
     }
 
     fn show(&self, value: Option<f64>) -> String {
@@ -80,20 +86,22 @@ impl<'a, R> Column<'a, R> {
     }
 }
 
+type Figure = fn(&Sample) -> Option<f64>;
+type OfSpread = fn(&Spread) -> f64;
+
 /// A row for each round; then median, lowest and highest of each column. Columns of which nothing is known are left out.
-fn table<R>(rounds: &[R], columns: &[Column<'_, R>]) -> Table {
-    let columns: Vec<_> =
-        columns.iter().filter(|column| rounds.iter().any(|round| (column.value)(round).is_some())).collect();
+fn table(mut columns: Vec<Column>) -> Table {
+    columns.retain(|column| column.values.iter().any(Option::is_some));
     let headings = columns.iter().map(|column| column.heading.as_str());
     let mut table = Table::with_headings(std::iter::once("round").chain(headings));
-    for (index, round) in rounds.iter().enumerate() {
-        let cells = columns.iter().map(|column| column.show((column.value)(round)));
-        table.row(std::iter::once((index + 1).to_string()).chain(cells));
+    for round in 0..columns.first().map_or(0, |column| column.values.len()) {
+        let cells = columns.iter().map(|column| column.show(column.values[round]));
+        table.row(std::iter::once((round + 1).to_string()).chain(cells));
     }
     let figures: [(&str, OfSpread); 3] =
         [("median", |spread| spread.median), ("lowest", |spread| spread.min), ("highest", |spread| spread.max)];
     for (name, figure) in figures {
-        let spread = |column: &&Column<'_, R>| Spread::of(rounds.iter().filter_map(&column.value));
+        let spread = |column: &Column| Spread::of(column.values.iter().flatten().copied());
         let cells = columns.iter().map(|column| column.show(spread(column).as_ref().map(figure)));
         table.row(std::iter::once(name.to_owned()).chain(cells));
     }
@@ -101,34 +109,22 @@ fn table<R>(rounds: &[R], columns: &[Column<'_, R>]) -> Table {
 }
 
 /// A figure of each side.
-fn each<'a>(names: &[&str], digits: usize, figure: fn(&Sample) -> Option<f64>) -> Vec<Column<'a, Round>> {
-    let column = |(side, name): (usize, &&str)| Column::new(*name, digits, move |round: &Round| figure(&round[side]));
+fn each(names: &[&str], rounds: &[Round], digits: usize, figure: Figure) -> Vec<Column> {
+    let column = |(side, name): (usize, &&str)| {
+        Column::of(*name, digits, rounds.iter().map(move |round: &Round| figure(&round[side])))
+    };
     names.iter().enumerate().map(column).collect()
 }
 
 /// A figure of each side, and each but the last as a ratio to the last.
-fn versus<'a>(names: &[&str], digits: usize, figure: fn(&Sample) -> Option<f64>) -> Vec<Column<'a, Round>> {
+fn versus(names: &[&str], rounds: &[Round], digits: usize, figure: Figure) -> Vec<Column> {
     let last = names.len() - 1;
-    let ratios = names[..last].iter().enumerate().map(|(side, name)| {
-        let heading = format!("{name}/{}", names[last]);
-        Column::new(heading, 3, move |round: &Round| Some(figure(&round[side])? / figure(&round[last])?))
-    });
-    each(names, digits, figure).into_iter().chain(ratios).collect()
-}
-
-/// What Redis used and did for the requests of the sides that keep their fleet there; `None` without any.
-fn redis_table(rounds: &[Round]) -> Option<Table> {
-    let in_redis = |sample: &Sample| Some((sample.cost.server_us?, sample.cost.redis?));
-    let rounds: Vec<(f64, Expense)> = rounds.iter().flatten().filter_map(in_redis).collect();
-    let columns = [
-        Column::new("redis-server µs", 2, |(_, redis): &(f64, Expense)| Some(redis.cpu_us)),
-        Column::new("engine + redis-server µs", 2, |(server_us, redis): &(f64, Expense)| {
-            Some(server_us + redis.cpu_us)
-        }),
-        Column::new("commands/1,000", 2, |(_, redis): &(f64, Expense)| Some(redis.commands_per_1000)),
-        Column::new("EXEC/1,000", 3, |(_, redis): &(f64, Expense)| Some(redis.transactions_per_1000)),
-    ];
-    (!rounds.is_empty()).then(|| table(&rounds, &columns))
+    let ratio = |(side, name): (usize, &&str)| {
+        let ratio = move |round: &Round| Some(figure(&round[side])? / figure(&round[last])?);
+        Column::of(format!("{name}/{}", names[last]), 3, rounds.iter().map(ratio))
+    };
+    let ratios = names[..last].iter().enumerate().map(ratio);
+    each(names, rounds, digits, figure).into_iter().chain(ratios).collect()
 }
 
 #[cfg(test)]
@@ -140,7 +136,7 @@ mod tests {
     }
 
     fn report(names: &[&str], rounds: &[Round]) -> Vec<Vec<String>> {
-        tables(Errand::Beat, names, rounds).iter().map(|(_, table)| medians(table)).collect()
+        tables(Operation::Beat, names, rounds).iter().map(|(_, table)| medians(table)).collect()
     }
 
     fn medians(table: &Table) -> Vec<String> {
@@ -161,12 +157,12 @@ mod tests {
 
     #[test]
     fn a_table_ends_with_the_spread_of_each_column() {
-        let columns = [
-            Column::new("a", 0, |round: &(f64, f64)| Some(round.0)),
-            Column::new("unknown", 0, |_| None),
-            Column::new("a/b", 2, |(a, b)| Some(a / b)),
+        let columns = vec![
+            Column::of("a", 0, [3.0, 1.0, 2.0].map(Some).into_iter()),
+            Column::of("unknown", 0, [None; 3].into_iter()),
+            Column::of("a/b", 2, [3.0, 0.5, 2.0].map(Some).into_iter()),
         ];
-        let text = table(&[(3.0, 1.0), (1.0, 2.0), (2.0, 1.0)], &columns).to_string();
+        let text = table(columns).to_string();
         let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(rows[0], ["round", "a", "a/b"]);
         assert_eq!(rows[2], ["1", "3", "3.00"]);

@@ -56,7 +56,7 @@ impl Stage {
         lock(&self.ledger)
     }
 
-    pub(super) fn tell(&self, what: impl Into<String>) {
+    pub(super) fn note(&self, what: impl Into<String>) {
         let at_s = Instant::now().saturating_duration_since(self.zero).as_secs_f64();
         lock(&self.events).push(Event { at_s, what: what.into() });
     }
@@ -94,7 +94,7 @@ impl Stage {
     }
 
     /// Ends the load when that is wanted from outside.
-    pub(super) async fn heed(&self, stop: &CancellationToken) -> anyhow::Result<()> {
+    pub(super) async fn stop_on(&self, stop: &CancellationToken) -> anyhow::Result<()> {
         tokio::select! {
             biased;
             () = self.over() => {}
@@ -122,11 +122,11 @@ mod tests {
         let host = Host::given(target, "");
         let (ended_by_itself, outside) = (Stage::set(&host, Instant::now()), CancellationToken::new());
         ended_by_itself.stop.cancel();
-        ended_by_itself.heed(&outside).await.expect("nothing that can fail");
+        ended_by_itself.stop_on(&outside).await.expect("nothing that can fail");
         assert!(!outside.is_cancelled() && !ended_by_itself.is_interrupted());
         outside.cancel();
         let ended_early = Stage::set(&host, Instant::now());
-        ended_early.heed(&outside).await.expect("nothing that can fail");
+        ended_early.stop_on(&outside).await.expect("nothing that can fail");
         assert!(ended_early.stop.is_cancelled() && ended_early.is_interrupted());
     }
 }

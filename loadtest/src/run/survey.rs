@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use crate::load::{Bulk, Errand, Fleet, Reports};
+use crate::load::{Bulk, Fleet, Operation, Reports};
 use crate::progress;
 use crate::scenario::{Figures, Scenario, SurveyPlan};
 use crate::server::{AGENT_MARK, Footprint, Host, Listing, Meter};
 use crate::table::{Table, Tables};
 use crate::units;
 
-use super::ledger::Census;
+use super::ledger::StatusCounts;
 use super::timings::Timings;
 
 /// Until allocators and write-behind have come to rest.
@@ -93,7 +93,7 @@ async fn beat(
 ) -> anyhow::Result<Table> {
     let mut table = Table::default();
     let (meter, begun) = (Meter::start(host).await?, Instant::now());
-    bulk.send("beating", fleet, Errand::Beat, fleet.len()).await?;
+    bulk.send("beating", fleet, Operation::Beat, fleet.len()).await?;
     let elapsed = begun.elapsed();
     table.pair("answered in", units::duration(elapsed));
     table.pair("heartbeats", per_second(fleet.len(), elapsed));
@@ -120,7 +120,7 @@ async fn beat(
 /// Times what is asked of a fleet, one request after the other.
 pub(super) async fn ask(host: &Host, tables: &mut Tables) -> anyhow::Result<()> {
     let (mut metrics, mut api) = (host.metrics(), host.api());
-    let silent = Census::of(&metrics.scrape().await?).map_or(0, Census::missing);
+    let silent = StatusCounts::of(&metrics.scrape().await?).map_or(0, StatusCounts::missing);
     let spinner = progress::spinner("asking for metrics and pages");
     let mut timings = Timings::of("agents", AGENT_MARK);
     timings.add(&mut metrics, "/metrics").await?;
@@ -169,7 +169,7 @@ async fn report(
     let reports = plan.threats.div_ceil(plan.reports.events);
     let threats = reports * plan.reports.events;
     let (meter, begun) = (Meter::start(host).await?, Instant::now());
-    bulk.send("reporting", fleet, Errand::Report(plan.reports), reports).await?;
+    bulk.send("reporting", fleet, Operation::Report(plan.reports), reports).await?;
     let elapsed = begun.elapsed();
     table.pair("threats", units::count(threats));
     table.pair("agents that reported them", units::count(reports.min(fleet.len())));

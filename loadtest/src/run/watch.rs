@@ -11,7 +11,7 @@ use crate::server::{Probe, Scrape, cpu_time_of, own_cpu_time, resident_bytes};
 use crate::units;
 
 use super::Stage;
-use super::ledger::Census;
+use super::ledger::StatusCounts;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// A last look after less than this shows nothing: rates of moments jump.
@@ -37,7 +37,7 @@ pub(crate) struct Point {
     pub(crate) client_cpu: f64,
     pub(crate) rss_mib: Option<f64>,
     #[serde(flatten)]
-    pub(crate) census: Option<Census>,
+    pub(crate) counts: Option<StatusCounts>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize, PartialEq)]
@@ -158,7 +158,7 @@ impl Watch<'_> {
             server_cpu: used.server.zip(then.server).map(|(now, then)| cpu(now, then)),
             client_cpu: cpu(used.client, then.client),
             rss_mib: rss.map(|bytes| bytes / (1024.0 * 1024.0)),
-            census: Census::of(scrape),
+            counts: StatusCounts::of(scrape),
         };
         self.show(&point);
         point

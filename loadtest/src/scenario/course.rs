@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::load::{Errand, Reports, Transport};
+use crate::load::{Operation, Reports, Transport};
 use crate::server::{ServerPlan, StorePlan};
 
 use super::reader::Reader;
@@ -75,7 +75,7 @@ pub(crate) struct Incident {
 pub(crate) struct ComparePlan {
     /// The others are compared with the last.
     pub(crate) sides: Vec<SideKind>,
-    pub(crate) errand: Errand,
+    pub(crate) operation: Operation,
     pub(crate) rounds: u64,
     /// For how long a side is measured each time.
     pub(crate) duration: Duration,
@@ -158,7 +158,8 @@ impl Course {
         let outage = incident("outage.after", "outage.down");
         let compare = ComparePlan {
             sides: reader.choices("compare.sides", &SIDES, &["embedded", "bare"]),
-            errand: reader.choice("compare.send", &[("beats", Errand::Beat), ("registrations", Errand::Register)]),
+            operation: reader
+                .choice("compare.send", &[("beats", Operation::Beat), ("registrations", Operation::Register)]),
             rounds: reader.whole("compare.rounds", 5, 1..=1_000),
             duration: steady,
             most: reader.whole("compare.most", 1_000_000_000, 1..=1_000_000_000),
@@ -212,7 +213,7 @@ impl Course {
                     let message = "load.batch must not be more than fleet.agents: an agent has one beat in a batch";
                     reader.object("load.batch", message.to_owned());
                 }
-                if transport.batching.is_some() && plan.errand != Errand::Beat {
+                if transport.batching.is_some() && plan.operation != Operation::Beat {
                     reader.object("load.batch", "load.batch is of beats: leave it out".to_owned());
                 }
             }

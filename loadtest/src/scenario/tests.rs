@@ -1,5 +1,5 @@
 use super::*;
-use crate::load::Errand;
+use crate::load::Operation;
 
 fn read(text: &str) -> Result<Scenario, String> {
     read_with(text, &[])
@@ -107,7 +107,7 @@ fn a_comparison_is_of_the_sides_that_are_named() {
     assert_eq!(names(&[]), ["embedded", "bare"]);
     assert_eq!(names(&["compare.sides=memory,redis,url"]), ["memory", "redis", "url"]);
     let registrations = compared(&["compare.send=registrations", "load.duration=1m"]);
-    assert_eq!((registrations.errand, registrations.duration), (Errand::Register, SECOND * 60));
+    assert_eq!((registrations.operation, registrations.duration), (Operation::Register, SECOND * 60));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::registration::{REGISTER_PATH, registration};
 use super::report::Reports;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Errand {
+pub(crate) enum Operation {
     Beat,
     Report(Reports),
     /// With the admin token, of a new agent.
@@ -18,16 +18,16 @@ pub(crate) enum Errand {
     Deregister,
 }
 
-/// Writes the requests of an errand.
+/// Writes the requests of an operation.
 pub(super) struct Writer {
-    errand: Errand,
+    operation: Operation,
     target: Arc<Target>,
     heartbeat: Heartbeat,
 }
 
 impl Writer {
-    pub(super) fn of(errand: Errand, target: &Arc<Target>, keep_alive: KeepAlive) -> Self {
-        Self { errand, target: target.clone(), heartbeat: Heartbeat::to(target, keep_alive) }
+    pub(super) fn of(operation: Operation, target: &Arc<Target>, keep_alive: KeepAlive) -> Self {
+        Self { operation, target: target.clone(), heartbeat: Heartbeat::to(target, keep_alive) }
     }
 
     /// Replaces what is in `out` by an agent's request, the one with this number.
@@ -35,13 +35,13 @@ impl Writer {
         let mut send = |method, path: &str, body: Option<&str>| {
             *out = request(&self.target, method, path, Some(token), body);
         };
-        match self.errand {
-            Errand::Beat => self.heartbeat.write(out, id, token),
-            Errand::Report(reports) => {
+        match self.operation {
+            Operation::Beat => self.heartbeat.write(out, id, token),
+            Operation::Report(reports) => {
                 send(Method::Post, &format!("/api/agents/{id}/events"), Some(&reports.body(number)));
             }
-            Errand::Register => send(Method::Post, REGISTER_PATH, Some(&registration(number))),
-            Errand::Deregister => send(Method::Delete, &format!("/api/agents/{id}"), None),
+            Operation::Register => send(Method::Post, REGISTER_PATH, Some(&registration(number))),
+            Operation::Deregister => send(Method::Delete, &format!("/api/agents/{id}"), None),
         }
     }
 }
