@@ -235,8 +235,7 @@ mod tests {
         run.patience = patience;
         set(&mut run);
         run.run(tally.clone()).await.expect("a run");
-        let tally = tally.lock().take();
-        tally
+        tally.lock().take()
     }
 
     #[tokio::test]
