@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An agent's id as the server gave it: `agent-` and 16 hexadecimal digits.
@@ -48,30 +47,24 @@ impl FromStr for AgentId {
     }
 }
 
-#[derive(Debug, Clone)]
-enum Tokens {
-    Own(Vec<Box<str>>),
-    /// All with the same one: the admin token may beat for any agent, and a million agents' own
-    /// tokens would be a hundred megabytes here.
-    Shared(Arc<str>),
-}
-
 /// All the agents of a run.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     /// They change while agents beat when others take their places.
     ids: Vec<AtomicU64>,
-    tokens: Tokens,
+    /// One for each of them; or one that they share: the admin token may beat for any agent, and a million agents' own
+    /// tokens would be a hundred megabytes here.
+    tokens: Vec<Box<str>>,
 }
 
 impl Fleet {
     pub(crate) fn with_own_tokens(agents: Vec<(AgentId, Box<str>)>) -> Self {
         let (ids, tokens) = agents.into_iter().unzip();
-        Self::of(ids, Tokens::Own(tokens))
+        Self::of(ids, tokens)
     }
 
     pub(crate) fn with_shared_token(ids: Vec<AgentId>, token: &str) -> Self {
-        Self::of(ids, Tokens::Shared(token.into()))
+        Self::of(ids, vec![token.into()])
     }
 
     /// One agent that does not exist, for what is sent with the admin token.
@@ -79,7 +72,7 @@ impl Fleet {
         Self::with_shared_token(vec![AgentId(0)], token)
     }
 
-    fn of(ids: Vec<AgentId>, tokens: Tokens) -> Self {
+    fn of(ids: Vec<AgentId>, tokens: Vec<Box<str>>) -> Self {
         let ids = ids.into_iter().map(|AgentId(id)| AtomicU64::new(id)).collect();
         Self { ids, tokens }
     }
@@ -91,18 +84,14 @@ impl Fleet {
     /// The agent that the `beat`-th beat belongs to, with its token. The fleet must not be empty.
     pub(crate) fn agent_of(&self, beat: u64) -> (AgentId, &str) {
         let index = (beat % self.len()) as usize;
-        let token = match &self.tokens {
-            Tokens::Own(tokens) => &tokens[index],
-            Tokens::Shared(token) => token.as_ref(),
-        };
-        (AgentId(self.ids[index].load(Ordering::Relaxed)), token)
+        (AgentId(self.ids[index].load(Ordering::Relaxed)), &self.tokens[index.min(self.tokens.len() - 1)])
     }
 
     pub(crate) fn part(&self, wanted: impl Fn(u64) -> bool) -> Self {
         let agents = (0..self.len()).filter(|index| wanted(*index)).map(|index| self.agent_of(index));
-        match &self.tokens {
-            Tokens::Own(_) => Self::with_own_tokens(agents.map(|(id, token)| (id, token.into())).collect()),
-            Tokens::Shared(token) => Self::with_shared_token(agents.map(|(id, _)| id).collect(), token),
+        match self.tokens.as_slice() {
+            [shared] => Self::with_shared_token(agents.map(|(id, _)| id).collect(), shared),
+            _ => Self::with_own_tokens(agents.map(|(id, token)| (id, token.into())).collect()),
         }
     }
 
