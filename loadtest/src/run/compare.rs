@@ -52,8 +52,6 @@ pub(super) async fn run(
         }
         record.figures.extend(ratio(&rounds, |sample| sample.cost.server_us).map(|ratio| ("cpu_ratio", ratio)));
         record.figures.extend(ratio(&rounds, |sample| Some(sample.per_second)).map(|ratio| ("rate_ratio", ratio)));
-    } else if record.stage.is_interrupted() {
-        return Err(Ended::Interrupted).context("nothing was measured");
     }
     for side in &mut sides {
         if side.host.usage().await?.cpu.is_none() {
@@ -67,6 +65,9 @@ pub(super) async fn run(
     let mut ended = Ok(());
     for side in sides {
         ended = ended.and(side.end(scenario).await);
+    }
+    if rounds.is_empty() {
+        return Err(Ended::Interrupted).context("nothing was measured");
     }
     let ended_badly = ended.err().map(|error: anyhow::Error| format!("{error:#}"));
     Ok(Outcome { ended_badly, ..Outcome::of(scenario, record, target, version) })

@@ -99,3 +99,16 @@ fn a_run_that_is_interrupted_before_it_has_begun_says_so() {
     assert!(said.contains("nothing was measured: interrupted") && !said.contains("BROKEN"), "{said}");
     assert!(!place.0.path().join("out/report.html").exists());
 }
+
+#[test]
+fn a_comparison_that_is_interrupted_in_its_first_round_says_so() {
+    if !has_server() {
+        return;
+    }
+    let place = Place::with("");
+    let running = start(place.command("run compare --out out --set fleet.agents=50 --set load.duration=1h"));
+    wait_for_beats(&running);
+    let output = interrupt(running);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(text(&output.stderr).contains("nothing was measured: interrupted"), "{output:?}");
+}
