@@ -4,6 +4,7 @@
 
 pub mod http;
 pub mod redis;
+mod trust;
 
 use std::{
     hash::{BuildHasher, RandomState},

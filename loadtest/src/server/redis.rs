@@ -227,6 +227,7 @@ mod tests {
     #[test]
     fn what_happened_is_shared_out_over_the_requests() {
         let (before, after) = (info("1.0", 100, ""), info("1.5", 400, "cmdstat_exec:calls=30,usec=90\r\n"));
+        assert_eq!((before.memory_bytes, before.transactions), (916_608, 0));
         let expense = after.since(&before, 10_000);
         assert_eq!(expense, Expense { cpu_us: 50.0, commands_per_1000: 30.0, transactions_per_1000: 3.0 });
     }
