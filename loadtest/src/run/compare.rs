@@ -40,7 +40,7 @@ pub(super) async fn run(
         () = stop.cancelled() => {}
     }
     let (stage, version) = (Stage::set(&sides[0].host, Instant::now()), sides[0].host.version().await);
-    stage.interrupted.store(stop.is_cancelled(), Ordering::Relaxed);
+    stage.interrupted.set(stop.is_cancelled());
     let mut record = Record::new(stage);
     let names: Vec<&str> = sides.iter().map(|side| side.name).collect();
     if !rounds.is_empty() {

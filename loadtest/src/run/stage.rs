@@ -1,7 +1,8 @@
 //! What those share who carry out a run: the load, the course of events, and the one who watches.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::cell::{Cell, RefCell, RefMut};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -29,11 +30,11 @@ pub(super) struct Stage {
     /// Set to end the load early.
     pub(super) stop: CancellationToken,
     /// Set when that was wanted from outside, before the run had ended by itself.
-    pub(super) interrupted: AtomicBool,
+    pub(super) interrupted: Cell<bool>,
     pub(super) done: CancellationToken,
-    ledger: Mutex<Ledger>,
-    events: Mutex<Vec<Event>>,
-    doing: Mutex<String>,
+    ledger: RefCell<Ledger>,
+    events: RefCell<Vec<Event>>,
+    doing: RefCell<String>,
 }
 
 impl Stage {
@@ -44,37 +45,37 @@ impl Stage {
             zero,
             pid: host.pid.clone(),
             stop: CancellationToken::new(),
-            interrupted: AtomicBool::new(false),
+            interrupted: Cell::new(false),
             done: CancellationToken::new(),
-            ledger: Mutex::default(),
-            events: Mutex::default(),
-            doing: Mutex::new("beating".to_owned()),
+            ledger: RefCell::default(),
+            events: RefCell::default(),
+            doing: RefCell::new("beating".to_owned()),
         }
     }
 
-    pub(super) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        lock(&self.ledger)
+    pub(super) fn ledger(&self) -> RefMut<'_, Ledger> {
+        self.ledger.borrow_mut()
     }
 
     pub(super) fn note(&self, what: impl Into<String>) {
         let at_s = Instant::now().saturating_duration_since(self.zero).as_secs_f64();
-        lock(&self.events).push(Event { at_s, what: what.into() });
+        self.events.borrow_mut().push(Event { at_s, what: what.into() });
     }
 
     pub(super) fn take_events(&self) -> Vec<Event> {
-        std::mem::take(&mut *lock(&self.events))
+        self.events.take()
     }
 
     pub(super) fn doing(&self) -> String {
-        lock(&self.doing).clone()
+        self.doing.borrow().clone()
     }
 
     pub(super) fn now_doing(&self, what: impl Into<String>) {
-        *lock(&self.doing) = what.into();
+        self.doing.replace(what.into());
     }
 
     pub(super) fn is_interrupted(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        self.interrupted.get()
     }
 
     pub(super) async fn over(&self) {
@@ -99,17 +100,12 @@ impl Stage {
             biased;
             () = self.over() => {}
             () = stop.cancelled() => {
-                self.interrupted.store(true, Ordering::Relaxed);
+                self.interrupted.set(true);
                 self.stop.cancel();
             }
         }
         Ok(())
     }
-}
-
-/// Locked for moments only, and whole after every step: a panic elsewhere does not spoil it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
