@@ -130,19 +130,19 @@ million: build ## a million agents of which a tenth falls silent in the same sec
 	$(LOADTEST) run million
 
 compare: build ## measure a heartbeat beside a bare handler that does nothing with it
-	$(LOADTEST) compare
+	$(LOADTEST) run compare
 
 fleet: build ## measure a fleet of AGENTS agents of which SILENCE fall silent
-	$(LOADTEST) fleet --agents $(AGENTS) --silence $(SILENCE)
+	$(LOADTEST) run fleet --set fleet.agents=$(AGENTS) --set silence.agents=$(SILENCE)
 
 history: build ## measure a history of THREATS threats, reported by AGENTS agents
-	$(LOADTEST) history --agents $(AGENTS) --threats $(THREATS)
+	$(LOADTEST) run history --set fleet.agents=$(AGENTS) --set survey.threats=$(THREATS)
 
 compare-redis: build setup-checks ## as compare, on both stores
-	$(LOADTEST) compare --redis --rounds 6
+	$(LOADTEST) run compare --set compare.sides=embedded,redis,bare --set compare.rounds=6
 
 register: build setup-checks ## measure registrations on both stores
-	$(LOADTEST) register --redis
+	$(LOADTEST) run register
 
 fleet-redis: build setup-checks ## as fleet, with the fleet in Redis
-	$(LOADTEST) fleet --agents $(AGENTS) --silence $(SILENCE) --redis
+	$(LOADTEST) run fleet --set fleet.agents=$(AGENTS) --set silence.agents=$(SILENCE) --set server.store=redis

@@ -23,5 +23,5 @@ where
     });
     let done = working.await;
     drop(wanted);
-    done.context("the thread beside fell")?
+    done.context("the thread beside panicked")?
 }

@@ -1,16 +1,14 @@
 //! The command line.
 
 use std::future::Future;
-use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
-use crate::commands::{bare, beat, compare, fleet, history, register, run as scenario, tour};
+use crate::commands::{bare, run as scenario, tour};
 use crate::run::Ended;
 
 #[derive(Parser)]
@@ -27,35 +25,19 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Carry out a scenario and hold the server to its thresholds (open loop)
+    /// Carry out a scenario and hold the server to its thresholds
     Run(scenario::Args),
-    /// Carry out the built-in scenarios but the longest, one after the other, in some six minutes
+    /// Carry out the built-in scenarios that say whether it holds, one after the other, in some six minutes
     Tour(tour::Args),
-    /// Register agents with a running server and beat by schedule (open loop)
-    Beat(beat::Args),
     /// Serve heartbeats without an engine behind them: the baseline
     Bare(bare::Args),
-    /// Measure the engine against the baseline, in alternating rounds (closed loop)
-    Compare(compare::Args),
-    /// Measure registrations: how many a second, their latencies and their cost (closed loop)
-    Register(register::Args),
-    /// Measure what a big fleet costs: memory, start-up, lists, metrics, detection lag
-    Fleet(fleet::Args),
-    /// Measure what a long history of threats costs: memory, answers, start-up
-    History(history::Args),
 }
 
-/// Reads the arguments and carries out the command.
 pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bare(args) => bare::run(args),
         Command::Run(args) => on_one_thread(until_interrupted(|stop| scenario::run(args, stop))),
         Command::Tour(args) => on_one_thread(until_interrupted(|stop| tour::run(args, stop))),
-        Command::Beat(args) => on_one_thread(until_interrupted(|stop| beat::run(args, stop))),
-        Command::Compare(args) => on_one_thread(unless_interrupted(compare::run(args))),
-        Command::Register(args) => on_one_thread(unless_interrupted(register::run(args))),
-        Command::Fleet(args) => on_one_thread(unless_interrupted(fleet::run(args))),
-        Command::History(args) => on_one_thread(unless_interrupted(history::run(args))),
     }
 }
 
@@ -75,47 +57,29 @@ fn allow_connections() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// Drops the work, and with it the servers it has started, on SIGINT, SIGTERM and SIGHUP.
-async fn unless_interrupted(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    let terminated = termination()?;
-    tokio::select! {
-        done = work => done,
-        _ = tokio::signal::ctrl_c() => bail!(Ended::Interrupted),
-        () = terminated => bail!(Ended::Terminated),
-    }
-}
-
-/// Waits for SIGTERM; or for SIGHUP, which the servers do not get when a terminal is closed.
-fn termination() -> io::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut hang_up) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = hang_up.recv() => {}
-        }
-    })
-}
-
-/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, or when terminated.
-async fn until_interrupted<Work>(begin: impl FnOnce(Arc<AtomicBool>) -> Work) -> anyhow::Result<()>
+/// Asks the work to end on SIGINT, as it has something to tell even then; drops it on the second, and on SIGTERM or SIGHUP,
+/// which the servers do not get when a terminal is closed.
+async fn until_interrupted<Work>(begin: impl FnOnce(CancellationToken) -> Work) -> anyhow::Result<()>
 where
     Work: Future<Output = anyhow::Result<()>>,
 {
-    let stop = Arc::new(AtomicBool::new(false));
+    let stop = CancellationToken::new();
     let work = begin(stop.clone());
     tokio::pin!(work);
-    let (mut interrupt, terminated) = (signal(SignalKind::interrupt())?, termination()?);
-    tokio::pin!(terminated);
+    let [mut interrupt, mut terminate, mut hang_up] =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     loop {
         tokio::select! {
             done = &mut work => return done,
             _ = interrupt.recv() => {
-                if stop.swap(true, Ordering::Relaxed) {
+                if stop.is_cancelled() {
                     bail!(Ended::Interrupted);
                 }
+                stop.cancel();
                 eprintln!("ending early; interrupt again to end at once");
             }
-            () = &mut terminated => bail!(Ended::Terminated),
+            _ = terminate.recv() => bail!(Ended::Terminated),
+            _ = hang_up.recv() => bail!(Ended::Terminated),
         }
     }
 }

@@ -5,14 +5,14 @@
 //! - [`aside`]: work on a thread beside that of the load.
 //! - [`wire`]: HTTP/1.1 over a socket, plain or TLS, as cheaply as it can be done.
 //! - [`load`]: agents, their registration, and the two ways to drive them: open and closed loop.
-//! - [`server`]: servers as child processes, what they use of the machine, and what they export.
+//! - [`server`]: servers and Redis, started or given; what they use of the machine, and what they export.
 //! - [`scenario`]: what is to be done to a server, and the limits it is held to, from small files.
 //! - [`run`]: a scenario carried out; [`report`]: what came of it, as a page.
 //! - [`commands`]: one file for each command; [`cli`] reads the arguments and calls them.
 //!
 //! The load runs on one thread; what only reads, on threads beside it. It shares the machine with the server it measures, and one thread
 //! with raw sockets asks less of it than a server gives: 12 µs of processor time per keep-alive beat,
-//! 14 to 15 with two threads (two virtual cores, plain HTTP, `compare --server bare`).
+//! 14 to 15 with two threads (two virtual cores, plain HTTP, `run compare --set compare.sides=bare,bare`).
 
 mod aside;
 mod cli;

@@ -2,25 +2,41 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// Rows of cells under optional headings, printed with aligned columns.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Table {
-    headings: Vec<String>,
-    rows: Vec<Vec<String>>,
+    pub(crate) headings: Vec<String>,
+    pub(crate) rows: Vec<Vec<String>>,
+}
+
+/// Tables with their titles, each of which is printed as soon as it is there.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Tables(pub(crate) Vec<(String, Table)>);
+
+impl Tables {
+    pub(crate) fn add(&mut self, title: impl Into<String>, table: Table) {
+        let title = title.into();
+        println!("{title}\n{table}");
+        self.0.push((title, table));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn example(text: &str) -> Self {
+        Self(vec![(text.to_owned(), Table { headings: vec![text.to_owned()], rows: vec![vec![text.to_owned()]] })])
+    }
 }
 
 impl Table {
-    /// A table with a heading over each column.
     pub(crate) fn with_headings(headings: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self { headings: headings.into_iter().map(Into::into).collect(), rows: Vec::new() }
     }
 
-    /// Adds one row.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Adds a row of a name and a value.
     pub(crate) fn pair(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.rows.push(vec![name.into(), value.into()]);
     }
@@ -60,11 +76,6 @@ impl fmt::Display for Table {
         }
         self.rows.iter().try_for_each(|row| line(row))
     }
-}
-
-/// Prints a table under its title.
-pub(crate) fn print_part(title: &str, table: &Table) {
-    println!("{title}\n{table}");
 }
 
 #[cfg(test)]

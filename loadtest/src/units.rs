@@ -18,15 +18,7 @@ pub(crate) fn duration(duration: Duration) -> String {
 
 /// A count with its thousands set apart: `1,000,000`.
 pub(crate) fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut shown = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    shown
+    indicatif::HumanCount(n).to_string()
 }
 
 /// Bytes in MiB with one decimal.

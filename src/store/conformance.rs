@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
+use guardbeat_testkit::redis::RedisServer;
 use tokio::sync::mpsc;
 
-use self::redis_server::RedisServer;
 use super::{
     Change, Chunk, Committer, EmbeddedStore, HeartbeatBatch, Loaded, MemoryStore, RedisSettings, RedisStore, Store,
 };
@@ -17,9 +17,6 @@ use crate::{
     limits::{LOAD_CHUNK_MAX, PARTITIONS, POLICY_STEP_MAX},
     policy::{Scope, ScopePolicies, samples::policies},
 };
-
-#[path = "../../tests/support/redis.rs"]
-mod redis_server;
 
 mod threats;
 

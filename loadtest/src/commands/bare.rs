@@ -43,7 +43,6 @@ pub(crate) struct Args {
     workers: Option<usize>,
 }
 
-/// Serves until it is ended by a signal.
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     actix_web::rt::System::new().block_on(serve(args))
 }

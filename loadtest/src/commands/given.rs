@@ -1,11 +1,10 @@
 //! The server: which binary, or how the command line says where one runs already and who may register there.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::run::Host;
+use crate::server::Host;
 use crate::wire::Target;
 
 /// The binary beside this program: where cargo puts both, whatever its target folder is.
@@ -13,31 +12,23 @@ pub(super) fn server_beside() -> PathBuf {
     std::env::current_exe().unwrap_or_default().with_file_name("guardbeat")
 }
 
-/// What is needed besides its URL.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(crate) struct Access {
     /// The server's CA (PEM); with https only
     #[arg(long, value_name = "FILE")]
-    ca: Option<PathBuf>,
+    pub(super) ca: Option<PathBuf>,
     /// The admin token, which may register agents
     #[arg(long, env = "GUARDBEAT_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// A file with the admin token in it
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
-    token_file: Option<PathBuf>,
+    pub(super) token_file: Option<PathBuf>,
 }
 
 impl Access {
-    /// Makes sure that something listens there.
     pub(super) async fn reach(&self, url: &str) -> anyhow::Result<Host> {
         let token = self.admin_token()?;
-        let target: Arc<Target> = Target::reach(url, self.ca.as_deref()).await?;
-        Ok(Host::given(target, token))
-    }
-
-    /// Whether any of it was given as a flag.
-    pub(super) fn is_given(&self) -> bool {
-        self.ca.is_some() || self.token_file.is_some()
+        Ok(Host::given(Target::reach(url, self.ca.as_deref()).await?, &token))
     }
 
     fn admin_token(&self) -> anyhow::Result<String> {

@@ -1,19 +1,19 @@
 //! `tour`: the built-in scenarios but the long ones, one after the other, and what came of each.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::bail;
+use tokio_util::sync::CancellationToken;
 
-use crate::run::{Ended, Host, Outcome, run as carry_out};
-use crate::scenario::{BUILT_IN, Course, LONG, Scenario, with_unit};
+use crate::report;
+use crate::run::{Ended, Outcome, Site, run as carry_out};
+use crate::scenario::{BUILT_IN, Course, NOT_ON_TOUR, Scenario, with_unit};
 use crate::table::Table;
 use crate::units;
 
+use super::Usage;
 use super::given::server_beside;
 use super::run::{RESULTS, check, make, read, write};
-use super::{Usage, summary};
 
 /// The share of the highest rate that the other scenarios ask for at most.
 const MOST: f64 = 0.5;
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BINARY", default_value_os_t = server_beside())]
     server: PathBuf,
     /// The scenarios, separated by commas [default: all but the long ones]
-    #[arg(long, value_name = "SCENARIO", value_delimiter = ',', value_parser = BUILT_IN.map(|(name, _)| name))]
+    #[arg(long, value_name = "SCENARIO", value_delimiter = ',', value_parser = BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>())]
     only: Vec<String>,
     /// A setting that holds over that of each scenario with such a section, as in --set fleet.agents=1000, or of one
     /// scenario, as in --set steady:load.duration=5s; may be repeated
@@ -36,43 +36,22 @@ pub(crate) struct Args {
 }
 
 /// Runs them all, whatever becomes of each; fails if one did not keep its thresholds.
-pub(crate) async fn run(args: Args, stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let stops = plan(&args.only, &args.set)?;
     let mut table = Table::with_headings(["scenario", "agents", "beats", "p50", "p99", "highest", "result"]);
     let (mut failed, mut highest_rate) = (0, None);
     for planned in &stops {
-        if stop.load(Ordering::Relaxed) {
-            table.row(without_figures(planned.name, String::new(), "not run"));
-            continue;
-        }
         let scenario = planned.fitting(highest_rate)?;
-        println!("{}: {}", planned.name, scenario.description);
-        match visit(&args, &scenario, stop.clone()).await {
-            Ok(outcome) if outcome.interrupted => {
-                println!("{}", summary::of(&outcome));
-                table.row(row(&scenario, &outcome, "interrupted"));
-            }
-            Ok(outcome) => {
-                if matches!(scenario.course, Course::Ramp(_)) {
-                    highest_rate = outcome.figures.get("rate").copied();
-                }
-                let checked = check(&outcome);
-                failed += usize::from(checked.is_err());
-                println!("{}", summary::of(&outcome));
-                table.row(row(&scenario, &outcome, if checked.is_ok() { "passed" } else { "FAILED" }));
-            }
-            Err(error) => {
-                let interrupted = error.is::<Ended>();
-                failed += usize::from(!interrupted);
-                println!("  not finished: {error:#}\n");
-                let result = if interrupted { "interrupted" } else { "not finished" };
-                table.row(without_figures(planned.name, units::count(scenario.agents), result));
-            }
+        let (outcome, result) = visit(&args, &scenario, stop.clone()).await;
+        failed += usize::from(["FAILED", "not finished"].contains(&result));
+        if let (Course::Ramp(_), Some(outcome)) = (&scenario.course, &outcome) {
+            highest_rate = outcome.figures.get("rate").copied();
         }
+        table.row(row(&scenario, outcome.as_ref(), result));
     }
     println!("The tour\n{table}\nreports: {}/*/report.html", args.out.display());
     let complaint = format!("{failed} of {} scenarios failed", stops.len());
-    match (stop.load(Ordering::Relaxed), failed) {
+    match (stop.is_cancelled(), failed) {
         (true, 0) => Err(Ended::Interrupted.into()),
         (true, _) => Err(anyhow::Error::from(Ended::Interrupted).context(complaint)),
         (false, 0) => Ok(()),
@@ -90,13 +69,10 @@ struct Stop {
 /// Where the tour goes. Fails if a setting is none, or is for no scenario of it: before anything is started.
 fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
     let is_wanted = |name: &str| match only {
-        [] => !LONG.contains(&name),
+        [] => !NOT_ON_TOUR.contains(&name),
         only => only.iter().any(|wanted| wanted == name),
     };
-    // The ramp comes first: it says how much this machine can be asked for.
-    let names = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| is_wanted(name));
-    let (mut names, others): (Vec<_>, Vec<_>) = names.partition(|name| *name == "ramp");
-    names.extend(others);
+    let names: Vec<_> = BUILT_IN.iter().map(|(name, _)| *name).filter(|name| is_wanted(name)).collect();
     let mut stops: Vec<_> = names.iter().map(|name| Stop { name, sets: Vec::new() }).collect();
     for set in sets {
         let (of, key) = match set.split_once(':') {
@@ -135,13 +111,35 @@ fn plan(only: &[String], sets: &[String]) -> Result<Vec<Stop>, Usage> {
     Ok(stops)
 }
 
-async fn visit(args: &Args, scenario: &Scenario, stop: Arc<AtomicBool>) -> anyhow::Result<Outcome> {
-    let out = args.out.join(&scenario.name);
-    make(&out)?;
-    let host = Host::start(args.server.clone(), &scenario.server).await?;
-    let outcome = carry_out(scenario, host, stop, false).await?;
-    write(&outcome, &out)?;
-    Ok(outcome)
+/// What came of a scenario, and a word for it.
+async fn visit(args: &Args, scenario: &Scenario, stop: CancellationToken) -> (Option<Outcome>, &'static str) {
+    if stop.is_cancelled() {
+        return (None, "not run");
+    }
+    println!("{}: {}", scenario.name, scenario.description);
+    let visiting = async {
+        let out = args.out.join(&scenario.name);
+        make(&out)?;
+        let site = Site { server: args.server.clone(), redis: None, given: None };
+        let outcome = carry_out(scenario, site, stop).await?;
+        write(&outcome, &out)?;
+        anyhow::Ok(outcome)
+    };
+    match visiting.await {
+        Ok(outcome) => {
+            println!("{}", report::text(&outcome));
+            let result = match check(&outcome) {
+                _ if outcome.interrupted => "interrupted",
+                Ok(()) => "passed",
+                Err(_) => "FAILED",
+            };
+            (Some(outcome), result)
+        }
+        Err(error) => {
+            println!("  not finished: {error:#}\n");
+            (None, if error.is::<Ended>() { "interrupted" } else { "not finished" })
+        }
+    }
 }
 
 impl Stop {
@@ -168,20 +166,18 @@ fn fewer(scenario: &Scenario, highest_rate: f64) -> Option<u64> {
         .then(|| ((scenario.agents as f64 * most / asked) as u64).max(1))
 }
 
-fn without_figures(name: &str, agents: String, result: &str) -> [String; 7] {
-    let none = String::new;
-    [name.to_owned(), agents, none(), none(), none(), none(), result.to_owned()]
-}
-
-fn row(scenario: &Scenario, outcome: &Outcome, result: &str) -> [String; 7] {
-    let figure = |name: &str, unit| outcome.figures.get(name).map_or_else(String::new, |value| with_unit(*value, unit));
+fn row(scenario: &Scenario, outcome: Option<&Outcome>, result: &str) -> [String; 7] {
+    let figure = |name: &str, show: fn(f64) -> String| {
+        outcome.and_then(|outcome| outcome.figures.get(name)).map_or_else(String::new, |value| show(*value))
+    };
+    let latency = |name| figure(name, |ms| with_unit(ms, "ms"));
     [
         scenario.name.clone(),
         units::count(scenario.agents),
-        outcome.figures.get("rate").map_or_else(String::new, |rate| units::rate(*rate)),
-        figure("p50_ms", "ms"),
-        figure("p99_ms", "ms"),
-        figure("max_ms", "ms"),
+        figure("rate", units::rate),
+        latency("p50_ms"),
+        latency("p99_ms"),
+        latency("max_ms"),
         result.to_owned(),
     ]
 }
@@ -215,7 +211,7 @@ mod tests {
             |only: &[&str]| planned(only, &[]).expect("a tour").iter().map(|stop| stop.name).collect::<Vec<_>>();
         assert_eq!(names(&["herd", "ramp", "steady", "herd"]), ["ramp", "steady", "herd"], "the ramp first");
         assert_eq!(names(&["million"]), ["million"]);
-        assert_eq!(names(&[]).len(), BUILT_IN.len() - LONG.len());
+        assert_eq!(names(&[]).len(), BUILT_IN.len() - NOT_ON_TOUR.len());
     }
 
     #[test]

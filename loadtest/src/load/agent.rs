@@ -2,23 +2,20 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// An agent's id as the server gave it: `agent-` and 16 hexadecimal digits.
 ///
 /// Kept as a number, so that a million of them are eight megabytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct AgentId(u64);
 
 impl AgentId {
-    /// Some id, for servers that do not care.
     #[cfg(test)]
     pub(crate) fn of(number: u64) -> Self {
         Self(number)
     }
 
-    /// Appends the id as it is written in a path.
     pub(crate) fn write_to(self, out: &mut Vec<u8>) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         out.extend_from_slice(b"agent-");
@@ -34,7 +31,6 @@ impl fmt::Display for AgentId {
     }
 }
 
-/// The text is not an agent's id.
 #[derive(Debug, thiserror::Error)]
 #[error("`{0}` is not an agent id (`agent-` and 16 hexadecimal digits)")]
 pub(crate) struct NotAnAgentId(String);
@@ -51,42 +47,36 @@ impl FromStr for AgentId {
     }
 }
 
-/// With which token an agent beats.
-#[derive(Debug, Clone)]
-enum Tokens {
-    /// Each with the one from its registration, at the same index as its id.
-    Own(Vec<Box<str>>),
-    /// All with the same one: the admin token may beat for any agent, and a million agents' own
-    /// tokens would be a hundred megabytes here.
-    Shared(Arc<str>),
-}
-
 /// All the agents of a run.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     /// They change while agents beat when others take their places.
     ids: Vec<AtomicU64>,
-    tokens: Tokens,
+    /// One for each of them; or one that they share: the admin token may beat for any agent, and a million agents' own
+    /// tokens would be a hundred megabytes here.
+    tokens: Vec<Box<str>>,
 }
 
 impl Fleet {
-    /// Agents that beat with their own tokens.
     pub(crate) fn with_own_tokens(agents: Vec<(AgentId, Box<str>)>) -> Self {
         let (ids, tokens) = agents.into_iter().unzip();
-        Self::of(ids, Tokens::Own(tokens))
+        Self::of(ids, tokens)
     }
 
-    /// Agents that all beat with one token.
     pub(crate) fn with_shared_token(ids: Vec<AgentId>, token: &str) -> Self {
-        Self::of(ids, Tokens::Shared(token.into()))
+        Self::of(ids, vec![token.into()])
     }
 
-    fn of(ids: Vec<AgentId>, tokens: Tokens) -> Self {
+    /// One agent that does not exist, for what is sent with the admin token.
+    pub(crate) fn nobody(token: &str) -> Self {
+        Self::with_shared_token(vec![AgentId(0)], token)
+    }
+
+    fn of(ids: Vec<AgentId>, tokens: Vec<Box<str>>) -> Self {
         let ids = ids.into_iter().map(|AgentId(id)| AtomicU64::new(id)).collect();
         Self { ids, tokens }
     }
 
-    /// How many agents there are.
     pub(crate) fn len(&self) -> u64 {
         self.ids.len() as u64
     }
@@ -94,19 +84,14 @@ impl Fleet {
     /// The agent that the `beat`-th beat belongs to, with its token. The fleet must not be empty.
     pub(crate) fn agent_of(&self, beat: u64) -> (AgentId, &str) {
         let index = (beat % self.len()) as usize;
-        let token = match &self.tokens {
-            Tokens::Own(tokens) => &tokens[index],
-            Tokens::Shared(token) => token.as_ref(),
-        };
-        (AgentId(self.ids[index].load(Ordering::Relaxed)), token)
+        (AgentId(self.ids[index].load(Ordering::Relaxed)), &self.tokens[index.min(self.tokens.len() - 1)])
     }
 
-    /// Some of its agents, as a fleet of their own.
     pub(crate) fn part(&self, wanted: impl Fn(u64) -> bool) -> Self {
         let agents = (0..self.len()).filter(|index| wanted(*index)).map(|index| self.agent_of(index));
-        match &self.tokens {
-            Tokens::Own(_) => Self::with_own_tokens(agents.map(|(id, token)| (id, token.into())).collect()),
-            Tokens::Shared(token) => Self::with_shared_token(agents.map(|(id, _)| id).collect(), token),
+        match self.tokens.as_slice() {
+            [shared] => Self::with_shared_token(agents.map(|(id, _)| id).collect(), shared),
+            _ => Self::with_own_tokens(agents.map(|(id, token)| (id, token.into())).collect()),
         }
     }
 

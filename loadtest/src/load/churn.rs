@@ -5,81 +5,71 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::wire::{KeepAlive, Link, Method, Target, request};
+use crate::wire::Target;
 
-use super::caller::LIMIT;
-use super::registrar::{REGISTER_PATH, Registered, registration};
-use super::{AgentId, Fleet, Schedule, SharedTally, refusal};
+use super::bulk::LIMIT;
+use super::connection::Connection;
+use super::registration::registered;
+use super::{AgentId, Fleet, Operation, Schedule, SharedTally, Tally, Transport};
 
 /// Connections for it: a registration waits for the server's disk.
 const CONNECTIONS: usize = 16;
 /// How long an agent that was replaced is kept: its last beat may still be on its way.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 /// Replaced agents that wait for their deregistration, on each connection.
 const MAX_REPLACED: usize = 10_000;
 
-/// Agents that come and go.
 #[derive(Clone)]
 pub(crate) struct Churn {
-    /// Where they do.
     pub(crate) target: Arc<Target>,
-    /// The admin token.
     pub(crate) token: Arc<str>,
     /// Whose places they take, one after the other. Its agents share a token.
     pub(crate) fleet: Arc<Fleet>,
     /// How many a second, above zero.
     pub(crate) per_second: f64,
-    /// Set from outside to end it.
-    pub(crate) stop: Arc<AtomicBool>,
-}
-
-/// How many have come and gone.
-#[derive(Debug, Default)]
-pub(crate) struct Churned {
-    /// Registered, and in their places.
-    pub(crate) came: AtomicU64,
-    /// Deregistered.
-    pub(crate) went: AtomicU64,
+    pub(crate) stop: CancellationToken,
 }
 
 impl Churn {
     /// Goes on until it is stopped and all that were replaced are deregistered.
-    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Churned> {
-        let churned = Arc::new(Churned::default());
+    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Tally> {
         let next = Arc::new(AtomicU64::new(0));
         let begun = Instant::now();
+        let transport = Transport { limit: LIMIT, ..Transport::kept(1) };
+        let connection = |operation| Connection::new(&self.target, operation, transport, tally.clone());
         let mut workers = JoinSet::new();
         for _ in 0..CONNECTIONS {
             let worker = Worker {
-                link: Link::new(self.target.clone(), KeepAlive::Yes),
+                coming: connection(Operation::Register),
+                going: connection(Operation::Deregister),
                 churn: self.clone(),
                 replaced: VecDeque::new(),
                 tally: tally.clone(),
-                churned: churned.clone(),
             };
             workers.spawn(worker.run(begun, next.clone()));
         }
         while let Some(done) = workers.join_next().await {
             done?;
         }
-        Ok(Arc::into_inner(churned).expect("the workers have ended"))
+        let tally = tally.lock().take();
+        Ok(tally)
     }
 }
 
 struct Worker {
-    link: Link,
+    coming: Connection,
+    going: Connection,
     churn: Churn,
     /// Those to be deregistered, and from when on.
     replaced: VecDeque<(Instant, AgentId)>,
     tally: SharedTally,
-    churned: Arc<Churned>,
 }
 
 impl Worker {
@@ -89,13 +79,13 @@ impl Worker {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let due = begun + schedule.due(number);
             while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                if self.churn.stop.load(Ordering::Relaxed) {
-                    break 'coming;
-                }
                 self.deregister_settled().await;
-                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+                tokio::select! {
+                    () = self.churn.stop.cancelled() => break 'coming,
+                    () = tokio::time::sleep(left.min(LONGEST_NAP)) => {}
+                }
             }
-            if self.churn.stop.load(Ordering::Relaxed) {
+            if self.churn.stop.is_cancelled() {
                 break;
             }
             self.register(number, due).await;
@@ -108,16 +98,14 @@ impl Worker {
     }
 
     async fn register(&mut self, number: u64, due: Instant) {
-        let body = registration(number);
-        if !self.call(Method::Post, REGISTER_PATH, Some(&body), due).await || self.replaced.len() == MAX_REPLACED {
+        let nobody = (AgentId::default(), &*self.churn.token);
+        if !self.coming.send(number, nobody, due, true).await || self.replaced.len() == MAX_REPLACED {
             return;
         }
-        let id = Registered::read(self.link.body()).and_then(|registered| registered.id());
-        match id {
-            Ok(id) => {
+        match registered(self.coming.body()) {
+            Ok((id, _)) => {
                 let before = self.churn.fleet.replace(number, id);
                 self.replaced.push_back((Instant::now() + SETTLE, before));
-                self.churned.came.fetch_add(1, Ordering::Relaxed);
             }
             Err(error) => self.tally.lock().count_errors("protocol", 1, || format!("{error:#}")),
         }
@@ -126,82 +114,50 @@ impl Worker {
     async fn deregister_settled(&mut self) {
         while let Some((settled, id)) = self.replaced.front().copied().filter(|(at, _)| *at <= Instant::now()) {
             self.replaced.pop_front();
-            if self.call(Method::Delete, &format!("/api/agents/{id}"), None, settled).await {
-                self.churned.went.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// One request; whether it succeeded.
-    async fn call(&mut self, method: Method, path: &str, body: Option<&str>, due: Instant) -> bool {
-        let target = &self.churn.target;
-        let bytes = request(target, method, path, Some(&self.churn.token), body);
-        let wait = due.elapsed();
-        let outcome = self.link.exchange_within(LIMIT, &bytes).await;
-        let mut tally = self.tally.lock();
-        match outcome {
-            Ok(reply) => {
-                tally.count_reply(reply, || refusal(target, reply, self.link.body()), wait, due.elapsed());
-                reply.is_success()
-            }
-            Err(error) => {
-                tally.count_error(&error, target);
-                false
-            }
+            self.going.send(0, (id, &self.churn.token), settled, true).await;
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
     use super::*;
-
-    /// A server that registers agents from number 100 on, and deregisters all.
-    async fn serve(listener: TcpListener, next: Arc<AtomicU64>) {
-        loop {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            let next = next.clone();
-            tokio::spawn(async move {
-                let mut asked = [0; 4096];
-                while let Ok(read @ 1..) = socket.read(&mut asked).await {
-                    let body = if asked[..read].starts_with(b"POST") {
-                        format!(r#"{{"agentId":"{}","token":"t"}}"#, AgentId::of(next.fetch_add(1, Ordering::Relaxed)))
-                    } else {
-                        "{}".to_owned()
-                    };
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-                    socket.write_all(answer.as_bytes()).await.expect("answered");
-                }
-            });
-        }
-    }
+    use crate::wire::fake;
 
     #[tokio::test]
     async fn agents_come_by_schedule_and_those_they_replace_go() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(serve(listener, Arc::new(AtomicU64::new(100))));
+        // A server that registers agents from number 100 on, and deregisters all.
+        let (next, gone) = (Arc::new(AtomicU64::new(100)), Arc::<AtomicU64>::default());
+        let counters = (next.clone(), gone.clone());
+        let url = fake::serve(usize::MAX, move |asked: String, _| {
+            let (next, gone) = &counters;
+            std::future::ready(if asked.starts_with("POST") {
+                let id = AgentId::of(next.fetch_add(1, Ordering::Relaxed));
+                fake::reply(201, &format!(r#"{{"agentId":"{id}","token":"t"}}"#))
+            } else {
+                gone.fetch_add(1, Ordering::Relaxed);
+                fake::reply(200, "{}")
+            })
+        })
+        .await;
         let fleet = Arc::new(Fleet::with_shared_token((0..4).map(AgentId::of).collect(), "t"));
         let churn = Churn {
             target: Target::reach(&url, None).await.expect("a target"),
             token: "t".into(),
             fleet: fleet.clone(),
             per_second: 100.0,
-            stop: Arc::default(),
+            stop: CancellationToken::new(),
         };
         let (stop, tally) = (churn.stop.clone(), SharedTally::new());
         let running = tokio::spawn(churn.run(tally.clone()));
         while tally.lock().successes() < 10 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        stop.store(true, Ordering::Relaxed);
-        let churned = running.await.expect("no panic").expect("no error");
-        let (came, went) = (churned.came.into_inner(), churned.went.into_inner());
+        stop.cancel();
+        let tally = running.await.expect("no panic").expect("no error");
+        let (came, went) = (next.load(Ordering::Relaxed) - 100, gone.load(Ordering::Relaxed));
         assert!(came >= 10 && came == went, "{came} came, {went} went");
-        assert_eq!(tally.lock().successes(), came + went);
+        assert_eq!(tally.successes(), came + went);
         assert!((0..4).all(|place| fleet.agent_of(place).0 != AgentId::of(place)), "everybody was replaced");
     }
 }

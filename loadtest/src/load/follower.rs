@@ -8,26 +8,22 @@ use memchr::memchr_iter;
 /// Longer lines are none that matter here.
 const LINE_BYTES: usize = 128;
 
-/// One reader's account.
 #[derive(Debug, Default)]
 pub(super) struct Follower {
     /// The line that has not come to its end yet.
     line: Vec<u8>,
     /// The number that it was greeted with; none before that.
     since: Option<u64>,
-    /// The number of the last event.
     last: u64,
     /// Events that were passed over.
     missed: u64,
     /// Whether it was told that it is too slow.
     is_cut_off: bool,
     bytes: u64,
-    /// Why its stream ended.
     failure: Option<String>,
 }
 
 impl Follower {
-    /// Takes in a piece of the stream.
     pub(super) fn feed(&mut self, piece: &[u8]) {
         self.bytes += piece.len() as u64;
         let mut rest = 0;
@@ -59,7 +55,6 @@ impl Follower {
         }
     }
 
-    /// Its stream has ended.
     pub(super) fn end(&mut self, failure: String) {
         self.failure = Some(failure);
     }
@@ -74,7 +69,6 @@ impl Follower {
         self.failure.is_none() && !self.is_cut_off && self.last().is_none_or(|last| last < goal)
     }
 
-    /// Bytes that it has read.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

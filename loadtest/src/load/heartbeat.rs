@@ -4,17 +4,14 @@ use crate::wire::{KeepAlive, Target};
 
 use super::AgentId;
 
-/// What each simulated agent reports.
 const BODY: &str = r#"{"uptime":86400,"cpu":12.5,"memory":48.2}"#;
 
-/// Writes heartbeat requests without allocating.
 pub(super) struct Heartbeat {
     before_id: String,
     before_token: String,
 }
 
 impl Heartbeat {
-    /// For agents of this server.
     pub(super) fn to(target: &Target, keep_alive: KeepAlive) -> Self {
         Self {
             before_id: format!("POST {}/api/agents/", target.prefix()),
@@ -47,7 +44,6 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// For a server and the token of its administrator.
     pub(super) fn to(target: &Target, keep_alive: KeepAlive, token: &str) -> Self {
         let head = format!(
             "POST {}/api/heartbeats HTTP/1.1\r\nhost: {}\r\n{}content-type: application/x-ndjson\r\n\
@@ -77,8 +73,7 @@ impl Batch {
     }
 }
 
-/// The header that ends a connection, if it is to be.
-pub(super) fn connection_header(keep_alive: KeepAlive) -> &'static str {
+fn connection_header(keep_alive: KeepAlive) -> &'static str {
     match keep_alive {
         KeepAlive::Yes => "",
         KeepAlive::No => "connection: close\r\n",

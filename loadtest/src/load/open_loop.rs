@@ -6,40 +6,37 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
-use crate::wire::{Link, Target};
+use crate::wire::Target;
 
-use super::errand::Errand;
+use super::connection::Connection;
 use super::heartbeat::Batch;
-use super::relayed::Relayed;
 use super::sleeper::Sleeper;
-use super::{Batching, Fleet, Schedule, SharedTally, Silence, Transport, refusal};
+use super::{Batching, Fleet, Operation, Schedule, SharedTally, Silence, Transport};
 
 /// Beats due within this time leave together. Waking up is most of what this client costs: at 10,000
 /// beats a second on two virtual cores a beat took 60 µs of processor time with naps of 50 µs, 43 with
 /// 250, 33 with 1,000. Latencies are exact all the same, and at most this much longer than they could be.
 const SHORTEST_NAP: Duration = Duration::from_micros(200);
+/// How long outstanding answers are waited for at the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a stop is noticed.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
-/// A run of beats by schedule.
 pub(crate) struct OpenLoop {
-    /// Where the beats go.
     pub(crate) target: Arc<Target>,
     /// Whose beats they are; not empty.
     pub(crate) fleet: Arc<Fleet>,
     /// What is sent for each beat. Batches are of heartbeats, whatever stands here.
-    pub(crate) errand: Errand,
-    /// When they are due.
+    pub(crate) operation: Operation,
     pub(crate) schedule: Schedule,
-    /// Which of them are never sent.
     pub(crate) silence: Silence,
-    /// How they are sent.
     pub(crate) transport: Transport,
     /// Beats due before this are sent, but not counted.
     pub(crate) warm_up: Duration,
@@ -47,38 +44,12 @@ pub(crate) struct OpenLoop {
     pub(crate) duration: Duration,
     /// For how long, after that, outstanding answers are waited for.
     pub(crate) patience: Duration,
-    /// Set from outside to end the run early.
-    pub(crate) stop: Arc<AtomicBool>,
-}
-
-/// What a run asked for, without its warm-up. What came of it is in the tally.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Ran {
-    /// Beats that became due.
-    pub(crate) due: u64,
-    /// Beats that no connection was free for until the end.
-    pub(crate) unsent: u64,
-    /// For how long beats became due.
-    pub(crate) duration: Duration,
-    /// Until the last answer was in or waited for in vain.
-    pub(crate) elapsed: Duration,
-}
-
-impl Ran {
-    /// With what was asked for besides; the times stay those of this run.
-    pub(crate) fn with(self, more: Self) -> Self {
-        Self { due: self.due + more.due, unsent: self.unsent + more.unsent, ..self }
-    }
+    pub(crate) stop: CancellationToken,
 }
 
 /// What the dispatcher and the connections share.
 struct Shared {
-    target: Arc<Target>,
-    fleet: Arc<Fleet>,
-    errand: Errand,
-    schedule: Schedule,
-    silence: Silence,
-    transport: Transport,
+    load: OpenLoop,
     begun: Instant,
     /// The first beat that is counted.
     first: u64,
@@ -92,17 +63,34 @@ struct Shared {
 }
 
 impl OpenLoop {
+    /// Beats of a fleet, in which nobody is silent.
+    pub(crate) fn of(
+        target: &Arc<Target>,
+        fleet: &Arc<Fleet>,
+        schedule: Schedule,
+        transport: Transport,
+        duration: Duration,
+    ) -> Self {
+        Self {
+            target: target.clone(),
+            fleet: fleet.clone(),
+            operation: Operation::Beat,
+            schedule,
+            silence: Silence::never(),
+            transport,
+            warm_up: Duration::ZERO,
+            duration,
+            patience: PATIENCE,
+            stop: CancellationToken::new(),
+        }
+    }
+
     /// Runs to the end of the duration, or until stopped, and waits for the answers.
-    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<Ran> {
+    pub(crate) async fn run(self, tally: SharedTally) -> anyhow::Result<()> {
         // A beat due at the very end of the warm-up is counted.
         let first = self.warm_up.checked_sub(Duration::from_nanos(1)).map_or(0, |end| self.schedule.released(end));
         let shared = Arc::new(Shared {
-            target: self.target,
-            fleet: self.fleet,
-            errand: self.errand,
-            schedule: self.schedule,
-            silence: self.silence,
-            transport: self.transport,
+            load: self,
             begun: Instant::now(),
             first,
             due: Semaphore::new(0),
@@ -110,16 +98,15 @@ impl OpenLoop {
             next: AtomicU64::new(0),
             tally,
         });
+        let load = &shared.load;
         let mut connections = JoinSet::new();
-        for _ in 0..self.transport.connections {
-            match self.transport.batching {
+        for _ in 0..load.transport.connections {
+            match load.transport.batching {
                 None => connections.spawn(shared.clone().beat()),
                 Some(batching) => connections.spawn(shared.clone().relay(batching)),
             };
         }
-        let due = shared.dispatch(self.duration, &self.stop).await?;
-        let duration = shared.begun.elapsed().min(self.duration);
-
+        let due = shared.dispatch().await?;
         let drained = async {
             // Not until there are no more permits: one that is given away is lost if it is closed before it is taken.
             while shared.next.load(Ordering::Relaxed) < due {
@@ -129,37 +116,37 @@ impl OpenLoop {
             while connections.join_next().await.is_some() {}
         };
         // Those that are still waiting afterwards are ended with the set that holds them.
-        let _ = tokio::time::timeout(self.patience, drained).await;
+        let _ = tokio::time::timeout(load.patience, drained).await;
         let taken = shared.next.load(Ordering::Relaxed).min(due);
-        Ok(Ran {
-            due: shared.counted(0..due),
-            unsent: shared.counted(taken..due),
-            duration: duration.saturating_sub(self.warm_up),
-            elapsed: shared.begun.elapsed().saturating_sub(self.warm_up),
-        })
+        let mut tally = shared.tally.lock();
+        tally.unsent += shared.counted(taken..due);
+        // Of those that run at the same time, the longest counts.
+        tally.elapsed = tally.elapsed.max(shared.begun.elapsed().saturating_sub(load.warm_up));
+        Ok(())
     }
 }
 
 impl Shared {
     /// Releases beats at their due times; returns how many.
-    async fn dispatch(&self, duration: Duration, stop: &AtomicBool) -> anyhow::Result<u64> {
+    async fn dispatch(&self) -> anyhow::Result<u64> {
+        let OpenLoop { schedule, duration, stop, transport, .. } = &self.load;
         let mut sleeper = Sleeper::new()?;
-        let shortest_nap = self.transport.batching.map_or(SHORTEST_NAP, |batching| batching.gather.max(SHORTEST_NAP));
+        let shortest_nap = transport.batching.map_or(SHORTEST_NAP, |batching| batching.gather.max(SHORTEST_NAP));
         let longest_nap = LONGEST_NAP.max(shortest_nap);
         let mut released = 0;
         loop {
             let now = self.begun.elapsed();
-            let end = now >= duration || stop.load(Ordering::Relaxed);
+            let end = now >= *duration || stop.is_cancelled();
             // A beat due at the very end belongs to the time after it.
             let last_moment = duration.saturating_sub(Duration::from_nanos(1));
-            let due = self.schedule.released(now.min(last_moment));
+            let due = schedule.released(now.min(last_moment));
             self.tally.lock().count_due(self.counted(released..due));
             self.due.add_permits(usize::try_from(due - released)?);
             released = due;
             if end {
                 return Ok(released);
             }
-            let until_next = self.schedule.due(released).min(duration).saturating_sub(now);
+            let until_next = schedule.due(released).min(*duration).saturating_sub(now);
             sleeper.sleep(until_next.clamp(shortest_nap, longest_nap)).await?;
         }
     }
@@ -167,68 +154,39 @@ impl Shared {
     /// How many of these beats are sent and count.
     fn counted(&self, beats: Range<u64>) -> u64 {
         let beats = beats.start.max(self.first)..beats.end.max(self.first);
-        beats.end - beats.start - self.silence.swallowed(beats)
+        beats.end - beats.start - self.load.silence.suppressed(beats)
+    }
+
+    fn connection(&self) -> Connection {
+        Connection::new(&self.load.target, self.load.operation, self.load.transport, self.tally.clone())
     }
 
     /// One connection: takes the next beat that is due, until there are no more.
     async fn beat(self: Arc<Self>) {
-        let mut writer = self.errand.writer(&self.target, self.transport.keep_alive);
-        let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
-        let mut request = Vec::new();
+        let OpenLoop { fleet, schedule, silence, .. } = &self.load;
+        let mut connection = self.connection();
         while let Ok(permit) = self.due.acquire().await {
             permit.forget();
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if self.silence.swallows(number) {
-                continue;
-            }
-            let due = self.begun + self.schedule.due(number);
-            let (agent, token) = self.fleet.agent_of(number);
-            writer.write(&mut request, number, agent, token);
-            let wait = due.elapsed();
-            let outcome = link.exchange_within(self.transport.limit, &request).await;
-            let latency = due.elapsed();
-            if number < self.first {
-                continue;
-            }
-            let mut tally = self.tally.lock();
-            match outcome {
-                Ok(reply) => tally.count_reply(reply, || refusal(&self.target, reply, link.body()), wait, latency),
-                Err(error) => tally.count_error(&error, &self.target),
+            if !silence.suppresses(number) {
+                let due = self.begun + schedule.due(number);
+                connection.send(number, fleet.agent_of(number), due, number >= self.first).await;
             }
         }
-        self.tally.lock().reopened += link.reopened();
     }
 
     /// As [`Shared::beat`], with as many beats in a request as are due.
     async fn relay(self: Arc<Self>, batching: Batching) {
-        let (_, token) = self.fleet.agent_of(0);
-        let mut batch = Batch::to(&self.target, self.transport.keep_alive, token);
-        let mut link = Link::new(self.target.clone(), self.transport.keep_alive);
-        let mut request = Vec::new();
+        let OpenLoop { target, fleet, schedule, silence, transport, .. } = &self.load;
+        let mut batch = Batch::to(target, transport.keep_alive, fleet.agent_of(0).1);
+        let mut connection = self.connection();
         while let Some(beats) = self.take(batching).await {
-            let mut sent = beats.clone().filter(|beat| !self.silence.swallows(*beat)).peekable();
-            if sent.peek().is_none() {
-                continue;
-            }
-            batch.write(&mut request, sent.map(|beat| self.fleet.agent_of(beat).0));
-            let written = self.begun.elapsed();
-            let outcome = link.exchange_within(self.transport.limit, &request).await;
-            let answered = self.begun.elapsed();
-            let beats = beats.start.max(self.first)..beats.end.max(self.first);
-            let count = self.counted(beats.clone());
-            let mut tally = self.tally.lock();
-            match outcome {
-                Ok(reply) => {
-                    for beat in beats.filter(|beat| !self.silence.swallows(*beat)) {
-                        let due = self.schedule.due(beat);
-                        tally.count_time(written.saturating_sub(due), answered.saturating_sub(due));
-                    }
-                    Relayed::read(reply, link.body()).count(&mut tally, count, &self.target);
-                }
-                Err(error) => tally.count_errors(error.kind(), count, || error.advice(&self.target)),
+            let sent = beats.filter(|beat| !silence.suppresses(*beat));
+            if sent.clone().next().is_some() {
+                let due = |beat| (beat >= self.first).then(|| self.begun + schedule.due(beat));
+                connection.relay(&mut batch, fleet, sent, due).await;
             }
         }
-        self.tally.lock().reopened += link.reopened();
     }
 
     /// The beats that are due, up to so many; waits for the first. `None` when there are no more.
@@ -252,86 +210,54 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
-
     use super::*;
-    use crate::load::{AgentId, Reports};
-    use crate::wire::KeepAlive;
+    use crate::load::{AgentId, Reports, Tally};
+    use crate::wire::fake;
 
-    /// A server that takes its time over its first answer on a connection, and over each after it.
-    async fn serve_slowly(listener: TcpListener, first: Duration, pause: Duration) {
-        loop {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            tokio::spawn(async move {
-                let (mut asked, mut nap) = ([0; 4096], first);
-                while socket.read(&mut asked).await.is_ok_and(|read| read > 0) {
-                    tokio::time::sleep(std::mem::replace(&mut nap, pause)).await;
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                    if socket.write_all(answer).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    }
-
-    async fn beat(pause: Duration, per_second: f64, patience: Duration) -> (Ran, SharedTally) {
+    async fn beat(pause: Duration, per_second: f64, patience: Duration) -> Tally {
         beat_with(pause, pause, patience, |run| run.schedule = Schedule::at_rate(10, per_second)).await
     }
 
-    async fn beat_with(
-        first: Duration,
-        pause: Duration,
-        patience: Duration,
-        set: impl FnOnce(&mut OpenLoop),
-    ) -> (Ran, SharedTally) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        tokio::spawn(serve_slowly(listener, first, pause));
+    async fn beat_with(first: Duration, pause: Duration, patience: Duration, set: impl FnOnce(&mut OpenLoop)) -> Tally {
+        // It takes its time over its first answer on a connection, and over each after it.
+        let answer = move |_, number| async move {
+            tokio::time::sleep(if number == 0 { first } else { pause }).await;
+            fake::reply(200, "")
+        };
+        let url = fake::serve(usize::MAX, answer).await;
         let ids = (0..10).map(AgentId::of).collect();
         let tally = SharedTally::new();
-        let mut run = OpenLoop {
-            target: Target::reach(&url, None).await.expect("a target"),
-            fleet: Arc::new(Fleet::with_shared_token(ids, "t")),
-            errand: Errand::Beat,
-            schedule: Schedule::at_rate(10, 100.0),
-            silence: Silence::never(),
-            transport: Transport {
-                connections: 1,
-                keep_alive: KeepAlive::Yes,
-                batching: None,
-                limit: Duration::from_secs(100),
-            },
-            warm_up: Duration::ZERO,
-            duration: Duration::from_millis(200),
-            patience,
-            stop: Arc::new(AtomicBool::new(false)),
-        };
+        let target = Target::reach(&url, None).await.expect("a target");
+        let fleet = Arc::new(Fleet::with_shared_token(ids, "t"));
+        let transport = Transport { limit: Duration::from_secs(100), ..Transport::kept(1) };
+        let schedule = Schedule::at_rate(10, 100.0);
+        let mut run = OpenLoop::of(&target, &fleet, schedule, transport, Duration::from_millis(200));
+        run.patience = patience;
         set(&mut run);
-        (run.run(tally.clone()).await.expect("a run"), tally)
+        run.run(tally.clone()).await.expect("a run");
+        tally.lock().take()
     }
 
     #[tokio::test]
     async fn every_beat_that_is_due_is_sent_and_answered() {
-        let (ran, tally) = beat(Duration::ZERO, 1_000.0, Duration::from_secs(10)).await;
-        assert_eq!((ran.due, ran.unsent), (200, 0));
-        assert_eq!(tally.lock().successes(), 200);
+        let tally = beat(Duration::ZERO, 1_000.0, Duration::from_secs(10)).await;
+        assert_eq!((tally.due, tally.unsent), (200, 0));
+        assert_eq!(tally.successes(), 200);
     }
 
     #[tokio::test]
     async fn the_time_a_beat_waits_for_a_slow_server_is_part_of_its_latency() {
         // 20 beats due within 200 ms, 20 ms each, one at a time: the last waits for some 200 ms.
-        let (ran, tally) = beat(Duration::from_millis(20), 100.0, Duration::from_secs(10)).await;
-        assert_eq!((ran.due, ran.unsent), (20, 0));
-        assert!(tally.lock().latency_us.max() >= 150_000);
+        let tally = beat(Duration::from_millis(20), 100.0, Duration::from_secs(10)).await;
+        assert_eq!((tally.due, tally.unsent), (20, 0));
+        assert!(tally.latency_us.max() >= 150_000);
     }
 
     #[tokio::test]
     async fn beats_that_could_not_be_sent_are_told() {
-        let (ran, tally) = beat(Duration::from_secs(60), 100.0, Duration::from_millis(50)).await;
-        assert_eq!((ran.due, ran.unsent), (20, 19));
-        assert_eq!(tally.lock().answered(), 0);
+        let tally = beat(Duration::from_secs(60), 100.0, Duration::from_millis(50)).await;
+        assert_eq!((tally.due, tally.unsent), (20, 19));
+        assert_eq!(tally.answered(), 0);
     }
 
     #[tokio::test]
@@ -339,8 +265,7 @@ mod tests {
         // 20 beats due 10 ms apart, and the first answer takes 190 ms: were latencies counted from the
         // sending, only the first would seem slow. The k-th, due after k · 10 ms, waits for the rest of it.
         let stall = Duration::from_millis(190);
-        let (_, tally) = beat_with(stall, Duration::ZERO, Duration::from_secs(60), |_| {}).await;
-        let tally = tally.lock();
+        let tally = beat_with(stall, Duration::ZERO, Duration::from_secs(60), |_| {}).await;
         assert_eq!(tally.latency_us.len(), 20);
         assert!(tally.latency_us.max() >= 190_000, "{}", tally.latency_us.max());
         assert!(tally.latency_us.value_at_quantile(0.5) >= 90_000);
@@ -349,42 +274,41 @@ mod tests {
 
     #[tokio::test]
     async fn the_warm_up_and_the_silent_do_not_count() {
-        let (ran, tally) = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
+        let tally = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
             run.schedule = Schedule::at_rate(10, 1_000.0);
             run.warm_up = Duration::from_millis(100);
             run.silence = Silence::of(3, 10, 150);
         })
         .await;
         // 100 beats after the warm-up, half of them with three of ten agents silent.
-        assert_eq!((ran.due, ran.unsent), (85, 0));
-        assert_eq!(tally.lock().successes(), 85);
+        assert_eq!((tally.due, tally.unsent), (85, 0));
+        assert_eq!(tally.successes(), 85);
     }
 
     #[tokio::test]
     async fn reports_leave_by_schedule_as_beats_do() {
-        let (ran, tally) = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
-            run.errand = Errand::Report(Reports { events: 3, types: 2 });
+        let tally = beat_with(Duration::ZERO, Duration::ZERO, Duration::from_secs(10), |run| {
+            run.operation = Operation::Report(Reports { events: 3, types: 2 });
             run.schedule = Schedule::at_rate(1, 500.0);
         })
         .await;
         // Due are the reports, whatever number of events each has.
-        assert_eq!((ran.due, tally.lock().successes()), (100, 100));
+        assert_eq!((tally.due, tally.successes()), (100, 100));
     }
 
     const SLOW: Duration = Duration::from_millis(20);
 
     #[tokio::test]
     async fn beats_that_are_due_together_travel_together() {
-        let (ran, tally) = beat_with(SLOW, SLOW, Duration::from_secs(10), |run| {
+        let tally = beat_with(SLOW, SLOW, Duration::from_secs(10), |run| {
             run.schedule = Schedule::at_rate(10, 1_000.0);
             run.transport.batching = Some(Batching { beats: 40, gather: Duration::from_millis(10) });
         })
         .await;
-        assert_eq!((ran.due, ran.unsent), (200, 0));
+        assert_eq!((tally.due, tally.unsent), (200, 0));
         // The server of this test does not say what it has accepted.
-        let tally = tally.lock();
         assert_eq!((tally.errors.get("batch"), tally.latency_us.len()), (Some(&200), 200));
         // One at a time, and 20 ms each, they would have taken 4 s.
-        assert!(ran.elapsed < Duration::from_secs(2), "{:?}", ran.elapsed);
+        assert!(tally.elapsed < Duration::from_secs(2), "{:?}", tally.elapsed);
     }
 }

@@ -1,38 +1,32 @@
 //! Readers of the event stream: many at once, on a thread of their own, and whether each of them saw everything.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::aside::aside;
 use crate::wire::{KeepAlive, Link, Method, Target, request};
 
+use super::bulk::refusal;
 use super::follower::Follower;
-use super::refusal;
 
 const PATH: &str = "/api/events/stream";
 /// They come one after the other: all at once, they would be a load of another kind.
 const APART: Duration = Duration::from_millis(1);
-/// How soon the end is noticed.
 const NAP: Duration = Duration::from_millis(20);
 /// In the end, those who are behind the others may take so long to catch up.
 const CATCH_UP: Duration = Duration::from_secs(5);
 
-/// Some who read all events.
 pub(crate) struct Readers {
-    /// The server.
     pub(crate) target: Arc<Target>,
-    /// The admin token.
     pub(crate) token: Arc<str>,
     /// How many there are, at least one.
     pub(crate) count: u64,
-    /// Set from outside when it is over.
-    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) stop: CancellationToken,
 }
 
-/// What the readers saw.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Audience {
     /// Those who stayed to the end and saw every event since they came.
@@ -41,13 +35,10 @@ pub(crate) struct Audience {
     pub(crate) lost: u64,
     /// Events that each of those who stayed saw since the last of them had come.
     pub(crate) events: u64,
-    /// Bytes that all of them read.
     pub(crate) bytes: u64,
-    /// What happened to the first who was lost.
     pub(crate) first_failure: Option<String>,
 }
 
-/// A reader's account, which its stream fills.
 type Account = Arc<Mutex<Follower>>;
 
 impl Readers {
@@ -63,9 +54,7 @@ impl Readers {
         for (account, place) in accounts.iter().zip(0..) {
             streams.spawn(follow(self.target.clone(), get.clone(), APART * place, account.clone()));
         }
-        while !self.stop.load(Ordering::Relaxed) {
-            tokio::time::sleep(NAP).await;
-        }
+        self.stop.cancelled().await;
         // Whoever comes in these last moments is waited for, too.
         all_have(&accounts, 0).await;
         let goal = accounts.iter().filter_map(|account| lock(account).last()).max().unwrap_or(0);
@@ -141,7 +130,7 @@ mod tests {
     use super::*;
 
     /// A server that sends each who comes the text for his place, and then ends the stream of those for whom it says so.
-    async fn serve(listener: TcpListener, streams: Vec<(&'static str, bool)>, served: Arc<AtomicBool>) {
+    async fn serve(listener: TcpListener, streams: Vec<(&'static str, bool)>, served: CancellationToken) {
         let mut open = Vec::new();
         for (events, ends) in streams {
             let (mut socket, _) = listener.accept().await.expect("a connection");
@@ -152,7 +141,7 @@ mod tests {
             socket.write_all(chunk.as_bytes()).await.expect("sent");
             open.push(socket);
         }
-        served.store(true, Ordering::Relaxed);
+        served.cancel();
         std::future::pending::<()>().await;
     }
 
@@ -167,7 +156,7 @@ mod tests {
             ("id: r-7\nevent: connected\n\nevent: lagged\ndata: {}\n\n", true),
             ("id: r-7\nevent: connected\n\nid: r-8\n\nid: r-9\n\n", true),
         ];
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = CancellationToken::new();
         tokio::spawn(serve(listener, streams, stop.clone()));
         // Not reached beforehand: that would be one more connection.
         let target = Target::expect(&url, None).await.expect("a target");

@@ -6,17 +6,8 @@ use serde::Deserialize;
 
 use crate::wire::{Reply, Target};
 
-use super::{Tally, refusal};
-
-/// What became of a batch.
-pub(super) enum Relayed {
-    /// It was taken in; so many of its lines were not, and this was said of the first of them.
-    Taken { reply: Reply, rejected: u64, first: Option<String> },
-    /// It was refused as a whole, as this text says.
-    Refused { reply: Reply, body: Vec<u8> },
-    /// It was answered with success, but not as agreed.
-    Unclear,
-}
+use super::Tally;
+use super::bulk::refusal;
 
 #[derive(Deserialize)]
 struct Answer<'a> {
@@ -37,86 +28,52 @@ struct Rejected<'a> {
     error: Cow<'a, str>,
 }
 
-impl Relayed {
-    /// Reads an answer.
-    pub(super) fn read(reply: Reply, body: &[u8]) -> Self {
-        if !reply.is_success() {
-            return Self::Refused { reply, body: body.to_owned() };
-        }
-        match serde_json::from_slice::<Answer<'_>>(body) {
-            Ok(Answer { data }) => Self::Taken {
-                reply,
-                rejected: data.rejected.len() as u64,
-                first: data.rejected.first().map(|rejected| format!("line {}: {}", rejected.line, rejected.error)),
-            },
-            Err(_) => Self::Unclear,
-        }
+/// Counts what became of so many beats; whether all of them were accepted.
+pub(super) fn count(tally: &mut Tally, reply: Reply, body: &[u8], beats: u64, target: &Target) -> bool {
+    if !reply.is_success() {
+        tally.count_status(reply, beats, || refusal(target, reply, body));
+        return false;
     }
-
-    /// How many of so many beats were accepted, and what was said of the others.
-    pub(super) fn accepted(self, beats: u64, target: &Target) -> (u64, Option<String>) {
-        match self {
-            Self::Taken { rejected: 0, .. } => (beats, None),
-            Self::Taken { rejected, first, .. } => (beats.saturating_sub(rejected), Some(rejection(target, first))),
-            Self::Refused { reply, body } => (0, Some(refusal(target, reply, &body))),
-            Self::Unclear => (0, Some(unclear(target))),
-        }
+    let Ok(Answer { data: Data { rejected } }) = serde_json::from_slice(body) else {
+        let unclear = || format!("{target} answered a batch without {{\"data\":{{\"rejected\":[…]}}}}");
+        tally.count_errors("batch", beats, unclear);
+        return false;
+    };
+    let lines = beats.min(rejected.len() as u64);
+    tally.count_status(reply, beats - lines, String::new);
+    if let Some(Rejected { line, error }) = rejected.first() {
+        let rejection = || format!("{target} rejected a heartbeat of a batch: line {line}: {error}");
+        tally.count_errors("rejected", lines, rejection);
     }
-
-    /// Counts it as so many beats.
-    pub(super) fn count(self, tally: &mut Tally, beats: u64, target: &Target) {
-        match self {
-            Self::Taken { reply, rejected, first } => {
-                let rejected = rejected.min(beats);
-                tally.count_status(reply, beats - rejected, String::new);
-                if rejected > 0 {
-                    tally.count_errors("rejected", rejected, || rejection(target, first));
-                }
-            }
-            Self::Refused { reply, body } => tally.count_status(reply, beats, || refusal(target, reply, &body)),
-            Self::Unclear => tally.count_errors("batch", beats, || unclear(target)),
-        }
-    }
-}
-
-fn rejection(target: &Target, first: Option<String>) -> String {
-    format!("{target} rejected a heartbeat of a batch: {}", first.unwrap_or_default())
-}
-
-fn unclear(target: &Target) -> String {
-    format!("{target} answered a batch without {{\"data\":{{\"rejected\":[…]}}}}")
+    rejected.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn count(status: u16, body: &str) -> Tally {
+    async fn counted(status: u16, body: &str) -> Tally {
         let target = Target::expect("http://127.0.0.1:9", None).await.expect("a target");
         let mut tally = Tally::new();
-        Relayed::read(Reply { status, retry_after_s: None }, body.as_bytes()).count(&mut tally, 10, &target);
+        count(&mut tally, Reply { status, retry_after_s: None }, body.as_bytes(), 10, &target);
         tally
     }
 
     #[tokio::test]
     async fn rejected_lines_are_failures_and_the_others_are_not() {
-        let tally = count(200, r#"{"ok":true,"data":{"accepted":10,"rejected":[]}}"#).await;
+        let tally = counted(200, r#"{"ok":true,"data":{"accepted":10,"rejected":[]}}"#).await;
         assert_eq!((tally.successes(), tally.failures()), (10, 0));
         let body = r#"{"ok":true,"data":{"accepted":9,"rejected":[{"line":3,"error":"Agent \"x\" not found"}]}}"#;
-        let tally = count(200, body).await;
+        let tally = counted(200, body).await;
         assert_eq!((tally.successes(), tally.errors.get("rejected")), (9, Some(&1)));
         assert!(tally.first_failure.expect("said").contains("line 3: Agent \"x\" not found"));
-        let target = Target::expect("http://127.0.0.1:9", None).await.expect("a target");
-        let (accepted, said) =
-            Relayed::read(Reply { status: 200, retry_after_s: None }, body.as_bytes()).accepted(10, &target);
-        assert!(accepted == 9 && said.expect("said").contains("line 3"));
     }
 
     #[tokio::test]
     async fn a_batch_that_is_refused_counts_with_all_its_beats() {
-        let tally = count(503, r#"{"ok":false,"error":"starting"}"#).await;
+        let tally = counted(503, r#"{"ok":false,"error":"starting"}"#).await;
         assert_eq!((tally.successes(), tally.failures(), tally.statuses.get(&503)), (0, 10, Some(&10)));
-        let tally = count(200, "ok").await;
+        let tally = counted(200, "ok").await;
         assert_eq!((tally.successes(), tally.errors.get("batch")), (0, Some(&10)));
     }
 }

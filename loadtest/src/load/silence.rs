@@ -29,12 +29,12 @@ impl Silence {
     }
 
     /// Whether this beat is not sent because its agent is silent by then.
-    pub(crate) fn swallows(&self, beat: u64) -> bool {
+    pub(crate) fn suppresses(&self, beat: u64) -> bool {
         beat >= self.from_beat && self.includes(beat % self.agents)
     }
 
     /// How many of these beats are not sent.
-    pub(crate) fn swallowed(&self, beats: Range<u64>) -> u64 {
+    pub(crate) fn suppressed(&self, beats: Range<u64>) -> u64 {
         let up_to = |beat: u64| {
             let beat = beat.max(self.from_beat);
             (beat / self.agents) * self.silent + self.passed(beat % self.agents)
@@ -67,13 +67,13 @@ mod tests {
     }
 
     #[test]
-    fn beats_are_swallowed_from_the_given_one_on_and_counted_right() {
+    fn beats_are_suppressed_from_the_given_one_on_and_counted_right() {
         for (silent, agents, from) in [(3, 10, 0), (3, 10, 17), (7, 7, 3), (0, 5, 0), (1, 13, 26)] {
             let silence = Silence::of(silent, agents, from);
-            assert!((0..from).all(|beat| !silence.swallows(beat)));
+            assert!((0..from).all(|beat| !silence.suppresses(beat)));
             for range in [0..0, 0..5, 3..40, 16..18, 20..100] {
-                let count = range.clone().filter(|beat| silence.swallows(*beat)).count() as u64;
-                assert_eq!(silence.swallowed(range.clone()), count, "{silent} of {agents} from {from}: {range:?}");
+                let count = range.clone().filter(|beat| silence.suppresses(*beat)).count() as u64;
+                assert_eq!(silence.suppressed(range.clone()), count, "{silent} of {agents} from {from}: {range:?}");
             }
         }
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn never_is_never() {
         let silence = Silence::never();
-        assert!(!silence.swallows(0) && !silence.swallows(u64::MAX - 1) && !silence.includes(0));
-        assert_eq!(silence.swallowed(0..1_000_000), 0);
+        assert!(!silence.suppresses(0) && !silence.suppresses(u64::MAX - 1) && !silence.includes(0));
+        assert_eq!(silence.suppressed(0..1_000_000), 0);
     }
 }

@@ -13,7 +13,6 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Sleeps on a timer of the kernel (timerfd).
 pub(super) struct Sleeper {
     timer: AsyncFd<OwnedFd>,
 }

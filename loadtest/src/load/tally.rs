@@ -20,13 +20,16 @@ pub(crate) struct Tally {
     /// was waiting on this side, for a free connection or for the processor.
     pub(crate) wait_us: Histogram<u64>,
     /// Answers by status.
+    /// Requests that became due, unless they are sent without a schedule.
+    pub(crate) due: u64,
+    /// Those of them that no connection was free for until the end.
+    pub(crate) unsent: u64,
+    /// Until the last answer was in or waited for in vain; without the warm-up.
+    pub(crate) elapsed: Duration,
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Requests without an answer, by kind of error.
     pub(crate) errors: BTreeMap<&'static str, u64>,
     /// What was said the first time something other than 2xx came.
     pub(crate) first_failure: Option<String>,
-    /// Kept connections that the server had closed.
-    pub(crate) reopened: u64,
     /// Whether the server is being disturbed on purpose at this moment: set from outside.
     pub(crate) disturbed: bool,
     /// What did not succeed while it was.
@@ -35,20 +38,14 @@ pub(crate) struct Tally {
     window: Window,
 }
 
-/// A stretch of a run.
 pub(crate) struct Window {
-    /// As in [`Tally::latency_us`].
     pub(crate) latency_us: Histogram<u64>,
-    /// Requests that became due.
     pub(crate) due: u64,
-    /// Requests answered with 2xx.
     pub(crate) successes: u64,
-    /// Requests answered with something else, or not at all.
     pub(crate) failures: u64,
 }
 
 impl Window {
-    /// Nothing happened yet.
     pub(crate) fn new() -> Self {
         Self { latency_us: histogram(), due: 0, successes: 0, failures: 0 }
     }
@@ -60,15 +57,16 @@ impl Window {
 }
 
 impl Tally {
-    /// Nothing happened yet.
     pub(crate) fn new() -> Self {
         Self {
             latency_us: histogram(),
             wait_us: histogram(),
+            due: 0,
+            unsent: 0,
+            elapsed: Duration::ZERO,
             statuses: BTreeMap::new(),
             errors: BTreeMap::new(),
             first_failure: None,
-            reopened: 0,
             disturbed: false,
             refused: 0,
             window: Window::new(),
@@ -93,27 +91,33 @@ impl Tally {
         (self.answered() - self.successes() + self.unanswered()).saturating_sub(self.refused)
     }
 
-    /// Answers with 2xx.
+    /// Requests that became due and came to no end.
+    pub(crate) fn lost(&self) -> u64 {
+        self.due.saturating_sub(self.answered() + self.unanswered())
+    }
+
+    /// So many successes in a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.successes() as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
     pub(crate) fn successes(&self) -> u64 {
         self.statuses.range(200..300).map(|(_, count)| count).sum()
     }
 
-    /// Answers with any status.
     pub(crate) fn answered(&self) -> u64 {
         self.statuses.values().sum()
     }
 
-    /// Requests that got no answer.
     pub(crate) fn unanswered(&self) -> u64 {
         self.errors.values().sum()
     }
 
-    /// Counts requests that have become due.
     pub(super) fn count_due(&mut self, requests: u64) {
+        self.due += requests;
         self.window.due += requests;
     }
 
-    /// Counts an answer.
     pub(super) fn count_reply(
         &mut self,
         reply: Reply,
@@ -132,7 +136,6 @@ impl Tally {
         self.window.latency_us.saturating_record(in_micros(latency));
     }
 
-    /// Counts an answer to so many requests.
     pub(super) fn count_status(&mut self, reply: Reply, requests: u64, failure: impl FnOnce() -> String) {
         *self.statuses.entry(reply.status).or_default() += requests;
         if reply.is_success() {
@@ -142,7 +145,6 @@ impl Tally {
         }
     }
 
-    /// Counts a request without an answer.
     pub(super) fn count_error(&mut self, error: &WireError, target: &Target) {
         self.count_errors(error.kind(), 1, || error.advice(target));
     }
@@ -176,12 +178,10 @@ fn in_micros(duration: Duration) -> u64 {
 pub(crate) struct SharedTally(Arc<Mutex<Tally>>);
 
 impl SharedTally {
-    /// Nothing happened yet.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Tally::new())))
     }
 
-    /// The tally as it is at this moment.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tally> {
         // Counts are whole after every step, so that a panic elsewhere does not spoil them.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -225,6 +225,16 @@ mod tests {
         assert_eq!(tally.answered(), 4);
         assert_eq!(tally.first_failure.as_deref(), Some("first"));
         assert_eq!(tally.failures(), 2);
+    }
+
+    #[test]
+    fn requests_without_an_end_are_found() {
+        let mut tally = Tally::new();
+        tally.count_due(100);
+        tally.count_status(reply(200), 85, String::new);
+        assert_eq!(tally.lost(), 15);
+        tally.count_errors("closed", 15, String::new);
+        assert_eq!(tally.lost(), 0);
     }
 
     #[test]

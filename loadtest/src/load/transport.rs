@@ -4,24 +4,17 @@ use std::time::Duration;
 
 use crate::wire::KeepAlive;
 
-/// How long an answer may take unless said otherwise.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// How beats travel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Transport {
-    /// How many requests can be under way at once.
     pub(crate) connections: usize,
-    /// What becomes of a connection after a request.
     pub(crate) keep_alive: KeepAlive,
-    /// A request for each beat, or for many.
     pub(crate) batching: Option<Batching>,
-    /// How long an answer may take.
     pub(crate) limit: Duration,
 }
 
 impl Transport {
-    /// A beat at a time over so many connections that are kept alive.
     pub(crate) fn kept(connections: usize) -> Self {
         Self { connections, keep_alive: KeepAlive::Yes, batching: None, limit: ANSWER_LIMIT }
     }
@@ -30,7 +23,6 @@ impl Transport {
 /// How beats are put together by a relay, which has the token that the fleet shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Batching {
-    /// How many beats a request has at most.
     pub(crate) beats: u64,
     /// For how long a relay gathers them.
     pub(crate) gather: Duration,

@@ -17,9 +17,7 @@ const MAX_TITLES: usize = 400;
 /// Without a value above it, a logarithmic axis begins here.
 const LOG_FLOOR: f64 = 1e-3;
 
-/// One line of a chart.
 pub(super) struct Series {
-    /// What it shows.
     pub(super) name: &'static str,
     /// The style's class: `c1` to `c4`.
     pub(super) class: &'static str,
@@ -30,27 +28,20 @@ pub(super) struct Series {
 /// How values are laid out from bottom to top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scale {
-    /// From zero.
     Linear,
-    /// By powers of ten.
     Log,
 }
 
-/// A chart.
 pub(super) struct Chart<'a> {
-    /// Its heading.
     pub(super) title: &'static str,
     /// A sentence on how to read it.
     pub(super) note: &'static str,
-    /// What values are in.
     pub(super) unit: &'static str,
-    /// How they are laid out.
     pub(super) scale: Scale,
     /// Ticks of the horizontal axis with their labels; `None` for seconds.
     pub(super) x_ticks: Option<Vec<(f64, String)>>,
     /// Upright lines with numbers.
     pub(super) marks: &'a [(f64, usize)],
-    /// The lines.
     pub(super) series: Vec<Series>,
 }
 
@@ -149,8 +140,8 @@ impl Chart<'_> {
 
     fn draw_series(&self, svg: &mut String, frame: &Frame, series: &Series) {
         let drawn = |value: &Option<f64>| value.filter(|value| value.is_finite());
-        for stretch in series.points.split(|(_, value)| drawn(value).is_none()) {
-            let spots: Vec<String> = stretch
+        for segment in series.points.split(|(_, value)| drawn(value).is_none()) {
+            let spots: Vec<String> = segment
                 .iter()
                 .filter_map(|(x, value)| Some(format!("{:.1},{:.1}", frame.x(*x), frame.y((*value)?))))
                 .collect();

@@ -1,17 +1,15 @@
 //! What happens while agents beat: some fall silent, the server is killed, its store goes away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::load::{Errand, Fleet, OpenLoop, Ran, Schedule, Silence};
+use crate::load::{Fleet, OpenLoop, Schedule, Silence};
 use crate::scenario::{Course, Incident, Scenario, SilencePlan};
-use crate::server::Scrape;
+use crate::server::{Host, Scrape};
 use crate::units;
 
-use super::host::Host;
+use super::Stage;
 use super::roll::{self, Roll};
-use super::{PATIENCE, Stage};
 
 /// Requests that were on their way when the server came back may still fail; what happened last is told.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -20,11 +18,8 @@ const POLL: Duration = Duration::from_millis(20);
 /// Silence is waited for at most so many timeouts, and so long beyond them.
 const NOTICED_WITHIN: (u32, Duration) = (5, Duration::from_secs(30));
 
-/// What the course of events has brought to light.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    /// Beats beside the schedule.
-    pub(super) more: Ran,
     /// How many agents fell silent.
     pub(super) silent: u64,
     /// Whether all of them were, by the metrics.
@@ -45,18 +40,17 @@ pub(super) fn plan(scenario: &Scenario, agents: u64, warm_up: Duration) -> (Dura
         Course::Steady(duration) => (*duration, Silence::never()),
         Course::Restart(incident) | Course::Outage(incident) => (incident.duration, Silence::never()),
         Course::Silence(plan) => {
-            let silent = ((plan.share * agents as f64) as u64).clamp(1, agents);
+            let silent = plan.of(agents).clamp(1, agents);
             let from_beat = scenario.schedule.released(warm_up + plan.after);
             let (timeouts, more) = NOTICED_WITHIN;
             let together = plan.together.unwrap_or_default() + plan.back.unwrap_or_default();
             let longest = plan.after + together + scenario.server.timeout * timeouts + more;
             (longest, Silence::of(silent, agents, from_beat))
         }
-        Course::Ramp(_) => unreachable!("a ramp has a course of its own"),
+        Course::Ramp(_) | Course::Compare(_) | Course::Idle => (Duration::ZERO, Silence::never()),
     }
 }
 
-/// Lets happen what the scenario says.
 pub(super) async fn follow(
     scenario: &Scenario,
     stage: &Stage,
@@ -66,7 +60,7 @@ pub(super) async fn follow(
 ) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     match &scenario.course {
-        Course::Steady(_) | Course::Ramp(_) => {}
+        Course::Steady(_) | Course::Ramp(_) | Course::Compare(_) | Course::Idle => {}
         Course::Silence(plan) => {
             let part = Arc::new(fleet.part(|agent| silence.includes(agent)));
             fall_silent(scenario, plan, stage, host, &part, &mut findings).await?;
@@ -83,7 +77,7 @@ pub(super) async fn follow(
                 }
                 Some(_) | None => {}
             }
-            stage.stop.store(true, Ordering::Relaxed);
+            stage.stop.cancel();
         }
         Course::Restart(incident) => findings.ready = restart(incident, stage, host).await?,
         Course::Outage(incident) => findings.written = outage(incident, stage, host).await?,
@@ -105,10 +99,10 @@ async fn fall_silent(
     }
     let count = silent.len();
     findings.silent = count;
-    stage.tell(format!("{} agents fall silent", units::count(count)));
+    stage.note(format!("{} agents fall silent", units::count(count)));
     if let Some(together) = plan.together {
-        findings.more = beat_once(scenario, stage, host, silent, together).await?;
-        stage.tell("their last beats are in");
+        beat_once(scenario, stage, host, silent, together).await?;
+        stage.note("their last beats are in");
     }
     stage.now_doing(format!("waiting for {} silent agents to be noticed", units::count(count)));
     while stage.ledger().most_missing() < count {
@@ -116,7 +110,7 @@ async fn fall_silent(
             return Ok(());
         }
     }
-    stage.tell("all have been noticed");
+    stage.note("all have been noticed");
     findings.are_noticed = true;
     Ok(())
 }
@@ -130,9 +124,9 @@ async fn come_back(
     silent: &Arc<Fleet>,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    stage.tell("they come back");
+    stage.note("they come back");
     stage.now_doing("waiting until all are online again");
-    findings.more = findings.more.with(beat_once(scenario, stage, host, silent, within).await?);
+    beat_once(scenario, stage, host, silent, within).await?;
     let beaten = Instant::now();
     while stage.ledger().missing() > 0 {
         if !stage.wait_until(Instant::now() + POLL).await {
@@ -140,7 +134,7 @@ async fn come_back(
         }
     }
     findings.back = Some(beaten.elapsed());
-    stage.tell("all are online again");
+    stage.note("all are online again");
     // It is told to those who read, too.
     stage.wait_until(Instant::now() + SETTLE).await;
     Ok(())
@@ -153,19 +147,8 @@ async fn beat_once(
     host: &Host,
     fleet: &Arc<Fleet>,
     within: Duration,
-) -> anyhow::Result<Ran> {
-    let load = OpenLoop {
-        target: host.target.clone(),
-        fleet: fleet.clone(),
-        errand: Errand::Beat,
-        schedule: Schedule::every(fleet.len(), within),
-        silence: Silence::never(),
-        transport: scenario.transport,
-        warm_up: Duration::ZERO,
-        duration: within,
-        patience: PATIENCE,
-        stop: Arc::new(AtomicBool::new(false)),
-    };
+) -> anyhow::Result<()> {
+    let load = OpenLoop::of(&host.target, fleet, Schedule::every(fleet.len(), within), scenario.transport, within);
     load.run(stage.tally.clone()).await
 }
 
@@ -174,17 +157,17 @@ async fn restart(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow:
     if !stage.wait_until(stage.zero + incident.after).await {
         return Ok(None);
     }
-    stage.tell("kill -9");
+    stage.note("kill -9");
     stage.now_doing("down");
     stage.tally.lock().disturbed = true;
     host.kill()?;
     if !stage.wait_until(Instant::now() + incident.down).await {
         return Ok(None);
     }
-    stage.tell("started again");
+    stage.note("started again");
     stage.now_doing("starting");
     let ready = host.start_again().await?;
-    stage.tell(format!("ready after {}", units::duration(ready)));
+    stage.note(format!("ready after {}", units::duration(ready)));
     stage.now_doing("beating");
     stage.wait_until(Instant::now() + SETTLE).await;
     stage.tally.lock().disturbed = false;
@@ -194,25 +177,25 @@ async fn restart(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow:
 /// Stops the server's Redis and starts it again; returns how long it took until everything heard before its return was
 /// written to it.
 async fn outage(incident: &Incident, stage: &Stage, host: &mut Host) -> anyhow::Result<Option<Duration>> {
-    let mut metrics = host.metrics().await?;
+    let mut metrics = host.metrics();
     if !stage.wait_until(stage.zero + incident.after).await {
         return Ok(None);
     }
-    stage.tell("Redis is stopped");
+    stage.note("Redis is stopped");
     stage.now_doing("without its store");
     stage.tally.lock().disturbed = true;
     host.redis()?.stop().await?;
     stage.wait_until(Instant::now() + incident.down).await;
     host.redis()?.start_again().await?;
     let back = Instant::now();
-    stage.tell("Redis is back");
+    stage.note("Redis is back");
     let mut written = None;
     while written.is_none() && stage.wait_until(Instant::now() + POLL).await {
         let since = back.elapsed();
         written = metrics.scrape().await.is_ok_and(|scrape| is_written(&scrape, since)).then(|| back.elapsed());
     }
     if let Some(written) = written {
-        stage.tell(format!("everything is written {} later", units::duration(written)));
+        stage.note(format!("everything is written {} later", units::duration(written)));
     }
     stage.now_doing("beating");
     stage.wait_until(Instant::now() + SETTLE).await;

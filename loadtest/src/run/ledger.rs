@@ -4,10 +4,8 @@ use serde::Serialize;
 
 use crate::server::{Buckets, Scrape};
 
-/// The detection lags of all agents.
 const LAG: &str = "guardbeat_detection_lag_seconds";
 
-/// Keeps account of scrape after scrape.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     /// Agents that were stale or offline at the beginning.
@@ -15,32 +13,28 @@ pub(crate) struct Ledger {
     lag_before: Buckets,
     lag_now: Buckets,
     /// The counter of agents that turned stale, as it was last.
-    last_accusations: u64,
-    accusations: u64,
+    last_transitions: u64,
+    transitions: u64,
     missing: u64,
     most_missing: u64,
     begun: bool,
 }
 
-/// Agents by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(crate) struct Census {
-    /// Beating.
+pub(crate) struct StatusCounts {
     pub(crate) online: u64,
-    /// Silent.
     pub(crate) stale: u64,
-    /// Silent for long.
     pub(crate) offline: u64,
 }
 
-impl Census {
+impl StatusCounts {
     /// What a scrape says; `None` if it says nothing of agents.
     pub(crate) fn of(scrape: &Scrape) -> Option<Self> {
         let agents = |status| scrape.sum("guardbeat_agents", &[("status", status)]).map(|count| count as u64);
         Some(Self { online: agents("online")?, stale: agents("stale")?, offline: agents("offline")? })
     }
 
-    fn missing(self) -> u64 {
+    pub(crate) fn missing(self) -> u64 {
         self.stale + self.offline
     }
 }
@@ -48,22 +42,22 @@ impl Census {
 impl Ledger {
     /// Takes in a scrape. The first is the beginning; those without a word on agents are passed over.
     pub(crate) fn note(&mut self, scrape: &Scrape) {
-        let Some(census) = Census::of(scrape) else { return };
+        let Some(counts) = StatusCounts::of(scrape) else { return };
         let turned_stale = [("from", "online"), ("to", "stale")];
-        let accusations = scrape.sum("guardbeat_transitions_total", &turned_stale).unwrap_or(0.0) as u64;
+        let transitions = scrape.sum("guardbeat_transitions_total", &turned_stale).unwrap_or(0.0) as u64;
         if !self.begun {
             self.begun = true;
-            self.missing_before = census.missing();
+            self.missing_before = counts.missing();
             self.lag_before = scrape.buckets(LAG);
-        } else if accusations >= self.last_accusations {
-            self.accusations += accusations - self.last_accusations;
+        } else if transitions >= self.last_transitions {
+            self.transitions += transitions - self.last_transitions;
         } else {
             // A new process, which counts from zero.
-            self.accusations += accusations;
+            self.transitions += transitions;
         }
-        self.last_accusations = accusations;
+        self.last_transitions = transitions;
         self.lag_now = scrape.buckets(LAG);
-        self.missing = census.missing().saturating_sub(self.missing_before);
+        self.missing = counts.missing().saturating_sub(self.missing_before);
         self.most_missing = self.most_missing.max(self.missing);
     }
 
@@ -83,8 +77,8 @@ impl Ledger {
     }
 
     /// Agents called stale although they beat, when so many were rightly so.
-    pub(crate) fn falsely_accused(&self, rightly: u64) -> u64 {
-        self.accusations.max(self.most_missing).saturating_sub(rightly)
+    pub(crate) fn false_positives(&self, rightly: u64) -> u64 {
+        self.transitions.max(self.most_missing).saturating_sub(rightly)
     }
 
     /// The detection lags since the beginning; of one process.
@@ -97,11 +91,11 @@ impl Ledger {
 mod tests {
     use super::*;
 
-    fn scrape(online: u64, stale: u64, offline: u64, accusations: u64) -> Scrape {
+    fn scrape(online: u64, stale: u64, offline: u64, transitions: u64) -> Scrape {
         Scrape::parse(&format!(
             "guardbeat_agents{{status=\"online\"}} {online}\nguardbeat_agents{{status=\"stale\"}} {stale}\n\
              guardbeat_agents{{status=\"offline\"}} {offline}\n\
-             guardbeat_transitions_total{{from=\"online\",to=\"stale\"}} {accusations}\n\
+             guardbeat_transitions_total{{from=\"online\",to=\"stale\"}} {transitions}\n\
              guardbeat_transitions_total{{from=\"stale\",to=\"online\"}} 999\n"
         ))
     }
@@ -115,7 +109,7 @@ mod tests {
     #[test]
     fn what_was_before_the_beginning_does_not_count() {
         let ledger = ledger(&[scrape(90, 5, 5, 40), scrape(88, 7, 5, 42)]);
-        assert_eq!((ledger.most_missing(), ledger.falsely_accused(0), ledger.falsely_accused(2)), (2, 2, 0));
+        assert_eq!((ledger.most_missing(), ledger.false_positives(0), ledger.false_positives(2)), (2, 2, 0));
     }
 
     #[test]
@@ -125,15 +119,15 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_was_stale_between_two_looks_was_accused_all_the_same() {
+    fn somebody_who_was_stale_between_two_looks_is_found_all_the_same() {
         let ledger = ledger(&[scrape(100, 0, 0, 0), scrape(100, 0, 0, 1)]);
-        assert_eq!((ledger.most_missing(), ledger.falsely_accused(0)), (0, 1));
+        assert_eq!((ledger.most_missing(), ledger.false_positives(0)), (0, 1));
     }
 
     #[test]
     fn accusations_add_up_over_a_restart() {
         let looks = [scrape(100, 0, 0, 7), scrape(98, 2, 0, 9), scrape(97, 3, 0, 1)];
-        assert_eq!(ledger(&looks).falsely_accused(0), 3);
+        assert_eq!(ledger(&looks).false_positives(0), 3);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::SystemTime;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::load::Ran;
+use crate::load::Tally;
 use crate::scenario::{Course, Figures, Scenario, Verdict};
+use crate::table::Tables;
 
 use super::beside::{Beside, Reported};
 use super::machine::Machine;
@@ -26,19 +27,13 @@ const LAG_QUANTILES: [(&str, f64); 3] = [("lag_p50_ms", 0.5), ("lag_p99_ms", 0.9
 /// The result of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
-    /// Name of the scenario.
     pub(crate) scenario: String,
-    /// What it is for.
     pub(crate) description: String,
     /// When the run ended: RFC 3339, UTC.
     pub(crate) ended_at: String,
-    /// Where the beats went.
     pub(crate) target: String,
-    /// Version of the server, if it told.
     pub(crate) server_version: Option<String>,
-    /// Version of this program.
     pub(crate) loadtest_version: &'static str,
-    /// What it ran on.
     pub(crate) machine: Machine,
     /// Whether somebody ended it early: then its figures are those of a part of it, and it is held to no threshold.
     pub(crate) interrupted: bool,
@@ -46,63 +41,51 @@ pub(crate) struct Outcome {
     pub(crate) settings: BTreeMap<String, String>,
     /// Figures by name: those that thresholds may limit.
     pub(crate) figures: Figures,
-    /// The scenario's thresholds, and whether they were kept.
     pub(crate) thresholds: Vec<Verdict>,
-    /// Beats that became due.
     pub(crate) due: u64,
-    /// Answers by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
-    /// Beats without an answer, by kind.
     pub(crate) unanswered: BTreeMap<String, u64>,
     /// What was said of the first beat that failed when nothing was done to the server.
     pub(crate) first_failure: Option<String>,
     /// Why the server did not end in order, if it did not.
     pub(crate) ended_badly: Option<String>,
-    /// Quantiles of the latency.
     pub(crate) latency: Vec<Quantile>,
-    /// Quantiles of the latency of the probe's beats.
     pub(crate) probe_latency: Vec<Quantile>,
     /// The part of the latency that was spent before sending, 99th percentile: when it is most of it, client or server
     /// cannot keep up.
     pub(crate) wait_p99_ms: Option<f64>,
-    /// Processor time of this client per beat that was answered.
     pub(crate) client_cpu_us: Option<f64>,
-    /// A look each second.
     pub(crate) points: Vec<Point>,
-    /// What happened meanwhile.
     pub(crate) events: Vec<Event>,
-    /// The rates that a ramp has tried.
     pub(crate) trials: Vec<Trial>,
+    pub(crate) tables: Tables,
 }
 
 /// A latency that a share of all beats did not exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Quantile {
-    /// The share.
     pub(crate) quantile: f64,
-    /// The latency.
     pub(crate) ms: f64,
 }
 
 impl Outcome {
     pub(super) fn of(scenario: &Scenario, record: Record, target: String, server_version: Option<String>) -> Self {
         let figures = figures(scenario, &record);
-        let Record { stage, ran, tally, seen, findings, trials, beside } = record;
+        let Record { stage, tally, seen, findings: _, trials, beside, tables, figures: _ } = record;
         let interrupted = stage.is_interrupted();
         let thresholds = scenario.thresholds.judge(&figures, interrupted);
         let answered = seen.points.iter().map(|point| point.achieved).sum::<f64>() > 0.0;
         let mut unanswered: BTreeMap<String, u64> =
             tally.errors.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect();
-        for (what, count) in [
-            ("none at the end", outstanding(&ran.with(findings.more), tally.answered() + tally.unanswered())),
-            ("never sent", ran.unsent + findings.more.unsent),
-        ] {
+        for (what, count) in
+            [("none at the end", tally.lost().saturating_sub(tally.unsent)), ("never sent", tally.unsent)]
+        {
             if count > 0 {
                 unanswered.insert(what.to_owned(), count);
             }
         }
         let all_beats = beats_seen(&seen.points) + beside.probed_beats();
-        let probe_latency = beside.probed.as_ref().map_or_else(Vec::new, |(_, tally)| quantiles(&tally.latency_us));
+        let probe_latency = beside.probed.as_ref().map_or_else(Vec::new, |tally| quantiles(&tally.latency_us));
         let first_failure = tally.first_failure.clone().or_else(|| beside.first_failure());
         Self {
             scenario: scenario.name.clone(),
@@ -115,7 +98,7 @@ impl Outcome {
             interrupted,
             settings: scenario.settings.iter().cloned().collect(),
             thresholds,
-            due: ran.due + findings.more.due,
+            due: tally.due,
             statuses: tally.statuses.clone(),
             unanswered,
             first_failure,
@@ -125,21 +108,16 @@ impl Outcome {
             wait_p99_ms: (!tally.wait_us.is_empty()).then(|| tally.wait_us.value_at_quantile(0.99) as f64 / 1e3),
             client_cpu_us: answered.then(|| seen.client_cpu.as_secs_f64() * 1e6 / all_beats),
             points: seen.points,
-            events: std::mem::take(&mut *super::lock(&stage.events)),
+            events: stage.take_events(),
             trials,
+            tables,
             figures,
         }
     }
 
-    /// The thresholds that were not kept.
     pub(crate) fn broken(&self) -> impl Iterator<Item = &Verdict> {
         self.thresholds.iter().filter(|verdict| verdict.kept == Some(false))
     }
-}
-
-/// Beats that were sent and came to no end.
-fn outstanding(ran: &Ran, ended: u64) -> u64 {
-    (ran.due - ran.unsent).saturating_sub(ended)
 }
 
 /// Beats answered 2xx while somebody looked.
@@ -153,41 +131,31 @@ fn beats_seen(points: &[Point]) -> f64 {
 }
 
 fn figures(scenario: &Scenario, record: &Record) -> Figures {
-    let Record { ran, tally, seen, findings, beside, trials, stage } = record;
-    let mut figures = Figures::new();
-    let all = ran.with(findings.more);
-    let successes = tally.successes() as f64;
+    let Record { tally, seen, findings, beside, trials, stage, tables: _, figures } = record;
+    let mut figures = figures.clone();
     // A run that was interrupted before anything counted has measured nothing; one that was not, that nothing worked.
-    let has_begun = all.due > 0 || !stage.is_interrupted();
-    match scenario.course {
-        Course::Ramp(_) => {
-            let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered).reduce(f64::max);
-            figures.extend(best.or(has_begun.then_some(0.0)).map(|rate| ("rate", rate)));
-        }
-        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) if has_begun => {
-            figures.insert("rate", successes / ran.elapsed.as_secs_f64().max(1e-9));
-        }
-        Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {}
+    let beats = !matches!(scenario.course, Course::Compare(_) | Course::Idle);
+    let has_begun = beats && (tally.due > 0 || !stage.is_interrupted());
+    if matches!(scenario.course, Course::Ramp(_)) {
+        let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered).reduce(f64::max);
+        figures.extend(best.or(has_begun.then_some(0.0)).map(|rate| ("rate", rate)));
+    } else if has_begun {
+        figures.insert("rate", tally.rate());
     }
-    if all.due > 0 {
-        figures.insert("achieved", successes / all.due as f64);
+    if tally.due > 0 {
+        figures.insert("achieved", tally.successes() as f64 / tally.due as f64);
     }
     if has_begun {
-        let ended = tally.answered() + tally.unanswered();
-        figures.insert("errors", (tally.failures() + outstanding(&all, ended) + all.unsent) as f64);
+        figures.insert("errors", (tally.failures() + tally.lost()) as f64);
     }
     if matches!(scenario.course, Course::Restart(_) | Course::Outage(_)) {
         figures.insert("refused", tally.refused as f64);
     }
-    if !tally.latency_us.is_empty() {
-        figures.extend(
-            FIGURE_QUANTILES.map(|(name, share)| (name, tally.latency_us.value_at_quantile(share) as f64 / 1e3)),
-        );
-    }
+    latencies(&mut figures, &FIGURE_QUANTILES, tally);
     let ledger = stage.ledger();
     if ledger.has_begun() {
-        let (missed, accused) = findings.roll.map_or((0, 0), |roll| (roll.missed, roll.falsely_accused));
-        let false_stale = ledger.falsely_accused(findings.silent - missed).max(accused);
+        let (missed, false_positives) = findings.roll.map_or((0, 0), |roll| (roll.missed, roll.false_positives));
+        let false_stale = ledger.false_positives(findings.silent - missed).max(false_positives);
         figures.insert("false_stale", false_stale as f64);
         if findings.roll.is_some() {
             figures.insert("missed", missed as f64);
@@ -196,42 +164,39 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
             figures.extend(lags.into_iter().flatten());
         }
     }
-    figures.extend(findings.back.map(|back| ("back_ms", back.as_secs_f64() * 1e3)));
-    figures.extend(findings.ready.map(|ready| ("ready_ms", ready.as_secs_f64() * 1e3)));
-    figures.extend(findings.written.map(|written| ("written_ms", written.as_secs_f64() * 1e3)));
+    for (name, time) in [("back_ms", findings.back), ("ready_ms", findings.ready), ("written_ms", findings.written)] {
+        figures.extend(time.map(|time| (name, time.as_secs_f64() * 1e3)));
+    }
     figures_beside(&mut figures, beside);
-    if let Some(cpu) = seen.server_cpu.filter(|_| successes > 0.0) {
+    if let Some(cpu) = seen.server_cpu.filter(|_| tally.successes() > 0) {
         figures.insert("cpu_us", cpu.as_secs_f64() * 1e6 / (beats_seen(&seen.points) + beside.probed_beats()));
     }
     figures.extend(seen.points.iter().filter_map(|point| point.rss_mib).reduce(f64::max).map(|rss| ("rss_mib", rss)));
     figures
 }
 
+/// Quantiles of the latency in milliseconds, by these names; of a load that was answered.
+fn latencies(figures: &mut Figures, names: &[(&'static str, f64)], tally: &Tally) {
+    if !tally.latency_us.is_empty() {
+        figures
+            .extend(names.iter().map(|(name, share)| (*name, tally.latency_us.value_at_quantile(*share) as f64 / 1e3)));
+    }
+}
+
 fn figures_beside(figures: &mut Figures, beside: &Beside) {
-    if let Some((_, tally)) = &beside.churned {
+    if let Some(tally) = &beside.churned {
         figures.insert("churn_errors", tally.failures() as f64);
-        if !tally.latency_us.is_empty() {
-            figures.insert("churn_p99_ms", tally.latency_us.value_at_quantile(0.99) as f64 / 1e3);
-        }
+        latencies(figures, &[("churn_p99_ms", 0.99)], tally);
     }
-    if let Some((ran, tally)) = &beside.probed {
-        let lost = outstanding(ran, tally.answered() + tally.unanswered()) + ran.unsent;
-        figures.insert("probe_errors", (tally.failures() + lost) as f64);
-        figures.insert("probe_rate", tally.successes() as f64 / ran.elapsed.as_secs_f64().max(1e-9));
-        if !tally.latency_us.is_empty() {
-            figures.extend(
-                PROBE_QUANTILES.map(|(name, share)| (name, tally.latency_us.value_at_quantile(share) as f64 / 1e3)),
-            );
-        }
+    if let Some(tally) = &beside.probed {
+        figures.insert("probe_errors", (tally.failures() + tally.lost()) as f64);
+        figures.insert("probe_rate", tally.rate());
+        latencies(figures, &PROBE_QUANTILES, tally);
     }
-    if let Some(Reported { ran, tally, events }) = &beside.reported {
-        let lost = outstanding(ran, tally.answered() + tally.unanswered()) + ran.unsent;
-        figures.insert("threat_errors", (tally.failures() + lost) as f64);
-        let minutes = ran.elapsed.as_secs_f64().max(1e-9) / 60.0;
-        figures.insert("threats_per_minute", (tally.successes() * events) as f64 / minutes);
-        if !tally.latency_us.is_empty() {
-            figures.insert("threats_p99_ms", tally.latency_us.value_at_quantile(0.99) as f64 / 1e3);
-        }
+    if let Some(Reported { tally, events }) = &beside.reported {
+        figures.insert("threat_errors", (tally.failures() + tally.lost()) as f64);
+        figures.insert("threats_per_minute", tally.rate() * 60.0 * *events as f64);
+        latencies(figures, &[("threats_p99_ms", 0.99)], tally);
     }
     if let Some(audience) = &beside.audience {
         figures.insert("readers_lost", audience.lost as f64);
@@ -260,7 +225,7 @@ fn quantiles(latency_us: &Histogram<u64>) -> Vec<Quantile> {
 impl Outcome {
     /// One with everything in it, for tests of what shows it; `text` stands wherever a text comes from outside.
     pub(crate) fn example(text: &str) -> Self {
-        use super::ledger::Census;
+        use super::ledger::StatusCounts;
         use super::watch::Latency;
 
         let scenario = "[thresholds]\np99_ms = 20\nerrors = 0\n";
@@ -277,7 +242,7 @@ impl Outcome {
             server_cpu: Some(0.5),
             client_cpu: 0.2,
             rss_mib: Some(80.0),
-            census: Some(Census { online: 90, stale: 10, offline: 0 }),
+            counts: Some(StatusCounts { online: 90, stale: 10, offline: 0 }),
         };
         Self {
             scenario: text.to_owned(),
@@ -302,6 +267,7 @@ impl Outcome {
             client_cpu_us: Some(20.0),
             points: (1..6).map(point).collect(),
             events: vec![Event { at_s: 2.0, what: text.to_owned() }],
+            tables: Tables::example(text),
             trials: vec![Trial { offered: 1_000.0, achieved: 999.0, p99_ms: 2.0, failed: 0, holds: true }],
         }
     }
@@ -310,7 +276,6 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::Tally;
 
     #[test]
     fn the_percentile_curve_has_no_more_nines_than_there_are_beats() {
@@ -323,11 +288,5 @@ mod tests {
         let last: Vec<f64> = curve.iter().rev().take(2).map(|point| point.quantile).collect();
         assert_eq!(last, [1.0, 0.999]);
         assert!(curve.windows(2).all(|pair| pair[0].ms <= pair[1].ms));
-    }
-
-    #[test]
-    fn beats_without_an_end_are_found() {
-        let ran = Ran { due: 100, unsent: 10, ..Ran::default() };
-        assert_eq!((outstanding(&ran, 85), outstanding(&ran, 90)), (5, 0));
     }
 }

@@ -3,7 +3,6 @@
 /// The first rate may turn out too high: it is halved so often, and then given up.
 const MAX_HALVINGS: u32 = 4;
 
-/// Where the search stands.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Search {
     next: f64,

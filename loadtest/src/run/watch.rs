@@ -11,27 +11,21 @@ use crate::server::{Probe, Scrape, cpu_time_of, own_cpu_time, resident_bytes};
 use crate::units;
 
 use super::Stage;
-use super::ledger::Census;
+use super::ledger::StatusCounts;
 
-/// How often.
 const PERIOD: Duration = Duration::from_secs(1);
 /// A last look after less than this shows nothing: rates of moments jump.
 const SHORTEST: Duration = Duration::from_millis(300);
 /// How long the server's metrics may take: a look must not delay the next.
 const SCRAPE_LIMIT: Duration = Duration::from_millis(800);
-/// How soon the end of the run is noticed.
-const NAP: Duration = Duration::from_millis(50);
 
-/// One look: rates and latencies since the one before.
 #[derive(Debug, Clone, Serialize, PartialEq)]
 pub(crate) struct Point {
     /// Seconds since the end of the warm-up.
     pub(crate) at_s: f64,
-    /// Beats that became due, per second.
     pub(crate) offered: f64,
     /// Beats answered 2xx, per second.
     pub(crate) achieved: f64,
-    /// Beats answered otherwise or not at all, per second.
     pub(crate) failed: f64,
     /// Latencies of those that were answered; `None` when none were.
     pub(crate) latency: Option<Latency>,
@@ -41,14 +35,11 @@ pub(crate) struct Point {
     pub(crate) server_cpu: Option<f64>,
     /// Processors in use by this client.
     pub(crate) client_cpu: f64,
-    /// Resident memory of the server.
     pub(crate) rss_mib: Option<f64>,
-    /// Agents by status, as the server says.
     #[serde(flatten)]
-    pub(crate) census: Option<Census>,
+    pub(crate) counts: Option<StatusCounts>,
 }
 
-/// Latencies of a second, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize, PartialEq)]
 pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
@@ -67,18 +58,14 @@ impl Latency {
     }
 }
 
-/// Everything that was seen.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// All looks, in order.
     pub(crate) points: Vec<Point>,
     /// Processor time of the server over the run; `None` if it could never be read.
     pub(crate) server_cpu: Option<Duration>,
-    /// Processor time of this client.
     pub(crate) client_cpu: Duration,
 }
 
-/// Looks until the run is over.
 pub(super) struct Watch<'a> {
     pub(super) stage: &'a Stage,
     pub(super) metrics: Probe,
@@ -101,7 +88,11 @@ impl Watch<'_> {
         let scrape = self.scrape().await;
         let (mut used, mut last) = (self.used(&scrape)?, Instant::now());
         loop {
-            let done = self.pause(last + PERIOD).await;
+            let done = tokio::select! {
+                biased;
+                () = self.stage.done.cancelled() => true,
+                () = tokio::time::sleep_until((last + PERIOD).into()) => false,
+            };
             let now = Instant::now();
             self.stage.tally.lock().next_window(&mut window);
             self.stage.probed.lock().next_window(&mut probed);
@@ -116,19 +107,6 @@ impl Watch<'_> {
             (used, last) = (used_now, now);
             if done {
                 return Ok(seen);
-            }
-        }
-    }
-
-    /// Waits until then; `true` at the end of the run.
-    async fn pause(&self, until: Instant) -> bool {
-        loop {
-            if self.stage.done.load(Ordering::Relaxed) {
-                return true;
-            }
-            match until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-                Some(left) => tokio::time::sleep(left.min(NAP)).await,
-                None => return false,
             }
         }
     }
@@ -148,7 +126,7 @@ impl Watch<'_> {
     /// From the process if it is ours, else from what it says of itself.
     fn used(&self, scrape: &Scrape) -> anyhow::Result<Used> {
         let server = match self.stage.pid.load(Ordering::Relaxed) {
-            0 => scrape.sum("process_cpu_seconds_total", &[]).map(Duration::from_secs_f64),
+            0 => scrape.cpu_time(),
             pid => cpu_time_of(pid).ok(),
         };
         Ok(Used { server, client: own_cpu_time()? })
@@ -180,7 +158,7 @@ impl Watch<'_> {
             server_cpu: used.server.zip(then.server).map(|(now, then)| cpu(now, then)),
             client_cpu: cpu(used.client, then.client),
             rss_mib: rss.map(|bytes| bytes / (1024.0 * 1024.0)),
-            census: Census::of(scrape),
+            counts: StatusCounts::of(scrape),
         };
         self.show(&point);
         point

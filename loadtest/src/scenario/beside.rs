@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::load::{Credentials, Reports, Schedule};
+use crate::server::ServerPlan;
 
 use super::reader::Reader;
 use super::{Course, DAY};
@@ -11,16 +12,12 @@ use super::{Course, DAY};
 /// Threats in a report that the server takes.
 const MAX_EVENTS: u64 = 100;
 
-/// What goes on beside the load, each if it is wanted.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Beside {
     /// How many agents a second are replaced by others.
     pub(crate) churn_per_second: Option<f64>,
-    /// Agents with latencies of their own.
     pub(crate) probe: Option<ProbePlan>,
-    /// The whole list, again and again.
     pub(crate) list: Option<ListPlan>,
-    /// Threats that the fleet's agents report.
     pub(crate) threats: Option<ThreatsPlan>,
     /// Those who read the events as they happen: how many.
     pub(crate) readers: Option<u64>,
@@ -29,52 +26,42 @@ pub(crate) struct Beside {
 /// More agents, which beat one by one with their own tokens, whatever the others do.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ProbePlan {
-    /// How many.
     pub(crate) agents: u64,
     /// Beats per second of them all.
     pub(crate) rate: f64,
-    /// Connections they share.
     pub(crate) connections: usize,
 }
 
 /// Somebody who reads the unlimited list to its end, and then again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ListPlan {
-    /// The time between the end of one and the beginning of the next.
     pub(crate) pause: Duration,
 }
 
 /// Reports of threats, from one agent of the fleet after the other, with the tokens that these beat with.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ThreatsPlan {
-    /// Threats a minute.
     pub(crate) per_minute: f64,
-    /// What each report is like.
     pub(crate) reports: Reports,
-    /// Connections they share.
     pub(crate) connections: usize,
 }
 
 impl ThreatsPlan {
-    /// When reports are sent.
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule::at_rate(1, self.reports_per_second())
     }
 
-    /// Reports per second.
     pub(crate) fn reports_per_second(&self) -> f64 {
         self.per_minute / 60.0 / self.reports.events as f64
     }
 }
 
 impl ProbePlan {
-    /// When they beat.
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule::at_rate(self.agents, self.rate)
     }
 
-    /// How often each beats.
-    pub(super) fn interval(&self) -> Duration {
+    fn interval(&self) -> Duration {
         Duration::from_secs_f64(self.agents as f64 / self.rate)
     }
 }
@@ -98,32 +85,24 @@ impl Beside {
             connections: connections(reader, "threats.connections"),
         };
         let readers = reader.whole("readers.count", 100, 1..=60_000);
-        let mut chosen = |section: &'static str| {
-            let chosen = reader.has_section(section);
-            if !chosen {
-                reader.forget(section);
-            }
-            chosen
-        };
-        let (has_churn, has_probe, has_list) = (chosen("churn"), chosen("probe"), chosen("list"));
-        let (has_threats, has_readers) = (chosen("threats"), chosen("readers"));
+        let [has_churn, has_probe, has_list, has_threats, has_readers] =
+            ["churn", "probe", "list", "threats", "readers"].map(|section| reader.chosen(section));
         if has_churn && credentials == Credentials::Own {
             let message = "[churn] needs fleet.tokens = \"admin\": agents take the places of others while these beat";
             reader.object("churn.per_second", message.to_owned());
         }
         if has_churn && !matches!(course, Course::Steady(_)) {
-            let message =
-                "[churn] goes with a steady load or a herd, not with [ramp], [silence], [restart] or [outage]";
+            let message = "[churn] goes with a steady load or a herd, and nothing else";
             reader.object("churn.per_second", message.to_owned());
         }
-        let is_disturbed = matches!(course, Course::Ramp(_) | Course::Restart(_) | Course::Outage(_));
+        let has_place = matches!(course, Course::Steady(_) | Course::Silence(_));
         for (section, key) in [
             ("probe", "probe.rate"),
             ("list", "list.pause"),
             ("threats", "threats.per_minute"),
             ("readers", "readers.count"),
         ] {
-            if is_disturbed && reader.has_section(section) {
+            if !has_place && reader.has_section(section) {
                 let message = format!("[{section}] goes with a steady load, a herd or [silence], and nothing else");
                 reader.object(key, message);
             }
@@ -134,6 +113,13 @@ impl Beside {
             list: has_list.then_some(list),
             threats: has_threats.then_some(threats),
             readers: has_readers.then_some(readers),
+        }
+    }
+
+    pub(super) fn check(&self, reader: &mut Reader, server: &ServerPlan) {
+        if self.probe.is_some_and(|probe| probe.interval() > server.timeout) {
+            let message = "probe.rate is too low: each of probe.agents must beat once in server.timeout_ms";
+            reader.object("probe.rate", message.to_owned());
         }
     }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-/// Where a setting was given.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     /// In a file, in this line.
@@ -28,63 +27,65 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One value as it was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
+/// What somebody seems to have meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
     /// On the command line: could be of any type.
-    Plain(String),
-    /// In quotes.
-    Text(String),
-    /// A number, as written.
-    Number(String),
-    /// `true` or `false`.
-    Boolean(bool),
+    Plain,
+    Text,
+    Number,
+    Boolean,
     /// Texts in brackets.
-    Texts(Vec<String>),
-    /// Something that no setting is, in words.
-    Other(&'static str),
+    Texts,
+    /// Something that no setting is.
+    Other,
+}
+
+/// One value as it was given.
+#[derive(Debug)]
+struct Value {
+    kind: Kind,
+    text: String,
+    texts: Vec<String>,
 }
 
 impl Value {
+    fn plain(text: &str) -> Self {
+        Self { kind: Kind::Plain, text: text.to_owned(), texts: text.split(',').map(str::to_owned).collect() }
+    }
+
     fn of(value: &DeValue<'_>) -> Self {
-        match value {
-            DeValue::String(text) => Self::Text(text.to_string()),
-            DeValue::Integer(number) => Self::Number(number.to_string().replace('_', "")),
-            DeValue::Float(number) => Self::Number(number.to_string().replace('_', "")),
-            DeValue::Boolean(boolean) => Self::Boolean(*boolean),
+        let (kind, text) = match value {
+            DeValue::String(text) => (Kind::Text, text.to_string()),
+            DeValue::Integer(number) => (Kind::Number, number.to_string().replace('_', "")),
+            DeValue::Float(number) => (Kind::Number, number.to_string().replace('_', "")),
+            DeValue::Boolean(boolean) => (Kind::Boolean, boolean.to_string()),
             DeValue::Array(items) => {
                 let texts = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-                texts.collect::<Option<_>>().map_or(Self::Other("a list of other things than texts"), Self::Texts)
+                if let Some(texts) = texts.collect::<Option<Vec<_>>>() {
+                    return Self { kind: Kind::Texts, text: format!("{texts:?}"), texts };
+                }
+                (Kind::Other, "a list of other things than texts".to_owned())
             }
-            DeValue::Datetime(_) => Self::Other("a date or time"),
-            DeValue::Table(_) => Self::Other("a section"),
-        }
+            DeValue::Datetime(_) => (Kind::Other, "a date or time".to_owned()),
+            DeValue::Table(_) => (Kind::Other, "a section".to_owned()),
+        };
+        Self { kind, text, texts: Vec::new() }
     }
 
-    fn number(&self) -> Option<&str> {
-        match self {
-            Self::Plain(text) | Self::Number(text) => Some(text),
-            Self::Text(_) | Self::Boolean(_) | Self::Texts(_) | Self::Other(_) => None,
-        }
+    /// As text, if it can be of this kind.
+    fn read(&self, kind: Kind) -> Option<&str> {
+        [Kind::Plain, kind].contains(&self.kind).then_some(&self.text)
     }
 
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Plain(text) | Self::Text(text) => Some(text),
-            Self::Number(_) | Self::Boolean(_) | Self::Texts(_) | Self::Other(_) => None,
-        }
+    fn texts(&self) -> Option<Vec<String>> {
+        self.read(Kind::Texts).map(|_| self.texts.clone())
     }
 }
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Plain(text) | Self::Number(text) => f.write_str(text),
-            Self::Text(text) => write!(f, "{text:?}"),
-            Self::Boolean(boolean) => write!(f, "{boolean}"),
-            Self::Texts(texts) => write!(f, "{texts:?}"),
-            Self::Other(what) => f.write_str(what),
-        }
+        if self.kind == Kind::Text { write!(f, "{:?}", self.text) } else { f.write_str(&self.text) }
     }
 }
 
@@ -94,7 +95,7 @@ pub(super) struct Reader {
     given: BTreeMap<String, (Origin, Value)>,
     sections: BTreeSet<String>,
     /// Keys that were asked for.
-    known: Vec<&'static str>,
+    known: Vec<String>,
     /// What holds, as people write it.
     effective: Vec<(String, String)>,
     errors: Vec<(Option<Origin>, String)>,
@@ -124,7 +125,7 @@ impl Reader {
                 Some((key, value)) if key.contains('.') => {
                     let (key, value) = (key.trim(), value.trim());
                     reader.sections.extend(key.split_once('.').map(|(section, _)| section.to_owned()));
-                    reader.given.insert(key.to_owned(), (Origin::Flag, Value::Plain(value.to_owned())));
+                    reader.given.insert(key.to_owned(), (Origin::Flag, Value::plain(value)));
                 }
                 _ => {
                     let message = format!("`{set}` must be section.key=value, as in --set fleet.agents=1000");
@@ -156,26 +157,28 @@ impl Reader {
         self.sections.contains(section)
     }
 
-    /// A whole number.
-    pub(super) fn whole(&mut self, key: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+    pub(super) fn whole(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let rule = format!("a whole number from {} to {}", range.start(), range.end());
-        let read = |value: &Value| value.number()?.parse().ok().filter(|number| range.contains(number));
-        self.take(key, Some((default, default.to_string())), &rule, read).unwrap_or(default)
+        self.take(key, Some((default, default.to_string())), &rule, |value| whole(value, &range)).unwrap_or(default)
     }
 
-    /// A number in a range, if it is given.
-    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<f64>) -> Option<f64> {
+    pub(super) fn whole_if(&mut self, key: &str, range: RangeInclusive<u64>) -> Option<u64> {
+        let rule = format!("a whole number from {} to {}", range.start(), range.end());
+        self.take(key, None, &rule, |value| whole(value, &range))
+    }
+
+    pub(super) fn number(&mut self, key: &str, range: RangeInclusive<f64>) -> Option<f64> {
         let rule = if range.end().is_finite() {
             format!("a number from {} to {}", range.start(), range.end())
         } else {
             format!("a number, at least {}", range.start())
         };
-        let read = |value: &Value| value.number()?.parse::<f64>().ok().filter(|number| range.contains(number));
+        let read =
+            |value: &Value| value.read(Kind::Number)?.parse::<f64>().ok().filter(|number| range.contains(number));
         self.take(key, None, &rule, read)
     }
 
-    /// A number in a range.
-    pub(super) fn number_or(&mut self, key: &'static str, default: f64, range: RangeInclusive<f64>) -> f64 {
+    pub(super) fn number_or(&mut self, key: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
         let given = self.number(key, range);
         if given.is_none() {
             self.effective.push((key.to_owned(), default.to_string()));
@@ -184,66 +187,67 @@ impl Reader {
     }
 
     /// A time such as `"10s"`, if it is given.
-    pub(super) fn duration_if(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+    pub(super) fn duration_if(&mut self, key: &str, range: RangeInclusive<Duration>) -> Option<Duration> {
         self.take(key, None, &duration_rule(&range), |value| duration(value, &range))
     }
 
-    /// A time such as `"10s"`.
-    pub(super) fn duration(
-        &mut self,
-        key: &'static str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Duration {
+    pub(super) fn duration(&mut self, key: &str, default: Duration, range: RangeInclusive<Duration>) -> Duration {
         let shown = humantime::format_duration(default).to_string();
         let rule = duration_rule(&range);
         self.take(key, Some((default, shown)), &rule, |value| duration(value, &range)).unwrap_or(default)
     }
 
-    /// `true` or `false`.
-    pub(super) fn boolean(&mut self, key: &'static str, default: bool) -> bool {
-        let read = |value: &Value| match value {
-            Value::Boolean(boolean) => Some(*boolean),
-            Value::Plain(text) => text.parse().ok(),
-            Value::Text(_) | Value::Number(_) | Value::Texts(_) | Value::Other(_) => None,
-        };
+    pub(super) fn boolean(&mut self, key: &str, default: bool) -> bool {
+        let read = |value: &Value| value.read(Kind::Boolean)?.parse().ok();
         self.take(key, Some((default, default.to_string())), "true or false", read).unwrap_or(default)
     }
 
     /// One of some words; the first is the default.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&'static str, T)]) -> T {
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&'static str, T)]) -> T {
         let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
         let read = |value: &Value| {
-            let text = value.text()?;
+            let text = value.read(Kind::Text)?;
             choices.iter().find(|(word, _)| *word == text).map(|(_, choice)| *choice)
         };
         let (word, default) = choices[0];
         self.take(key, Some((default, word.to_owned())), &words.join(" or "), read).unwrap_or(default)
     }
 
-    /// A text, if it is given.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
-        self.take(key, None, "a text in quotes", |value| value.text().map(str::to_owned))
+    /// Some of these words, at least one.
+    pub(super) fn choices<T: Copy>(
+        &mut self,
+        key: &str,
+        choices: &[(&'static str, T)],
+        default: &[&'static str],
+    ) -> Vec<T> {
+        let choose = |word: &str| choices.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice);
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let rule = format!("a list of one or more of {words:?}");
+        let read = |value: &Value| {
+            let chosen: Vec<T> = value.texts()?.iter().map(|word| choose(word)).collect::<Option<_>>()?;
+            Some(chosen).filter(|chosen| !chosen.is_empty())
+        };
+        let standard: Vec<T> = default.iter().filter_map(|word| choose(word)).collect();
+        self.take(key, Some((standard, format!("{default:?}"))), &rule, read).unwrap_or_default()
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        self.take(key, None, "a text in quotes", |value| value.read(Kind::Text).map(str::to_owned))
     }
 
     /// A list of texts; empty if it is not given.
-    pub(super) fn texts(&mut self, key: &'static str) -> Vec<String> {
-        let read = |value: &Value| match value {
-            Value::Texts(texts) => Some(texts.clone()),
-            Value::Plain(text) => Some(text.split(',').map(str::to_owned).collect()),
-            Value::Text(_) | Value::Number(_) | Value::Boolean(_) | Value::Other(_) => None,
-        };
-        self.take(key, None, "a list of texts, such as [\"--store=memory:\"]", read).unwrap_or_default()
+    pub(super) fn texts(&mut self, key: &str) -> Vec<String> {
+        self.take(key, None, "a list of texts, such as [\"--store=memory:\"]", Value::texts).unwrap_or_default()
     }
 
     fn take<T>(
         &mut self,
-        key: &'static str,
+        key: &str,
         default: Option<(T, String)>,
         rule: &str,
         read: impl FnOnce(&Value) -> Option<T>,
     ) -> Option<T> {
-        self.known.push(key);
+        self.known.push(key.to_owned());
         match self.given.get(key) {
             None => {
                 let (value, shown) = default?;
@@ -264,9 +268,13 @@ impl Reader {
         }
     }
 
-    /// Leaves a section that is not in use out of what holds.
-    pub(super) fn forget(&mut self, section: &str) {
-        self.effective.retain(|(key, _)| key.split_once('.').is_none_or(|(of, _)| of != section));
+    /// As [`Reader::has_section`]; one that is not there is left out of what holds.
+    pub(super) fn chosen(&mut self, section: &str) -> bool {
+        let chosen = self.has_section(section);
+        if !chosen {
+            self.effective.retain(|(key, _)| key.split_once('.').is_none_or(|(of, _)| of != section));
+        }
+        chosen
     }
 
     /// Notes a mistake in how settings go together; `key` is the one to be told of.
@@ -278,7 +286,7 @@ impl Reader {
     /// What holds: keys and values. Fails with all mistakes, keys that nobody asked for among them.
     pub(super) fn finish(mut self) -> Result<Vec<(String, String)>, String> {
         for (key, (origin, _)) in &self.given {
-            if !self.known.contains(&key.as_str()) {
+            if !self.known.contains(key) {
                 self.errors.push((Some(origin.clone()), format!("unknown key {key}: {}", self.remedy(key))));
             }
         }
@@ -317,8 +325,12 @@ impl Reader {
     }
 }
 
+fn whole(value: &Value, range: &RangeInclusive<u64>) -> Option<u64> {
+    value.read(Kind::Number)?.parse().ok().filter(|number| range.contains(number))
+}
+
 fn duration(value: &Value, range: &RangeInclusive<Duration>) -> Option<Duration> {
-    humantime::parse_duration(value.text()?).ok().filter(|duration| range.contains(duration))
+    humantime::parse_duration(value.read(Kind::Text)?).ok().filter(|duration| range.contains(duration))
 }
 
 fn duration_rule(range: &RangeInclusive<Duration>) -> String {

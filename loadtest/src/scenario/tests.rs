@@ -1,4 +1,5 @@
 use super::*;
+use crate::load::Operation;
 
 fn read(text: &str) -> Result<Scenario, String> {
     read_with(text, &[])
@@ -14,7 +15,9 @@ fn every_built_in_scenario_can_be_read() {
     for (name, text) in BUILT_IN {
         let scenario = Scenario::read(Path::new(name), text, &[]).unwrap_or_else(|error| panic!("{error}"));
         assert!(!scenario.description.is_empty(), "{name} says what it is for");
-        assert_ne!(scenario.thresholds, Thresholds::default(), "{name} has thresholds");
+        if !NOT_ON_TOUR.contains(name) {
+            assert_ne!(scenario.thresholds, Thresholds::default(), "{name} has thresholds");
+        }
     }
 }
 
@@ -95,6 +98,29 @@ fn readers_go_with_a_silence_that_ends() {
 }
 
 #[test]
+fn a_comparison_is_of_the_sides_that_are_named() {
+    let compared = |sets: &[&str]| match read_with("[compare]\n", sets).expect("a scenario").course {
+        Course::Compare(plan) => plan,
+        other => panic!("{other:?}"),
+    };
+    let names = |sets: &[&str]| compared(sets).sides.into_iter().map(SideKind::name).collect::<Vec<_>>();
+    assert_eq!(names(&[]), ["embedded", "bare"]);
+    assert_eq!(names(&["compare.sides=memory,redis,url"]), ["memory", "redis", "url"]);
+    let registrations = compared(&["compare.send=registrations", "load.duration=1m"]);
+    assert_eq!((registrations.operation, registrations.duration), (Operation::Register, SECOND * 60));
+}
+
+#[test]
+fn a_survey_ends_by_itself_or_goes_on_with_a_silence() {
+    let alone = read("[survey]\nthreats = 7\n").expect("a scenario");
+    assert_eq!((alone.course, alone.survey.expect("a survey").threats), (Course::Idle, 7));
+    assert_eq!(alone.server.timeout, DAY);
+    let both = read_with("[fleet]\ninterval = \"60s\"\n[survey]\n", &["silence.agents=3"]).expect("a scenario");
+    assert!(matches!(&both.course, Course::Silence(plan) if plan.of(10_000) == 3));
+    assert_eq!((both.survey.is_some(), both.server.timeout), (true, SECOND * 60));
+}
+
+#[test]
 fn the_command_line_holds_over_the_file() {
     let scenario = read_with("[fleet]\nagents = 5\n", &["fleet.agents=7", "silence.share = 0.5", "load.warm_up=0s"]);
     let scenario = scenario.expect("a scenario");
@@ -115,7 +141,7 @@ fn each_mistake_is_told_with_its_line_its_key_and_what_would_be_right() {
         ("[fleet]\nagents = 0", "folder/some.toml:2: fleet.agents is 0: it must be a whole number from 1 to"),
         ("[fleet]\nagents = \"5\"", "some.toml:2: fleet.agents is \"5\": it must be a whole number"),
         ("[fleet]\n\nagent = 5", "some.toml:3: unknown key fleet.agent: [fleet] takes agents, interval, rate, tokens"),
-        ("[flet]\nagents = 5", "some.toml:2: unknown key flet.agents: the sections are [churn], [fleet]"),
+        ("[flet]\nagents = 5", "some.toml:2: unknown key flet.agents: the sections are [churn], [compare], [fleet]"),
         ("[flet]", "unknown section [flet]"),
         ("agents = 5", "some.toml:1: unknown key agents: the sections are"),
         ("[load]\nduration = 30", "some.toml:2: load.duration is 30: it must be a time in quotes such as \"10s\""),
@@ -133,6 +159,21 @@ fn each_mistake_is_told_with_its_line_its_key_and_what_would_be_right() {
         ("[thresholds]\nthreat_errors = 0", "some.toml:2: thresholds.threat_errors needs a section [threats]"),
         ("[probe]\nrate = 10", "some.toml:2: probe.rate is too low: each of probe.agents must beat once in"),
         ("[thresholds]\nprobe_p99_ms = 20", "some.toml:2: thresholds.probe_p99_ms needs a section [probe]"),
+        (
+            "[compare]\nsides = []",
+            "some.toml:2: compare.sides is []: it must be a list of one or more of [\"embedded\", ",
+        ),
+        ("[compare]\nsides = [\"mine\"]", "some.toml:2: compare.sides is [\"mine\"]"),
+        (
+            "[compare]\nsides = [\"bare\"]\n[server]\ntls = true",
+            "some.toml:4: server.tls needs an engine as the first of",
+        ),
+        (
+            "[compare]\n[fleet]\nagents = 99\ntokens = \"admin\"\n[load]\nbatch = 100",
+            "some.toml:6: load.batch must not be more than fleet.agents",
+        ),
+        ("[survey]\n[ramp]", "[survey] goes with [silence] or alone"),
+        ("[fleet]\nagents = 5\n[silence]\nagents = 6", "silence.agents, must be one agent at least, and all at most"),
         ("[outage]", "[outage] needs server.store = \"redis\""),
         (
             "[restart]\n[load]\nduration = \"5s\"",

@@ -10,39 +10,30 @@ use super::reader::Reader;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bound {
-    /// No more than the limit.
     AtMost,
-    /// No less.
     AtLeast,
 }
 
 /// A figure that scenarios may limit.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct Figure {
-    /// Its key, with `thresholds.` before it.
-    key: &'static str,
-    /// What it is, for people.
+    /// The key of its threshold, and of the JSON file.
+    pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     /// Behind the number; may be empty.
     pub(crate) unit: &'static str,
     /// Which side of a limit is right.
-    pub(crate) bound: Bound,
+    bound: Bound,
     /// The section without which there is no such figure; may be empty.
+    #[serde(skip)]
     needs: &'static str,
-}
-
-impl Figure {
-    /// Its name, the key of the JSON file.
-    pub(crate) fn name(&self) -> &'static str {
-        self.key.strip_prefix("thresholds.").expect("all keys begin like this")
-    }
 }
 
 macro_rules! figures {
     ($($name:ident: $title:literal, $unit:literal, $bound:ident $(, $needs:literal)?;)*) => {
         /// All of them, in the order in which they are shown.
         pub(crate) const FIGURES: &[Figure] = &[$(Figure {
-            key: concat!("thresholds.", stringify!($name)),
+            name: stringify!($name),
             title: $title,
             unit: $unit,
             bound: Bound::$bound,
@@ -86,28 +77,23 @@ figures! {
     readers_lost: "readers that were refused or cut off, or missed an event", "", AtMost, "readers";
     events_seen: "events that each of the other readers saw", "", AtLeast, "readers";
     cpu_us: "processor time of the server per beat answered 2xx", "µs", AtMost;
+    cpu_ratio: "processor time per request as a ratio to the last side (of the first, median)", "", AtMost, "compare";
+    rate_ratio: "requests per second as a ratio to the last side (of the first, median)", "", AtLeast, "compare";
+    agent_bytes: "memory of the server per agent that has beaten", "bytes", AtMost, "survey";
+    restart_ms: "from a start on the same data to ready (longest)", "ms", AtMost, "survey";
     rss_mib: "resident memory of the server, highest", "MiB", AtMost;
 }
 
-/// What was measured, by name.
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 /// The limits of a scenario.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Thresholds(Vec<(&'static Figure, f64)>);
 
-/// Whether one limit was kept.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Verdict {
-    /// The figure.
-    pub(crate) name: &'static str,
-    /// What it is.
-    pub(crate) title: &'static str,
-    /// Its unit.
-    pub(crate) unit: &'static str,
-    /// Which side of the limit is right.
-    pub(crate) bound: Bound,
-    /// The limit.
+    #[serde(flatten)]
+    pub(crate) figure: &'static Figure,
     pub(crate) limit: f64,
     /// What was measured; `None` if it could not be, which keeps no limit.
     pub(crate) measured: Option<f64>,
@@ -119,9 +105,10 @@ impl Thresholds {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut limits = Vec::new();
         for figure in FIGURES {
-            let limit = reader.number(figure.key, 0.0..=f64::INFINITY);
+            let key = format!("thresholds.{}", figure.name);
+            let limit = reader.number(&key, 0.0..=f64::INFINITY);
             if limit.is_some() && !figure.needs.is_empty() && !reader.has_section(figure.needs) {
-                reader.object(figure.key, format!("{} needs a section [{}]", figure.key, figure.needs));
+                reader.object(&key, format!("{key} needs a section [{}]", figure.needs));
             }
             limits.extend(limit.map(|limit| (figure, limit)));
         }
@@ -130,22 +117,13 @@ impl Thresholds {
 
     /// Holds the figures to the limits, unless the run was interrupted.
     pub(crate) fn judge(&self, figures: &Figures, interrupted: bool) -> Vec<Verdict> {
-        let judge = |(figure, limit): &(&'static Figure, f64)| {
-            let measured = figures.get(figure.name()).copied();
+        let judge = |&(figure, limit): &(&'static Figure, f64)| {
+            let measured = figures.get(figure.name).copied();
             let kept = measured.is_some_and(|measured| match figure.bound {
-                Bound::AtMost => measured <= *limit,
-                Bound::AtLeast => measured >= *limit,
+                Bound::AtMost => measured <= limit,
+                Bound::AtLeast => measured >= limit,
             });
-            let Figure { title, unit, bound, .. } = *figure;
-            Verdict {
-                name: figure.name(),
-                title,
-                unit,
-                bound: *bound,
-                limit: *limit,
-                measured,
-                kept: (!interrupted).then_some(kept),
-            }
+            Verdict { figure, limit, measured, kept: (!interrupted).then_some(kept) }
         };
         self.0.iter().map(judge).collect()
     }
@@ -154,17 +132,16 @@ impl Thresholds {
 impl Verdict {
     /// The limit, for people: `≤ 20 ms`.
     pub(crate) fn limit_shown(&self) -> String {
-        let sign = match self.bound {
+        let sign = match self.figure.bound {
             Bound::AtMost => "≤",
             Bound::AtLeast => "≥",
         };
-        format!("{sign} {}", with_unit(self.limit, self.unit))
+        format!("{sign} {}", with_unit(self.limit, self.figure.unit))
     }
 
-    /// What was measured, for people.
     pub(crate) fn measured_shown(&self) -> String {
         match (self.measured, self.kept) {
-            (Some(measured), _) => with_unit(measured, self.unit),
+            (Some(measured), _) => with_unit(measured, self.figure.unit),
             (None, Some(_)) => "not measured".to_owned(),
             (None, None) => "interrupted, not measured".to_owned(),
         }
@@ -172,13 +149,13 @@ impl Verdict {
 
     /// Why the limit was not kept: `p99_ms is 23.1 ms, 3.1 ms above its limit of 20 ms`.
     pub(crate) fn complaint(&self) -> String {
-        let (limit, name) = (with_unit(self.limit, self.unit), self.name);
+        let (limit, name) = (with_unit(self.limit, self.figure.unit), self.figure.name);
         match self.measured {
             None => format!("{name} was not measured, and should have been held to {}", self.limit_shown()),
             Some(measured) => {
                 let side = if measured > self.limit { "above" } else { "below" };
-                let by = with_unit((measured - self.limit).abs(), self.unit);
-                format!("{name} is {}, {by} {side} its limit of {limit}", with_unit(measured, self.unit))
+                let by = with_unit((measured - self.limit).abs(), self.figure.unit);
+                format!("{name} is {}, {by} {side} its limit of {limit}", with_unit(measured, self.figure.unit))
             }
         }
     }
@@ -205,8 +182,8 @@ mod tests {
     use super::*;
 
     fn verdict(name: &str, limit: f64, measured: Option<f64>) -> Verdict {
-        let figure = FIGURES.iter().find(|figure| figure.name() == name).expect("a figure");
-        let figures = measured.map(|value| (figure.name(), value)).into_iter().collect();
+        let figure = FIGURES.iter().find(|figure| figure.name == name).expect("a figure");
+        let figures = measured.map(|value| (figure.name, value)).into_iter().collect();
         Thresholds(vec![(figure, limit)]).judge(&figures, false).remove(0)
     }
 
@@ -236,9 +213,14 @@ mod tests {
         let thresholds = Thresholds(FIGURES.iter().map(|figure| (figure, 1.0)).collect());
         let measured = Figures::from([("p99_ms", 2.0), ("errors", 0.0)]);
         for verdict in thresholds.judge(&measured, true) {
-            assert_eq!(verdict.kept, None, "{}", verdict.name);
-            let is_measured = measured.contains_key(verdict.name);
-            assert_eq!(verdict.measured_shown() == "interrupted, not measured", !is_measured, "{}", verdict.name);
+            assert_eq!(verdict.kept, None, "{}", verdict.figure.name);
+            let is_measured = measured.contains_key(verdict.figure.name);
+            assert_eq!(
+                verdict.measured_shown() == "interrupted, not measured",
+                !is_measured,
+                "{}",
+                verdict.figure.name
+            );
         }
     }
 

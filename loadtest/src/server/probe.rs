@@ -30,6 +30,11 @@ impl Probe {
         Self { token: Some(token.to_owned()), ..Self::open(target) }
     }
 
+    /// As this one, over a connection of its own.
+    pub(crate) fn another(&self) -> Self {
+        Self { token: self.token.clone(), ..Self::open(self.target.clone()) }
+    }
+
     /// `GET path`, which must be answered with 200; the time it took, and its body.
     pub(crate) async fn get(&mut self, path: &str) -> anyhow::Result<(Duration, &[u8])> {
         let get = request(&self.target, Method::Get, path, self.token.as_deref(), None);
@@ -41,7 +46,6 @@ impl Probe {
         }
     }
 
-    /// As [`Probe::get`], of an answer in JSON.
     pub(crate) async fn json(&mut self, path: &str) -> anyhow::Result<serde_json::Value> {
         let (_, body) = self.get(path).await?;
         serde_json::from_slice(body).with_context(|| format!("GET {path} was not answered with JSON"))
@@ -58,7 +62,6 @@ impl Probe {
         }
     }
 
-    /// The metrics as they are now.
     pub(crate) async fn scrape(&mut self) -> anyhow::Result<Scrape> {
         let (_, body) = self.get("/metrics").await?;
         Ok(Scrape::parse(&String::from_utf8_lossy(body)))

@@ -19,7 +19,6 @@ const POLL_LIMIT: Duration = Duration::from_secs(5);
 /// How much of a server's log is shown when it ends unexpectedly.
 const LOG_LINES: usize = 15;
 
-/// A running server.
 pub(crate) struct ServerProcess {
     child: Child,
     name: &'static str,
@@ -47,7 +46,6 @@ impl ServerProcess {
         Ok(Self { child, name, spawned, log: log.to_owned() })
     }
 
-    /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

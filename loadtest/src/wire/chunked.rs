@@ -1,23 +1,18 @@
-//! The chunked transfer coding, RFC 9112 section 7.1, as a machine fed with whatever has arrived.
+//! The chunked transfer coding, RFC 9112 section 7.1, fed with whatever has arrived.
 
 use super::WireError;
 
-/// Chunk sizes are read up to this many hexadecimal digits.
-const MAX_SIZE_DIGITS: u32 = 12;
+/// A longer line of a chunk's size, or of the trailer, is none.
+const MAX_LINE_BYTES: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In the size, with this many digits read.
-    Size(u32),
-    /// Behind the size, up to the end of its line.
-    Extension,
+    Size,
     /// In the data, with this many bytes to come.
     Data(u64),
     /// Between the data and the next size.
     DataEnd,
-    /// In the trailer; `true` while its current line is empty.
-    Trailer(bool),
-    /// Behind it all.
+    Trailer,
     Done,
 }
 
@@ -25,68 +20,55 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Chunked {
     state: State,
-    size: u64,
+    /// What has come of the current line.
+    line: Vec<u8>,
 }
 
 impl Chunked {
-    /// At the beginning of a body.
     pub(super) fn new() -> Self {
-        Self { state: State::Size(0), size: 0 }
+        Self { state: State::Size, line: Vec::new() }
     }
 
     /// Hands the data in `input` to `sink`. `true` once the body is complete.
     pub(super) fn feed(&mut self, mut input: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<bool, WireError> {
-        while let Some((&byte, rest)) = input.split_first() {
+        while !input.is_empty() {
             if let State::Data(left) = self.state {
                 let here = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-                let (data, behind) = input.split_at(here);
-                sink(data);
-                input = behind;
-                self.state = match left - here as u64 {
-                    0 => State::DataEnd,
-                    left => State::Data(left),
-                };
+                sink(&input[..here]);
+                input = &input[here..];
+                self.state = if left == here as u64 { State::DataEnd } else { State::Data(left - here as u64) };
                 continue;
             }
             if self.state == State::Done {
                 return Err(WireError::Protocol("it goes on behind its end"));
             }
-            self.state = self.step(byte)?;
-            input = rest;
+            let end = memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1);
+            self.line.extend_from_slice(&input[..end]);
+            input = &input[end..];
+            if self.line.len() > MAX_LINE_BYTES {
+                return Err(WireError::Protocol("its chunks cannot be told apart"));
+            }
+            if self.line.ends_with(b"\n") {
+                self.state = self.after_line()?;
+                self.line.clear();
+            }
         }
         Ok(self.state == State::Done)
     }
 
-    /// The state after a byte that is not data.
-    fn step(&mut self, byte: u8) -> Result<State, WireError> {
-        let next = match (self.state, byte) {
-            (State::Size(digits), _) if byte.is_ascii_hexdigit() => {
-                if digits == MAX_SIZE_DIGITS {
-                    return Err(WireError::Protocol("one of its chunks is too large"));
-                }
-                let value = char::from(byte).to_digit(16).unwrap_or(0);
-                self.size = self.size * 16 + u64::from(value);
-                State::Size(digits + 1)
+    fn after_line(&self) -> Result<State, WireError> {
+        let is_empty = matches!(self.line.as_slice(), b"\r\n" | b"\n");
+        match (self.state, httparse::parse_chunk_size(&self.line)) {
+            // Which would be read as zero.
+            (State::Size, _) if is_empty => Err(WireError::Protocol("one of its chunks has no size")),
+            (State::Size, Ok(httparse::Status::Complete((_, 0)))) => Ok(State::Trailer),
+            (State::Size, Ok(httparse::Status::Complete((_, size)))) => Ok(State::Data(size)),
+            (State::DataEnd, _) if is_empty => Ok(State::Size),
+            (State::Trailer, _) => Ok(if is_empty { State::Done } else { State::Trailer }),
+            (State::Size | State::DataEnd | State::Data(_) | State::Done, _) => {
+                Err(WireError::Protocol("its chunks cannot be told apart"))
             }
-            (State::Size(0), _) => {
-                return Err(WireError::Protocol("one of its chunks has no size"));
-            }
-            (State::Size(_) | State::Extension, b'\n') => match std::mem::take(&mut self.size) {
-                0 => State::Trailer(true),
-                size => State::Data(size),
-            },
-            (State::Size(_), b'\r' | b';' | b' ' | b'\t') | (State::Extension, _) => State::Extension,
-            (State::DataEnd, b'\r') => State::DataEnd,
-            (State::DataEnd, b'\n') => State::Size(0),
-            (State::Trailer(true), b'\n') => State::Done,
-            (State::Trailer(_), b'\n') => State::Trailer(true),
-            (State::Trailer(empty), b'\r') => State::Trailer(empty),
-            (State::Trailer(_), _) => State::Trailer(false),
-            (State::Size(_) | State::DataEnd | State::Data(_) | State::Done, _) => {
-                return Err(WireError::Protocol("its chunks cannot be told apart"));
-            }
-        };
-        Ok(next)
+        }
     }
 }
 
@@ -125,7 +107,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_an_error() {
-        for body in [b"\r\n".as_slice(), b"x\r\n", b"4\r\nWikiX", b"fffffffffffff\r\n", b"0\r\n\r\nmore"] {
+        for body in [
+            b"\r\n".as_slice(),
+            b"x\r\n",
+            b"4\r\nWikiX\r\n",
+            b"fffffffffffffffff\r\n",
+            b"0\r\n\r\nmore",
+            &[b'1'; 2_000],
+        ] {
             assert!(decode(&[body]).is_err(), "{body:?}");
         }
     }

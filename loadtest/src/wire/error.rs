@@ -8,25 +8,18 @@ use std::time::Duration;
 
 use super::Target;
 
-/// A request that got no well-formed answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WireError {
-    /// No TCP connection.
     #[error("no connection: {0}")]
     Connect(#[source] io::Error),
-    /// A TCP connection, but no TLS session.
     #[error("no TLS session: {0}")]
     Tls(#[source] io::Error),
-    /// The connection ended before the answer began.
     #[error("the server closed the connection without an answer")]
     Closed,
-    /// The connection broke in the middle of a request or an answer.
     #[error("the connection broke: {0}")]
     Io(#[source] io::Error),
-    /// The answer is not HTTP/1.1 as this client understands it.
     #[error("not a well-formed HTTP/1.1 answer: {0}")]
     Protocol(&'static str),
-    /// No answer in time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
 }

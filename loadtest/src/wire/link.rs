@@ -8,38 +8,28 @@ use super::reply::{Head, Reply};
 use super::stream::Stream;
 use super::{Target, WireError};
 
-/// What becomes of a connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KeepAlive {
-    /// It is kept for the next request.
     Yes,
     /// Each request opens its own, as the published Guard client does.
     No,
 }
 
-/// One client of a server.
 pub(crate) struct Link {
     target: Arc<Target>,
     keep_alive: KeepAlive,
     stream: Option<Stream>,
     inbox: Inbox,
-    reopened: u64,
 }
 
 impl Link {
     /// Not connected yet.
     pub(crate) fn new(target: Arc<Target>, keep_alive: KeepAlive) -> Self {
-        Self { target, keep_alive, stream: None, inbox: Inbox::new(), reopened: 0 }
+        Self { target, keep_alive, stream: None, inbox: Inbox::new() }
     }
 
-    /// The body of the last answer.
     pub(crate) fn body(&self) -> &[u8] {
         self.inbox.body()
-    }
-
-    /// How often a kept connection had to be opened again because the server had closed it.
-    pub(crate) fn reopened(&self) -> u64 {
-        self.reopened
     }
 
     /// Sends a request and reads the whole answer.
@@ -47,16 +37,9 @@ impl Link {
     /// A kept connection that the server closed in the meantime is replaced once, as HTTP clients
     /// do: RFC 9112 section 9.3.1. Requests sent here are fit to be repeated.
     pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<Reply, WireError> {
-        let kept = match self.stream.take() {
-            Some(stream) if stream.is_spent() => {
-                self.reopened += 1;
-                None
-            }
-            other => other,
-        };
-        if let Some(stream) = kept {
+        if let Some(stream) = self.stream.take().filter(|stream| !stream.is_spent()) {
             match self.exchange_on(stream, request).await {
-                Err(WireError::Closed) => self.reopened += 1,
+                Err(WireError::Closed) => {}
                 other => return other,
             }
         }
@@ -64,7 +47,6 @@ impl Link {
         self.exchange_on(stream, request).await
     }
 
-    /// As [`Link::exchange`], with a limit in time.
     pub(crate) async fn exchange_within(&mut self, limit: Duration, request: &[u8]) -> Result<Reply, WireError> {
         tokio::time::timeout(limit, self.exchange(request)).await.unwrap_or(Err(WireError::Timeout(limit)))
     }
@@ -97,56 +79,45 @@ impl Link {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::wire::{Method, request};
+    use crate::wire::{Method, fake, request};
 
-    /// A server that answers one request on each connection, and closes it without a word.
-    async fn serve_once_each(listener: TcpListener, answers: Vec<&'static str>) {
-        for answer in answers {
-            let (mut socket, _) = listener.accept().await.expect("a connection");
-            let mut asked = [0; 1024];
-            assert!(socket.read(&mut asked).await.expect("a request") > 0);
-            socket.write_all(answer.as_bytes()).await.expect("answered");
-        }
-    }
-
-    async fn link_to(answers: Vec<&'static str>) -> (Link, Vec<u8>, tokio::task::JoinHandle<()>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let server = tokio::spawn(serve_once_each(listener, answers));
-        let target = Target::expect(&url, None).await.expect("a target");
+    /// A link to a server that gives each connection one of these answers, and then closes it without a word.
+    async fn link_to(answers: &'static [&'static str]) -> (Link, Vec<u8>, Arc<AtomicUsize>) {
+        let connections = Arc::<AtomicUsize>::default();
+        let count = connections.clone();
+        let answer = move |_, _| std::future::ready(answers[count.fetch_add(1, Ordering::Relaxed)].to_owned());
+        let target = Target::expect(&fake::serve(1, answer).await, None).await.expect("a target");
         let get = request(&target, Method::Get, "/", None, None);
-        (Link::new(target, KeepAlive::Yes), get, server)
+        (Link::new(target, KeepAlive::Yes), get, connections)
     }
 
     #[tokio::test]
     async fn a_connection_that_the_server_closed_is_opened_again() {
-        let answers = vec![
+        let answers = &[
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\none",
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\ntwo\r\n0\r\n\r\n",
         ];
-        let (mut link, get, server) = link_to(answers).await;
+        let (mut link, get, connections) = link_to(answers).await;
         assert_eq!(link.exchange(&get).await.expect("the first answer").status, 200);
         assert_eq!(link.body(), b"one");
         assert_eq!(link.exchange(&get).await.expect("the second answer").status, 200);
         assert_eq!(link.body(), b"two");
-        assert_eq!(link.reopened(), 1);
-        server.await.expect("the server saw two connections");
+        assert_eq!(connections.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
     async fn half_an_answer_is_an_error_and_is_not_asked_for_again() {
-        let (mut link, get, _server) = link_to(vec!["HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\none"]).await;
+        let (mut link, get, _server) = link_to(&["HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\none"]).await;
         let error = link.exchange(&get).await.expect_err("half an answer");
         assert_eq!(error.kind(), "broken");
     }
 
     #[tokio::test]
     async fn a_streamed_body_arrives_whole_after_its_head() {
-        let answers = vec!["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"];
+        let answers = &["HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"];
         let (mut link, get, _server) = link_to(answers).await;
         let mut body = Vec::new();
         link.stream(&get, |piece| body.extend_from_slice(piece)).await.expect("an answer");

@@ -4,10 +4,12 @@
 //! that says what to do about it. It does not know what an agent or a heartbeat is.
 //!
 //! Why not an HTTP client library: the client shares two cores with the server under test, so that
-//! each microsecond spent here is taken from the figure. A request is one write and one read.
+//! each microsecond spent here is taken from the figure (docs/decisions/0016). A request is one write and one read.
 
 mod chunked;
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod inbox;
 mod link;
 mod reply;

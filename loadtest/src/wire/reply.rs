@@ -5,10 +5,8 @@ use super::WireError;
 /// More headers than this is not an answer of the API.
 const MAX_HEADERS: usize = 48;
 
-/// What a caller needs of an answer besides its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// The status code.
     pub(crate) status: u16,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,
@@ -21,7 +19,6 @@ impl Reply {
     }
 }
 
-/// How the end of a body is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     /// By `Content-Length`, in bytes.
@@ -32,14 +29,11 @@ pub(super) enum Framing {
     UntilClose,
 }
 
-/// A parsed head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     /// Its length in bytes: where the body begins.
     pub(super) length: usize,
-    /// What the caller gets.
     pub(super) reply: Reply,
-    /// How the body ends.
     pub(super) framing: Framing,
     /// Whether the server ends the connection after the body.
     pub(super) closes: bool,

@@ -4,14 +4,10 @@ use std::fmt;
 
 use super::Target;
 
-/// The methods the API uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Method {
-    /// Read.
     Get,
-    /// Create or report.
     Post,
-    /// Remove.
     Delete,
 }
 

@@ -6,16 +6,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// One open connection.
 pub(super) enum Stream {
-    /// TCP.
     Plain(TcpStream),
     /// TLS over TCP; boxed, as a session is a kilobyte and more.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
-    /// Sends all of `bytes`.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(tcp) => tcp.write_all(bytes).await,

@@ -21,7 +21,6 @@ use super::stream::Stream;
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A server to send requests to.
 pub(crate) struct Target {
     shown: String,
     /// Tried in this order; a single one once the server was reached.
@@ -33,17 +32,14 @@ pub(crate) struct Target {
     resumed: AtomicU64,
 }
 
-/// TLS handshakes that were done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Handshakes {
     /// Those with certificates and signatures.
     full: u64,
-    /// Those that resumed a session.
     resumed: u64,
 }
 
 impl Handshakes {
-    /// Those since then.
     pub(crate) fn since(self, then: Self) -> Self {
         Self { full: self.full - then.full, resumed: self.resumed - then.resumed }
     }
@@ -115,7 +111,6 @@ impl Target {
         &self.prefix
     }
 
-    /// Whether requests go over TLS.
     pub(crate) fn is_tls(&self) -> bool {
         self.tls.is_some()
     }

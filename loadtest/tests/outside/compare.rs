@@ -1,10 +1,9 @@
 //! `compare` against another server, in batches, and over TLS.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::support::{LOADTEST, server};
+use crate::support::{LOADTEST, Place, has_server, text};
 
 /// A baseline of its own, as somebody might start one on another machine.
 struct Bare {
@@ -31,21 +30,15 @@ impl Drop for Bare {
     }
 }
 
-fn compare(server: &Path, more: &[&str]) -> Output {
-    Command::new(LOADTEST)
-        .arg("compare")
-        .arg("--server")
-        .arg(server)
-        .args(["--rounds", "1", "--seconds", "1", "--connections", "4", "--agents", "40"])
-        .args(more)
-        .env_remove("GUARDBEAT_TOKEN")
-        .output()
-        .expect("started")
+fn compare(sides: &str, more: &str) -> Output {
+    let small = "--set compare.rounds=1 --set load.duration=1s --set load.connections=4 --set fleet.agents=40";
+    let arguments = format!("run compare --set compare.sides={sides} {small} {more}");
+    Place::with("").command(&arguments).output().expect("started")
 }
 
 /// The row of medians of the table with this title.
 fn medians(output: &Output, title: &str) -> Vec<f64> {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = text(&output.stdout).into_owned();
     let table = text.split(title).nth(1).unwrap_or_else(|| panic!("no table {title}: {output:?}"));
     let row = table.lines().find(|line| line.contains("median")).expect("a median");
     row.split_whitespace().skip(1).map(|cell| cell.parse().expect("a number")).collect()
@@ -54,25 +47,27 @@ fn medians(output: &Output, title: &str) -> Vec<f64> {
 #[test]
 fn any_url_can_be_the_other_side() {
     let other = Bare::start();
-    let output = compare(Path::new("bare"), &["--against", &other.url, "--token", "any"]);
+    let output = compare("bare,url", &format!("--url {} --token any", other.url));
     assert!(output.status.success(), "{output:?}");
     // The baseline tells nothing of its processor time: that of the first side and of the client remain.
     assert_eq!(medians(&output, "Processor time").len(), 2);
-    let rates = medians(&output, "Heartbeats per second");
+    let rates = medians(&output, "Answered heartbeats per second");
     assert!(rates.len() == 3 && rates.iter().all(|rate| *rate > 0.0), "{rates:?}");
 }
 
 #[test]
 fn both_sides_take_batches() {
-    let output = compare(Path::new("bare"), &["--batch", "10"]);
+    let output = compare("bare,bare", "--set load.batch=10 --set fleet.tokens=admin");
     assert!(output.status.success(), "{output:?}");
-    assert!(medians(&output, "Heartbeats per second").iter().all(|rate| *rate > 0.0));
+    assert!(medians(&output, "Answered heartbeats per second").iter().all(|rate| *rate > 0.0));
 }
 
 #[test]
 fn sessions_are_resumed_when_each_beat_has_a_connection() {
-    let Some(server) = server() else { return };
-    let output = compare(&server, &["--tls", "--new-connection-per-beat"]);
+    if !has_server() {
+        return;
+    }
+    let output = compare("embedded,bare", "--set server.tls=true --set load.keep_alive=false");
     assert!(output.status.success(), "{output:?}");
     let bare = *medians(&output, "TLS handshakes that resumed").last().expect("a share");
     // The baseline keeps sessions, as rustls does unless told otherwise.
@@ -81,8 +76,34 @@ fn sessions_are_resumed_when_each_beat_has_a_connection() {
 
 #[test]
 fn a_url_where_nothing_listens_is_told_before_anything_is_measured() {
-    let output = compare(Path::new("bare"), &["--against", "http://127.0.0.1:9", "--token", "any"]);
+    let output = compare("bare,url", "--url http://127.0.0.1:9 --token any");
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
+    let said = text(&output.stderr);
     assert!(said.contains("nothing listens at http://127.0.0.1:9"), "{said}");
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_is_started() {
+    for (sides, more, told) in [
+        ("bare,url", "", "say with --url where that server is"),
+        ("bare,bare", "--url http://127.0.0.1:9", "compare.sides must have `url` in it"),
+        ("bare,bare", "--ca ca.pem", "--ca and --token-file are those of the server at --url"),
+        ("bare,bare", "--redis redis://127.0.0.1:9", "no server of this scenario keeps its fleet there"),
+    ] {
+        let output = compare(sides, more);
+        let said = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(told), "{sides} {more}: {said}");
+    }
+}
+
+#[test]
+fn registrations_are_compared_by_rate_cost_and_latency() {
+    if !has_server() {
+        return;
+    }
+    let output = compare("memory,bare", "--set compare.send=registrations --set compare.most=500");
+    assert!(output.status.success(), "{output:?}");
+    assert!(medians(&output, "Answered registrations per second").iter().all(|rate| *rate > 0.0));
+    let text = text(&output.stdout);
+    assert!(text.contains("Latencies of registrations over all rounds"), "{text}");
 }

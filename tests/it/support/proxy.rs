@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::redis::free_port;
+use guardbeat_testkit::free_port;
 
 /// What happens to what is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
