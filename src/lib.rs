@@ -24,33 +24,19 @@
 //! [`loading`], [`named_file`], [`output`], [`preflight`], [`private_file`], [`serve_error`], [`signals`],
 //! [`supervision`], [`tls`].
 
-pub mod actors;
-pub mod admin_token;
-pub mod backend;
-pub mod banner;
+pub mod api;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod descriptors;
 pub mod engine;
 pub mod events;
 pub mod fleet;
 pub mod front;
-pub mod http;
-pub mod lifecycle;
 pub mod limits;
-pub mod listener;
-pub mod loading;
 pub mod metrics;
-pub mod named_file;
-pub mod output;
 pub mod policy;
-pub mod preflight;
-pub mod private_file;
-pub mod serve_error;
-pub mod signals;
+pub mod process;
+pub mod server;
 pub mod store;
 pub mod store_tools;
-pub mod supervision;
 pub mod threats;
-pub mod tls;

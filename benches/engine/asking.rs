@@ -12,8 +12,8 @@ use std::{
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use guardbeat::{
-    actors::{EngineHandle, LivenessRules, Proof, Relayed, Shard, ShardActor},
     clock::Clock,
+    engine::{EngineHandle, LivenessRules, Proof, Relayed, Shard, ShardActor},
     fleet::{AgentId, EnrolmentRequest, Heard, Text, Thresholds},
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, WriteBehind},

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion};
 use guardbeat::{
-    actors::token::Token,
+    engine::token::Token,
     fleet::{AgentId, Heard, SharedTexts, TokenHash},
 };
 

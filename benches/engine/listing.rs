@@ -4,9 +4,9 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput};
 use guardbeat::{
-    actors::AgentView,
+    api::write_row,
+    engine::AgentView,
     fleet::{Agent, AgentFilter, SharedTexts, Status},
-    http::write_row,
 };
 
 use crate::sample::{self, AGENTS};

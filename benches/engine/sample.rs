@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 
 use guardbeat::{
+    api::HeartbeatBody,
     fleet::{
         Agent, AgentId, Heard, Heartbeat, LastHeartbeat, MachineKey, PolicyVersion, Registration, SharedTexts,
         Timestamp, TokenHash,
     },
-    http::HeartbeatBody,
 };
 
 /// Agents in the fleet.

@@ -13,13 +13,13 @@ use clap::{Args, Parser, Subcommand};
 
 use self::store::StoreCommand;
 use crate::{
+    api::openapi,
     config::{Config, ConfigErrors},
-    engine,
-    http::openapi,
-    output::{self, complain, report, say},
-    preflight::Preflight,
-    serve_error::Failed,
-    supervision::{Task, indispensable, watch_acceptors},
+    process::{
+        output::{self, complain, report, say},
+        supervision::{Task, indispensable, watch_acceptors},
+    },
+    server::{self, error::Failed, preflight::Preflight},
 };
 
 /// The heartbeat engine for very large fleets of guard agents.
@@ -166,7 +166,7 @@ fn serve(settings: &Settings) -> Exit {
     }
     watch_acceptors();
     // The main thread starts, ends and commits; the fleet lives on the worker threads.
-    let serve = indispensable(Task::Main, engine::serve(config));
+    let serve = indispensable(Task::Main, server::serve(config));
     let ended = run_here("The server cannot start", async { tokio::task::LocalSet::new().run_until(serve).await });
     let exit = match ended {
         Ok(Ok(())) => Exit::Good,

@@ -14,7 +14,7 @@ use super::{
     keys::KEYS,
     value::Value,
 };
-use crate::named_file::without_byte_order_mark;
+use crate::process::named_file::without_byte_order_mark;
 
 /// A file with more mistakes than these is none of ours.
 const SYNTAX_ERRORS_MAX: usize = 20;

@@ -23,14 +23,20 @@ mod exposure;
 mod key;
 mod keys;
 mod layers;
+pub(crate) mod redis_url;
 mod rules;
 #[cfg(test)]
 mod store_tests;
+mod store_url;
 #[cfg(test)]
 mod tests;
 mod texts;
 mod value;
 
+pub use self::{
+    redis_url::{RedisUrl, RedisUrlError},
+    store_url::StoreUrl,
+};
 use std::{
     collections::BTreeSet,
     fmt,
@@ -52,7 +58,6 @@ use self::{
     layers::{Layers, Setting},
     rules::{Draft, Sources},
 };
-use crate::store::StoreUrl;
 
 /// All settings of one daemon.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,8 +6,9 @@ use std::{
     path::PathBuf,
 };
 
+use super::StoreUrl;
 use super::{Config, Exposure, TlsMode, errors::ConfigError, key::Key};
-use crate::{limits::LIVENESS_MAX_MS, store::StoreUrl};
+use crate::limits::LIVENESS_MAX_MS;
 
 /// `offline_after_ms` when nobody sets it, unless it would be too little.
 const OFFLINE_AFTER_DEFAULT_MS: u64 = 300_000;

@@ -7,8 +7,9 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+use super::StoreUrl;
 use super::value::{Value, Wrong};
-use crate::{admin_token::cleaned, store::StoreUrl};
+use crate::server::admin_token::cleaned;
 
 const KEY_PREFIX_CHARS: RangeInclusive<usize> = 1..=64;
 

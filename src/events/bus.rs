@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use super::{event::Event, gathering::Gathering, merging::Merger, reader::Reader, ring::Ring};
+use super::{aggregator::Gathering, coalescer::Merger, event::Event, ring::Ring, subscriber::Reader};
 use crate::{clock::Clock, limits::EVENTS_TICK_MS, metrics::Metrics};
 
 /// How many events and readers there may be.

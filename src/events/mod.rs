@@ -22,14 +22,14 @@
 //!
 //! This room must know nothing of HTTP, of actors or of the store. It is given domain values and gives bytes.
 
+mod aggregator;
 mod bus;
+mod coalescer;
 mod event;
-mod gathering;
-mod merging;
-mod reader;
 mod ring;
+mod subscriber;
 
+pub use aggregator::Gathering;
 pub use bus::{Bus, EventRules, TooManyStreams};
 pub use event::{Event, EventKind, StatusChange};
-pub use gathering::Gathering;
-pub use reader::Reader;
+pub use subscriber::Reader;

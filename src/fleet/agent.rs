@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use super::{
     agent_id::AgentId,
-    census::Interned,
     heartbeat::{Figures, Heartbeat},
+    interner::Interned,
     policy_version::PolicyVersion,
     registration::{MachineKey, Registration, TokenHash},
+    shared_strings::{Labels, SharedTexts},
     status::{Heard, Liveness},
     text::Timestamp,
-    texts::{Labels, SharedTexts},
 };
 
 /// The state of one agent.

@@ -2,10 +2,10 @@
 
 use super::{
     agent::Agent,
-    census::Interned,
+    interner::Interned,
+    shared_strings::{Labels, SharedTexts},
     status::Status,
     tag_lists::{Carriers, ListSet},
-    texts::{Labels, SharedTexts},
 };
 
 /// The filters of `GET /api/agents`; all that are set must match.

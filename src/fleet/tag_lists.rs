@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::census::{Census, Interned};
+use super::interner::{Census, Interned};
 use crate::limits::TAG_LISTS_MAX;
 
 /// Separates the tags of a list; no tag can contain it.

@@ -39,8 +39,8 @@ pub use self::{
 use self::{first_bytes::Opening, stream::Observed, tls::Acceptor, transport::Transport, worker::Worker};
 use crate::{
     clock::Clock,
-    descriptors::margin,
     limits::{HEAD_TIMEOUT_MS, LINGER_MS},
+    process::descriptors::margin,
 };
 
 /// How a listener treats its connections.

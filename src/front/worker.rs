@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     limits::{CONNECTION_TICK_MS, CROWD_WARNING_MS, CROWDED_SHARE},
-    supervision::{Task, restarted},
+    process::supervision::{Task, restarted},
 };
 
 /// What is counted of connections, on all workers of a listener, and the word that they are to end.

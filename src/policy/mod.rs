@@ -1,7 +1,7 @@
 //! Policies: rules for the Guards, published for the whole fleet or for the agents of one tenant.
 //!
 //! Pure, like [`crate::fleet`]: what a policy is, which one is in force for whom, and how many an agent has yet to fetch.
-//! Making them durable is the business of [`crate::store`], telling the agents' shards that of [`crate::actors`].
+//! Making them durable is the business of [`crate::store`], telling the agents' shards that of [`crate::engine`].
 //!
 //! - Versions count up by one across the fleet, whatever the scope, so of two policies the newer is known by its version.
 //! - In force for an agent is the newest policy of its tenant; where that has none, the newest global one.
@@ -10,8 +10,8 @@
 //!
 //! Of the policies of a scope only the newest is kept whole; of the others their versions, to count them.
 
-mod board;
 mod draft;
+mod index;
 mod rule;
 mod scope;
 
@@ -20,8 +20,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 
 pub use self::{
-    board::{Board, BoardFull},
     draft::PolicyDraft,
+    index::{Board, BoardFull},
     rule::{Rule, RuleKind, Rules},
     scope::{NotAScope, Scope, ScopePolicies},
 };

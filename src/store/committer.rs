@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{Change, Store, StoreError};
 use crate::{
     limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX},
-    supervision::{Task, indispensable},
+    process::supervision::{Task, indispensable},
 };
 
 type Waiting = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);

@@ -10,10 +10,10 @@ use std::{
     sync::atomic::{AtomicU16, Ordering::Relaxed},
 };
 
+use super::Chunk;
 use crate::{
     fleet::{AgentId, LastHeartbeat, Partition, Registration},
     limits::{LOAD_CHUNK_MAX, PARTITION_BITS, PARTITIONS},
-    store::Chunk,
 };
 
 /// Threads that read a fleet.

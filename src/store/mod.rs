@@ -20,12 +20,12 @@ mod durability;
 mod embedded;
 mod loading;
 mod memory;
+pub mod open;
 mod policies;
 pub mod policy_record;
 pub mod record;
 mod redis;
 mod threat_record;
-mod url;
 mod write_behind;
 
 use std::{fmt::Debug, iter::Sum, sync::Arc};
@@ -41,7 +41,7 @@ use crate::{
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
-pub use self::redis::{RedisReader, RedisSettings, RedisStore, RedisUrl, RedisUrlError};
+pub use self::redis::{RedisReader, RedisSettings, RedisStore};
 pub use committer::Committer;
 pub use durability::{Durability, Progress};
 pub use embedded::{EmbeddedReader, EmbeddedStore, marker_of};
@@ -50,7 +50,6 @@ pub use policies::{Policies, PublishError};
 use record::RecordError;
 pub use threat_record::StoredThreat;
 use threat_record::is_left_out;
-pub use url::StoreUrl;
 pub use write_behind::{DirtySource, FlushRules, WriteBehind};
 
 /// A change that must be durable before it is answered.

@@ -22,7 +22,7 @@ use crate::{
     fleet::{Heard, LastHeartbeat, PolicyVersion, Registration},
     limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX},
     policy::{Board, Policy, ScopePolicies},
-    signals::Signals,
+    process::signals::Signals,
     store::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError},
 };
 

@@ -8,9 +8,8 @@ use std::{
 
 use super::ToolError;
 use crate::{
-    backend,
-    config::StoreConfig,
-    store::{Store, StoreError, StoreReader, StoreUrl, marker_of},
+    config::{StoreConfig, StoreUrl},
+    store::{Store, StoreError, StoreReader, marker_of, open},
 };
 
 /// A store that a command is about.
@@ -82,7 +81,7 @@ impl Place {
     /// Opens it to look at it; a Redis may be in use meanwhile.
     pub(super) async fn open_to_read(&self) -> Result<Arc<dyn StoreReader>, ToolError> {
         self.must_exist()?;
-        backend::open_to_read(&self.config, &self.data_dir).await.map_err(|error| self.failed(error))
+        open::open_to_read(&self.config, &self.data_dir).await.map_err(|error| self.failed(error))
     }
 
     /// Opens it to copy from it; it must be there already. Nothing of the fleet in it is changed.
@@ -95,7 +94,7 @@ impl Place {
 
     /// Opens it, and owns what is in it. It is made if it is not there.
     pub(super) async fn open(&self) -> Result<Owned, ToolError> {
-        let store = backend::open(&self.config, &self.data_dir).await.map_err(|error| self.failed(error))?;
+        let store = open::open(&self.config, &self.data_dir).await.map_err(|error| self.failed(error))?;
         let reader: Arc<dyn StoreReader> = match self.config.url {
             StoreUrl::Redis(_) => self.open_to_read().await?,
             StoreUrl::Embedded(_) | StoreUrl::Memory => store.clone(),

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
     BySeverity, Period, ThreatEntry, ThreatId,
+    index_entry::Row,
     names::{Agents, Names},
-    row::Row,
     tenant::Tenant,
     tenants::Tenants,
     times::Times,

@@ -11,10 +11,10 @@
 mod counts;
 mod event;
 mod history;
+mod index_entry;
 mod names;
 mod period;
 mod query;
-mod row;
 mod severity;
 mod summary;
 mod tenant;

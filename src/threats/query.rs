@@ -2,7 +2,7 @@
 
 use std::collections::{BinaryHeap, binary_heap::PeekMut};
 
-use super::{History, Scope, Severity, ThreatId, ThreatKey, history::org_of, row::Row};
+use super::{History, Scope, Severity, ThreatId, ThreatKey, history::org_of, index_entry::Row};
 use crate::fleet::AgentId;
 
 /// What threats must be, to be found. What is not given matches all.

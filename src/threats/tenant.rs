@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Period, ThreatId, row::Row, times::Times, window::Windows};
+use super::{Period, ThreatId, index_entry::Row, times::Times, window::Windows};
 
 /// One tenant's rows. Every row that enters or leaves a window here does the same in the fleet's window, so the two
 /// always agree.

@@ -1,6 +1,6 @@
 //! What is counted of the threats of one period.
 
-use super::{BySeverity, Period, counts::Counts, row::Row};
+use super::{BySeverity, Period, counts::Counts, index_entry::Row};
 
 /// The figures of the rows that are young enough for one period.
 #[derive(Debug, Default)]

@@ -98,7 +98,7 @@ fn everything_is_json_when_the_log_is() {
     let faults = TempDir::new().unwrap();
     let mut server = Launch::plain()
         .env("GUARDBEAT_LOG__FORMAT", "json")
-        .env(guardbeat::supervision::FAULTS_VARIABLE, faults.path().to_str().unwrap())
+        .env(guardbeat::process::supervision::FAULTS_VARIABLE, faults.path().to_str().unwrap())
         .start();
     fs::write(faults.path().join("committer"), "").unwrap();
     assert_eq!(server.wait_for_end().code(), Some(1));

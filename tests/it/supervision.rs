@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use guardbeat::supervision::{ACCEPTOR_THREAD, FAULTS_VARIABLE, Task};
+use guardbeat::process::supervision::{ACCEPTOR_THREAD, FAULTS_VARIABLE, Task};
 use tempfile::TempDir;
 
 use crate::support::{EventStream, Launch, SOON, Server, redis::RedisServer, wait_until};

@@ -25,7 +25,7 @@ use std::{
 
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::{limits::LEDGER_PAUSE_MS, private_file};
+use crate::{limits::LEDGER_PAUSE_MS, process::private_file};
 
 /// The key of the ledger in the database, and the name of the file.
 pub(super) const LEDGER: &str = "ledger";

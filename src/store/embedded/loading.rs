@@ -177,12 +177,12 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
+    use super::*;
+    use crate::store::embedded::{
         database::{Reopening, Tables},
         findings::Findings,
         heartbeat_log::encode,
     };
-    use super::*;
     use crate::{
         fleet::{LastHeartbeat, PolicyVersion},
         policy::samples::policies,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     fleet::Heard,
-    private_file,
+    process::private_file,
     store::{Chunk, Loaded, LoadedThreats, StoreError, StoreReader},
     threats::{Threat, ThreatEntry, ThreatKey},
 };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::ledger::Ledger;
-use crate::private_file;
+use crate::process::private_file;
 
 #[derive(Debug)]
 pub(super) struct Marker {

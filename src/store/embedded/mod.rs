@@ -46,7 +46,7 @@ pub use self::{look::EmbeddedReader, marker::marker_of};
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
     fleet::Heard,
-    private_file,
+    process::private_file,
     threats::{Threat, ThreatEntry, ThreatKey},
 };
 

@@ -8,12 +8,9 @@ use redis::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::{
-    RedisSettings,
-    trouble::Trouble,
-    url::{Address, RedisUrl, Servers},
-};
-use crate::{named_file::without_byte_order_mark, store::StoreError};
+use super::{RedisSettings, error_class::Trouble};
+use crate::config::redis_url::{Address, RedisUrl, Servers};
+use crate::{process::named_file::without_byte_order_mark, store::StoreError};
 
 /// Opens connections; each time anew, so that a name may lead to another server by then.
 pub(super) struct Connector {

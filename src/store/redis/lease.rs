@@ -11,9 +11,9 @@ use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::time::Instant;
 
 use super::{
+    error_class::{Trouble, of_key},
     keys::Keys,
     server::clients,
-    trouble::{Trouble, of_key},
 };
 use crate::store::StoreError;
 

@@ -16,12 +16,12 @@ use tokio::{
 };
 
 use super::{
+    error_class::Trouble,
     persistence::Persistence,
     rewrite::Rewrite,
     session::{Beginning, Identity, Lost, Meta, Session, Writes},
-    trouble::Trouble,
-    url::RedisUrl,
 };
+use crate::config::redis_url::RedisUrl;
 use crate::{fleet::AgentId, store::StoreError};
 
 /// The lease is renewed, and the link tried, at this interval.

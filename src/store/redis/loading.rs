@@ -11,10 +11,10 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::mpsc;
 
 use super::{
+    error_class::explained,
     partition::{Content, fetch},
     policies,
     session::Identity,
-    trouble::explained,
 };
 use crate::store::{
     Chunk, Loaded, StoreError,

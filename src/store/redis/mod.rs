@@ -8,6 +8,7 @@
 //! ```
 
 mod connector;
+mod error_class;
 mod keys;
 mod lease;
 mod link;
@@ -20,8 +21,6 @@ mod rights;
 mod server;
 mod session;
 mod threats;
-mod trouble;
-mod url;
 mod writing;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -32,22 +31,22 @@ use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
 use self::{
     connector::Connector,
+    error_class::{explained, is_refusal, keeps_connection},
     keys::Keys,
     lease::Owner,
     link::{Link, wait_for_redis},
     loading::Load,
     session::{Identity, Session, Writes},
-    trouble::{explained, is_refusal, keeps_connection},
     writing::Receipt,
 };
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
     fleet::Heard,
-    supervision::{Task, restarted},
+    process::supervision::{Task, restarted},
     threats::{Threat, ThreatEntry, ThreatKey},
 };
 
-pub use url::{RedisUrl, RedisUrlError};
+use crate::config::RedisUrl;
 
 /// How to use a Redis.
 #[derive(Clone, Debug)]

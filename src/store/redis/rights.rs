@@ -3,8 +3,8 @@
 use redis::{Value, aio::MultiplexedConnection};
 
 use super::{
+    error_class::{NO_RIGHTS, Trouble},
     keys::Keys,
-    trouble::{NO_RIGHTS, Trouble},
 };
 use crate::{fleet::AgentId, store::StoreError};
 

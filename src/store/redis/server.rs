@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redis::{RedisResult, aio::MultiplexedConnection};
 
-use super::trouble::Trouble;
+use super::error_class::Trouble;
 use crate::store::StoreError;
 
 /// The answer of `INFO`.

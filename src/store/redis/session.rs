@@ -6,12 +6,12 @@ use redis::aio::MultiplexedConnection;
 
 use super::{
     connector::Connector,
+    error_class::{Trouble, of_key},
     keys::{Keys, field},
     lease::{Lease, Owner},
     persistence::Persistence,
     rights,
     server::ServerInfo,
-    trouble::{Trouble, of_key},
 };
 use crate::{fleet::AgentId, limits::FLUSH_BATCH_MAX, store::StoreError};
 

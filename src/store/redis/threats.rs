@@ -10,9 +10,9 @@ use redis::{Pipeline, RedisError, aio::MultiplexedConnection};
 use tokio::sync::mpsc;
 
 use super::{
+    error_class::{Trouble, explained, is_wrong_type},
     keys::Keys,
     session::Identity,
-    trouble::{Trouble, explained, is_wrong_type},
 };
 use crate::{
     limits::LOAD_CHUNK_MAX,

@@ -1,0 +1,355 @@
+//! What every request passes through: the phase of the process, the bound on requests under way, and the headers that
+//! every response carries.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use actix_http::{HttpMessage, Payload, Request, Response};
+use actix_web::{
+    Error, ResponseError,
+    body::{BodySize, BoxBody, EitherBody, MessageBody},
+    dev::{AppConfig, Service, ServiceFactory},
+    http::{
+        ConnectionType, StatusCode, Version,
+        header::{
+            HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+            X_FRAME_OPTIONS,
+        },
+    },
+};
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use pin_project_lite::pin_project;
+use uuid::Uuid;
+
+use super::lifecycle::{InFlight, Lifecycle, Phase, RequestGuard};
+use super::{
+    envelope::ApiError,
+    fast_path,
+    refusal::Refusal,
+    request_log::{RequestLog, Visit},
+    routes::Listener,
+};
+use crate::front::{Connection, HeadTooLarge, UnderWay};
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes the guard of each worker.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Where the process stands.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Where requests leave their trace.
+    pub request_log: RequestLog,
+    /// Whose gate it is.
+    pub listener: Listener,
+    /// Requests under way on one worker; one more is answered 503.
+    pub max_in_flight: usize,
+    /// Whether the listener speaks TLS.
+    pub tls: bool,
+    /// Paths that are answered in every phase.
+    pub always_open: &'static [&'static str],
+}
+
+impl Gate {
+    /// Lets requests through it to what `inner` makes.
+    pub fn around<F>(self, inner: F) -> Gated<F> {
+        Gated { gate: self, inner }
+    }
+}
+
+/// What is behind a gate.
+#[derive(Debug)]
+pub struct Gated<F> {
+    gate: Gate,
+    inner: F,
+}
+
+impl<F, B> ServiceFactory<Request> for Gated<F>
+where
+    F: ServiceFactory<Request, Config = AppConfig, Response = Response<B>, Error = Error, InitError = ()>,
+    F::Future: 'static,
+    B: MessageBody + 'static,
+{
+    type Response = Response<Answer<B>>;
+    type Error = Error;
+    type Config = AppConfig;
+    type Service = Guarded<F::Service>;
+    type InitError = ();
+    type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
+
+    fn new_service(&self, config: AppConfig) -> Self::Future {
+        let (gate, service) = (self.gate.clone(), self.inner.new_service(config));
+        Box::pin(async move {
+            let in_flight = gate.lifecycle.add_worker();
+            Ok(Guarded { service: service.await?, gate, in_flight })
+        })
+    }
+}
+
+/// The guard of one worker.
+#[derive(Debug)]
+pub struct Guarded<S> {
+    service: S,
+    gate: Gate,
+    in_flight: Arc<InFlight>,
+}
+
+impl<S> Guarded<S> {
+    fn refusal(&self, request: &Request) -> Option<ApiError> {
+        // On HTTP/1 there is no request then.
+        if request.version() == Version::HTTP_2 && request.extensions().contains::<HeadTooLarge>() {
+            return Some(ApiError::HeadTooLarge);
+        }
+        let refusal = match self.gate.lifecycle.phase() {
+            Phase::Starting => "The fleet is being loaded; try again later",
+            Phase::Draining => "The server is shutting down; try again later",
+            Phase::Serving if self.in_flight.being_handled() > self.gate.max_in_flight => {
+                "Too many requests at once; try again later"
+            }
+            Phase::Serving => return None,
+        };
+        (!self.gate.always_open.contains(&request.path())).then_some(ApiError::Unavailable(refusal))
+    }
+}
+
+impl<S, B> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response<B>, Error = Error>,
+    B: MessageBody + 'static,
+{
+    type Response = Response<Answer<B>>;
+    type Error = Error;
+    type Future = Answering<S::Future, B>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&self, mut request: Request) -> Self::Future {
+        let wants_body = !matches!(request.payload(), Payload::None);
+        let connection = request.conn_data::<Rc<Connection>>();
+        if connection.is_some_and(|connection| connection.is_closing()) {
+            return Answering { inner: Inner::Never, passage: None };
+        }
+        let Gate { request_log, listener, .. } = &self.gate;
+        let mut passage = Passage {
+            request_id: request_id(&request.head().headers),
+            visit: None,
+            tls: self.gate.tls,
+            closing: Closing::of(&request),
+            held: Held {
+                connection: connection.map(|connection| connection.begin(wants_body)),
+                // Counted before the phase is looked at: who drains must not find nobody under way and one let in a moment
+                // later.
+                in_flight: Some(self.in_flight.begin()),
+            },
+        };
+        // Of a heartbeat nothing is kept: one that is refused brings what is to be said of it.
+        if *listener != Listener::Api || !fast_path::is_heartbeat(request.head()) {
+            request.extensions_mut().insert(RequestId(passage.request_id.clone()));
+            passage.visit = Some(Visit::begin(request_log, *listener, request.head()));
+        }
+        match self.refusal(&request) {
+            Some(refusal) => {
+                let response: Response<BoxBody> = refusal.error_response().into();
+                if self.gate.lifecycle.phase() == Phase::Draining {
+                    passage.closing = passage.closing.now();
+                }
+                passage.visit.get_or_insert_with(|| Visit::of_heartbeat(request_log, request.head()));
+                let response = Some(response.map_body(|_, body| EitherBody::right(body)));
+                Answering { inner: Inner::Refused { response }, passage: Some(passage) }
+            }
+            None => Answering { inner: Inner::Called { answer: self.service.call(request) }, passage: Some(passage) },
+        }
+    }
+}
+
+/// The body of an answer: the service's or that of a refusal, counted until it has been sent.
+pub type Answer<B> = Counted<EitherBody<B, BoxBody>>;
+
+/// In the extensions of a response: its body has no end of its own. It does not count as a request under way, or it would
+/// hold up the end of the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;
+
+/// What a request holds until its answer has been sent.
+#[derive(Debug)]
+struct Held {
+    connection: Option<UnderWay>,
+    in_flight: Option<RequestGuard>,
+}
+
+pin_project! {
+    /// A body that counts as a request under way until it has been sent.
+    pub struct Counted<B> {
+        #[pin]
+        body: B,
+        held: Held,
+    }
+}
+
+impl<B: MessageBody> MessageBody for Counted<B> {
+    type Error = B::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, B::Error>>> {
+        self.project().body.poll_next(cx)
+    }
+}
+
+/// When a connection ends with an answer.
+#[derive(Clone, Copy, Debug)]
+enum Closing {
+    /// HTTP/2: connections end otherwise.
+    Never,
+    /// With any answer.
+    Always,
+    /// If it is an error: what is left of the body has an end that nobody knows.
+    OnError,
+    /// The client may go on.
+    Open,
+}
+
+impl Closing {
+    fn of(request: &Request) -> Self {
+        match request.version() {
+            Version::HTTP_2 => Self::Never,
+            Version::HTTP_11 if request.head().connection_type() == ConnectionType::Close => Self::Always,
+            Version::HTTP_11 if request.chunked().unwrap_or(false) => Self::OnError,
+            Version::HTTP_11 => Self::Open,
+            _ => Self::Always,
+        }
+    }
+
+    /// With this answer, where connections end with answers.
+    fn now(self) -> Self {
+        match self {
+            Self::Never => Self::Never,
+            Self::Always | Self::OnError | Self::Open => Self::Always,
+        }
+    }
+}
+
+/// What is known of a request on its way through.
+#[derive(Debug)]
+struct Passage {
+    request_id: HeaderValue,
+    /// What is to be said of it, unless it is a heartbeat.
+    visit: Option<Box<Visit>>,
+    tls: bool,
+    closing: Closing,
+    held: Held,
+}
+
+impl Passage {
+    /// Adds to the answer what every answer carries.
+    fn complete<B: MessageBody>(self, mut response: Response<B>) -> Response<Counted<B>> {
+        let Self { request_id, visit, tls, closing, mut held } = self;
+        let closes = match closing {
+            Closing::Never | Closing::Open => false,
+            Closing::Always => true,
+            Closing::OnError => response.status().as_u16() >= 400,
+        };
+        if closes {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+            if let Some(under_way) = &held.connection {
+                under_way.connection().close_after_answer();
+            }
+        }
+        // The handler has its place until here; an answer that nobody reads must not keep it.
+        held.in_flight =
+            held.in_flight.filter(|_| !response.extensions().contains::<Endless>()).map(RequestGuard::handled);
+        if visit.is_some() || response.status() != StatusCode::OK {
+            leave_trace(visit, &request_id, &mut response);
+        }
+        let headers = response.headers_mut();
+        headers.insert(X_REQUEST_ID, request_id);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        if tls {
+            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+        response.map_body(|_, body| Counted { body, held })
+    }
+}
+
+pin_project! {
+    /// A request on its way through.
+    pub struct Answering<F, B> {
+        #[pin]
+        inner: Inner<F, B>,
+        passage: Option<Passage>,
+    }
+}
+
+pin_project! {
+    #[project = InnerProjection]
+    enum Inner<F, B> {
+        Called { #[pin] answer: F },
+        Refused { response: Option<Response<EitherBody<B, BoxBody>>> },
+        // The last answer of its connection has been given: this request ends with the connection.
+        Never,
+    }
+}
+
+impl<F, B> Future for Answering<F, B>
+where
+    F: Future<Output = Result<Response<B>, Error>>,
+    B: MessageBody + 'static,
+{
+    type Output = Result<Response<Answer<B>>, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = match this.inner.project() {
+            InnerProjection::Called { answer } => ready!(answer.poll(cx))?.map_body(|_, body| EitherBody::left(body)),
+            InnerProjection::Refused { response } => response.take().expect("a future is not polled after its end"),
+            InnerProjection::Never => return Poll::Pending,
+        };
+        let passage = this.passage.take().expect("a future is not polled after its end");
+        Poll::Ready(Ok(passage.complete(response)))
+    }
+}
+
+/// Counts and logs a request that is about to be answered.
+fn leave_trace<B>(visit: Option<Box<Visit>>, request_id: &HeaderValue, response: &mut Response<B>) {
+    let status = response.status();
+    let mut extensions = response.extensions_mut();
+    let refusal = extensions.remove::<Refusal>();
+    if let Some(visit) = visit.or_else(|| extensions.remove::<Box<Visit>>()) {
+        let request_id = request_id.to_str().unwrap_or_default();
+        visit.end(request_id, status, refusal);
+    }
+}
+
+/// The id of a request, in its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(HeaderValue);
+
+impl RequestId {
+    pub(super) fn as_str(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+/// The id of the request: the client's if it is a UUID, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    if let Some(given) = headers.get(&X_REQUEST_ID)
+        && given.len() == uuid::fmt::Hyphenated::LENGTH
+        && Uuid::try_parse_ascii(given.as_bytes()).is_ok()
+    {
+        return given.clone();
+    }
+    let mut text = Uuid::encode_buffer();
+    let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+    HeaderValue::from_str(text).expect("a UUID is ASCII")
+}

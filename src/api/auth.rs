@@ -1,0 +1,176 @@
+//! Who sends a request, and what that one may do.
+
+use std::{fmt, net::SocketAddr};
+
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use ipnet::IpNet;
+
+use super::{ApiState, envelope::ApiError, peer};
+use crate::{
+    engine::{EngineError, Proof, token::Token},
+    fleet::{AgentId, TokenHash},
+};
+
+/// Who may do what.
+#[derive(Debug)]
+pub struct AuthRules {
+    /// Hash of the administrator's token, which may do everything.
+    pub admin_token: TokenHash,
+    /// Networks from which agents may register without a token.
+    pub open_enrollment: Vec<IpNet>,
+}
+
+/// Why a request has no valid token. For the log: the client is not told which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// There is none.
+    #[error("no token")]
+    NoToken,
+    /// It is nobody's: neither the administrator's, nor written as agents' are.
+    #[error("the token is not the administrator's, nor of the form of an agent's")]
+    Malformed,
+    /// It is not, or no longer, that of the agent that it names.
+    #[error("the token is not, or no longer, that of the agent it names")]
+    WrongToken,
+    /// It names an agent that is not in the fleet.
+    #[error("the token names an agent that is not in the fleet")]
+    UnknownAgent,
+}
+
+/// Who a request says to be from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// The administrator; checked.
+    Admin,
+    /// An agent; its actor has yet to check the token.
+    Agent {
+        /// Whose token it claims to be.
+        id: AgentId,
+        /// Hash of the token.
+        token: TokenHash,
+    },
+    /// Somebody without a token.
+    Anonymous,
+}
+
+impl Caller {
+    /// Reads the `Authorization` header. One that cannot be anybody's token is refused at once.
+    pub(super) fn of(headers: &HeaderMap, rules: &AuthRules) -> Result<Self, ApiError> {
+        let Some(header) = headers.get(AUTHORIZATION) else {
+            return Ok(Self::Anonymous);
+        };
+        let token = bearer(header).ok_or(ApiError::Unauthorized(Unproven::Malformed))?;
+        let hash = TokenHash::of(token);
+        if hash == rules.admin_token {
+            return Ok(Self::Admin);
+        }
+        let id = Token::claimed_agent(token).ok_or(ApiError::Unauthorized(Unproven::Malformed))?;
+        Ok(Self::Agent { id, token: hash })
+    }
+
+    /// What proves to an agent's actor that the caller may ask it; none of somebody without a token.
+    pub(super) fn proof(self) -> Option<Proof> {
+        match self {
+            Self::Admin => Some(Proof::Admin),
+            Self::Agent { token, .. } => Some(Proof::Token(token)),
+            Self::Anonymous => None,
+        }
+    }
+
+    /// Refuses whoever has no valid token.
+    pub(super) async fn check(self, state: &ApiState) -> Result<(), ApiError> {
+        match self {
+            Self::Admin => Ok(()),
+            Self::Agent { .. } | Self::Anonymous => match self.refusal(state).await {
+                ApiError::Forbidden(_) => Ok(()),
+                refused => Err(refused),
+            },
+        }
+    }
+
+    /// 403 if the token is some agent's after all, else 401.
+    async fn refusal(self, state: &ApiState) -> ApiError {
+        let Self::Agent { id, token } = self else {
+            return ApiError::Unauthorized(Unproven::NoToken);
+        };
+        match state.engine.check_token(id, token).await {
+            Ok(()) => ApiError::Forbidden("This token may act for its own agent alone"),
+            Err(error) => self.explain(error),
+        }
+    }
+
+    /// The error to answer with. An agent that is gone has no valid token any more.
+    pub(super) fn explain(self, error: EngineError) -> ApiError {
+        match (self, error) {
+            (Self::Agent { .. }, EngineError::NotFound) => ApiError::Unauthorized(Unproven::UnknownAgent),
+            (_, error) => error.into(),
+        }
+    }
+}
+
+impl fmt::Display for Caller {
+    /// As the log has it: whose act it was.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Admin => f.write_str("admin"),
+            Self::Agent { id, .. } => id.fmt(f),
+            Self::Anonymous => f.write_str("open enrolment"),
+        }
+    }
+}
+
+/// The token of an `Authorization` header; none if it is of another scheme.
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The agent that the token of a request names, be it a valid one or not.
+pub(super) fn claimed_agent(headers: &HeaderMap) -> Option<AgentId> {
+    Token::claimed_agent(bearer(headers.get(AUTHORIZATION)?)?)
+}
+
+/// Who may ask something. Whoever may not is told 401 without a valid token, else 403.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Whoever reaches the server; no token is looked at.
+    Anybody,
+    /// The administrator, or somebody without a token from a network that may register so.
+    Enrolment,
+    /// Whoever has a valid token.
+    AnyToken,
+    /// The administrator, or an agent about itself; its actor has yet to check the token.
+    Own,
+    /// The administrator, or the agent that the path names; its actor has yet to check the token.
+    Agent,
+    /// The administrator.
+    Admin,
+}
+
+impl Access {
+    /// Who asks for `named`, if that one may.
+    pub(super) async fn admit(
+        self,
+        headers: &HeaderMap,
+        peer: Option<SocketAddr>,
+        named: Option<AgentId>,
+        state: &ApiState,
+    ) -> Result<Caller, ApiError> {
+        if self == Self::Anybody {
+            return Ok(Caller::Anonymous);
+        }
+        let caller = Caller::of(headers, &state.auth)?;
+        let may = match (self, caller) {
+            (Self::Anybody, _) | (_, Caller::Admin) | (Self::Own, Caller::Agent { .. }) => true,
+            (Self::Agent, Caller::Agent { id, .. }) => named == Some(id),
+            (Self::AnyToken, Caller::Agent { .. }) => return caller.check(state).await.map(|()| caller),
+            (Self::Enrolment, Caller::Anonymous) => {
+                let from = peer::client(peer, headers, &state.trusted_proxies, state.forwarded_header);
+                peer::is_within(&state.auth.open_enrollment, from)
+            }
+            (Self::Enrolment | Self::Admin, Caller::Agent { .. })
+            | (Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Caller::Anonymous) => false,
+        };
+        if may { Ok(caller) } else { Err(caller.refusal(state).await) }
+    }
+}

@@ -1,0 +1,264 @@
+//! What is said to the actors.
+
+use std::sync::Arc;
+
+use actix::{Message, dev::Mailbox};
+
+use super::{
+    agent::AgentActor,
+    batch::{Receipt, Relayed},
+    delivery::worker_queue::Reply,
+    shard::listing::{ListChunk, ListQuery},
+};
+use crate::{
+    fleet::{
+        AgentFilter, AgentId, Figures, Heartbeat, MachineKey, PolicyVersion, Registration, Status, Timestamp, TokenHash,
+    },
+    policy::{Policy, ScopePolicies},
+    store::Chunk,
+};
+
+/// Why a message may be obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The sender is the administrator; that was checked before.
+    Admin,
+    /// The sender claims to be the agent, with a token of this hash; the agent's actor checks it.
+    Token(TokenHash),
+}
+
+/// Why an agent does not obey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The token is not the agent's.
+    WrongToken,
+    /// The agent was deregistered while the message was on its way.
+    Gone,
+}
+
+/// To an agent: a heartbeat.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<BeatAck, Refusal>")]
+pub struct Beat {
+    /// Who sent it.
+    pub proof: Proof,
+    /// What it says.
+    pub heartbeat: Heartbeat,
+}
+
+/// To an agent: a heartbeat that came in on another thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PostedBeat {
+    /// Who sent it.
+    pub proof: Proof,
+    /// What it says.
+    pub heartbeat: Heartbeat,
+    /// Takes the answer back.
+    pub reply: Reply,
+}
+
+/// To an agent: a heartbeat that a relay passes on; the relay may speak for the whole fleet, that was checked before.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct RelayedBeat {
+    /// What it says.
+    pub heartbeat: Heartbeat,
+    /// To be signed once it has been taken over.
+    pub receipt: Receipt,
+}
+
+/// To a shard: pass these heartbeats on to their agents. Answers the places of those that were not taken over.
+#[derive(Debug, Message)]
+#[rtype(result = "Vec<u32>")]
+pub struct Relay(pub Vec<Relayed>);
+
+/// How a heartbeat is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BeatAck {
+    /// The status it leaves the agent in.
+    pub status: Status,
+    /// When it was heard.
+    pub at: Timestamp,
+    /// Policies in the agent's scope that are newer than the one it last fetched.
+    pub pending_policies: u32,
+}
+
+/// To an agent: say all that is known of you.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<AgentState, Refusal>")]
+pub struct Show {
+    /// Who asks.
+    pub proof: Proof,
+    /// Threats it reported in the last 24 hours, which it does not know itself.
+    pub recent_threats: u64,
+}
+
+/// All that is known of an agent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentState {
+    /// Its registration, with the version that it told last.
+    pub registration: Registration,
+    /// Whether it is heard from.
+    pub status: Status,
+    /// When it was heard last; when it registered if it has not beaten yet.
+    pub last_heartbeat: Timestamp,
+    /// The figures it told last.
+    pub figures: Figures,
+    /// Threats it reported in the last 24 hours.
+    pub recent_threats: u64,
+    /// Version of the policy in force for it.
+    pub policy: Option<PolicyVersion>,
+}
+
+/// To an agent: check the sender, and say what others know you by.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Reporter, Refusal>")]
+pub struct Introduce {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// Who reports a threat.
+#[derive(Debug)]
+pub struct Reporter {
+    /// Its hostname.
+    pub hostname: Box<str>,
+    /// Its tenant.
+    pub org: Option<Box<str>>,
+}
+
+/// To an agent: say which policy is in force for you.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Option<Arc<Policy>>, Refusal>")]
+pub struct FetchPolicy {
+    /// Who asks.
+    pub proof: Proof,
+    /// Whether it is fetched, so that no policy is pending any more, or only looked at.
+    pub is_fetch: bool,
+}
+
+/// To a shard: this is what there is of policies in a scope now.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Announce(pub Arc<ScopePolicies>);
+
+/// To a shard: how many of your agents after `after` pass this filter, by the status they are counted under? Answers that,
+/// and where to go on if a shard must not be deaf for so long.
+#[derive(Debug, Message)]
+#[rtype(result = "(u64, Option<AgentId>)")]
+pub struct CountOnline {
+    /// Online agents of one tenant; without tags.
+    pub filter: Arc<AgentFilter>,
+    /// Where to go on; at the beginning without one.
+    pub after: Option<AgentId>,
+}
+
+/// To an agent: check the sender, and say who you are.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Identity, Refusal>")]
+pub struct Identify {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// To an agent: check the sender, and know that a durable change of you begins. [`Settle`] or [`Reregister`] ends it.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Identity, Refusal>")]
+pub struct Prepare {
+    /// Who asks.
+    pub proof: Proof,
+}
+
+/// To an agent: the change that [`Prepare`] told of has not been made; or, in doubt, it may have been.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Settle {
+    /// Whether the store may have made it all the same.
+    pub in_doubt: bool,
+}
+
+/// The answer to [`Identify`] and [`Prepare`].
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The key of its machine, if it registered with an identity.
+    pub machine: Option<MachineKey>,
+    /// When it registered (again).
+    pub registered_at: Timestamp,
+}
+
+/// To an agent: its machine has registered again, durably. The answer is the hostname it had, if that was another one.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<Box<str>>")]
+pub struct Reregister(pub Registration);
+
+/// To an agent: you have been deregistered; end.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// To a shard: take in an agent that has registered, durably. Messages to it may be in its mailbox already.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Admit(pub Registration, pub Mailbox<AgentActor>);
+
+/// To a shard: this agent was not registered, but the store may have it; see that it has not.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Disown(pub AgentId);
+
+/// To a shard: take in part of its fleet from the store, when the engine starts.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Restore(pub Chunk);
+
+/// To a shard: all is restored; start the actors of the agents after `after`, up to `most` of them. Answers the last
+/// one, or none when all have been started.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<AgentId>")]
+pub struct Begin {
+    /// Where to go on; at the beginning without one.
+    pub after: Option<AgentId>,
+    /// How many at most: a shard must not be deaf for long.
+    pub most: usize,
+}
+
+/// To a shard: forget an agent that has been deregistered, durably. Answers whether it was there.
+#[derive(Debug, Message)]
+#[rtype(result = "bool")]
+pub struct Retire(pub AgentId);
+
+/// To a shard: the actor of this agent does not answer any more; see that it runs. Sent by the actor itself as it
+/// falls, and by whoever finds its mailbox closed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Revive(pub AgentId);
+
+/// To a shard: encode the next agents of a listing.
+#[derive(Debug, Message)]
+#[rtype(result = "ListChunk")]
+pub struct List(pub ListQuery);
+
+/// To a shard: how many of its agents have which operating system, version and tenant.
+#[derive(Debug, Message)]
+#[rtype(result = "ShardCensus")]
+pub struct TakeCensus;
+
+/// One value of a label and how many agents have it; then how many have a value that is not listed.
+pub type LabelCounts = (Vec<(Box<str>, u64)>, u64);
+
+/// How many of a shard's agents have which operating system, version and tenant.
+#[derive(Debug, Default)]
+pub struct ShardCensus {
+    /// By operating system.
+    pub os: LabelCounts,
+    /// By Guard version.
+    pub version: LabelCounts,
+    /// By tenant; agents without one are not counted.
+    pub org: LabelCounts,
+}
+
+/// To a shard: write everything that is not yet in the store, now. Answers when it is there, or failed.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), crate::store::StoreError>")]
+pub struct Drain;

@@ -1,0 +1,52 @@
+//! The engine: one actor per agent, on shards that share the threads of the HTTP workers.
+//!
+//! ```text
+//!  HTTP worker thread i                                    any other thread
+//!  ┌──────────────────────────────────────────────┐
+//!  │ request ─▶ EngineHandle ─▶ Routing ──────────┼──────▶ mailbox of an actor there
+//!  │                               │              │
+//!  │ ShardActor ──── Shard ──── AgentActor ×N     │
+//!  │  admit, list,   texts,      one AgentCell,   │
+//!  │  retire, …      dirty set   one timer each   │
+//!  └──────────────────────────────────────────────┘
+//! ```
+//!
+//! What holds:
+//! - **One writer.** An agent's state is written by its actor alone, one message at a time, in the order in which they
+//!   reached its mailbox. The shard reads it, on the same thread, between messages.
+//! - **One timer.** It goes off at the earliest moment at which silence could change the status; heartbeats do not move it.
+//! - **A panic stays where it is.** An actor that panics ends; its state stays in the shard, which starts a successor at
+//!   once. Requests that were in its mailbox are put to the successor. Other agents notice nothing. A heartbeat on which
+//!   the actor panics again is answered with an error, once.
+//! - **What is durable is not cancelled.** Registration and deregistration run to their end even when the client goes away.
+//! - **After deregistration** messages still on their way find nothing: they neither revive nor count.
+//! - **A shard that panics ends the process:** what was acknowledged is in the store, and a new process has it all.
+//!
+//! This room must know nothing of HTTP. [`EngineHandle`] is all that is seen of it from there.
+
+mod agent;
+mod batch;
+mod capacity;
+mod delivery;
+mod handle;
+mod messages;
+mod policies;
+mod registration;
+mod restoring;
+mod shard;
+#[cfg(test)]
+mod tests;
+mod threats;
+pub mod token;
+
+pub use batch::Relayed;
+pub use handle::{EngineError, EngineHandle, Registered};
+pub use messages::{AgentState, BeatAck, LabelCounts, Proof, ShardCensus};
+pub use policies::Published;
+pub use shard::counts::FleetCounts;
+pub use shard::label_counts::{OTHER, most_frequent};
+pub use shard::listing::{AgentView, ListChunk, ListQuery};
+pub use shard::{LivenessRules, Shard, ShardActor};
+pub use threats::ThreatPage;
+pub use threats::log::{Archive, start_archive};
+pub use threats::messages::ThreatFilter;

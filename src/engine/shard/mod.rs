@@ -1,0 +1,400 @@
+//! One shard: the agents that live on one worker thread, and what they share.
+
+pub(super) mod agent_table;
+pub(super) mod counts;
+pub(super) mod label_counts;
+pub(super) mod listing;
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::{BTreeSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, dev::Mailbox};
+use papaya::HashMap;
+use tokio::sync::Notify;
+
+use self::{agent_table::Roster, counts::ShardCounts};
+use super::{
+    agent::{AgentActor, AgentCell, context::AgentContext},
+    delivery::{routing::Routing, worker_queue::Post},
+    handle::EngineHandle,
+    messages::{Admit, Begin, Disown, Drain, Restore, Retire, Revive, ShardCensus, TakeCensus},
+};
+use crate::{
+    clock::Clock,
+    events::{Gathering, StatusChange},
+    fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedTexts, Status, Thresholds, Transition},
+    limits::CENSUS_REPORT_MAX,
+    metrics::Metrics,
+    policy::Board,
+    process::supervision::{Task, indispensable},
+    store::{Change, Chunk, DirtySource, StoreError, WriteBehind},
+};
+
+/// How silence is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct LivenessRules {
+    /// When an agent is stale, and when offline.
+    pub thresholds: Thresholds,
+    /// After a restart no agent turns stale within this.
+    pub restart_grace: Duration,
+    /// The first expiries after a restart are spread over this, on top of the grace.
+    pub restart_spread: Duration,
+}
+
+/// What the actors of one thread share: the agents themselves, their shared strings, counters and dirty set.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) index: usize,
+    pub(super) clock: Clock,
+    pub(super) thresholds: Thresholds,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) texts: RefCell<SharedTexts>,
+    pub(super) agents: RefCell<Roster<Rc<AgentCell>>>,
+    /// The policies of the fleet.
+    pub(super) policies: RefCell<Board>,
+    rules: LivenessRules,
+    counts: Arc<ShardCounts>,
+    changes: Arc<Gathering>,
+    post: Arc<Post>,
+    pub(super) routing: Arc<Routing>,
+    machines: Arc<HashMap<MachineKey, AgentId>>,
+    /// Agents whose last heartbeat is not in the store yet; each is in it once.
+    dirty: RefCell<VecDeque<Rc<AgentCell>>>,
+    /// Agents of which the store's registration is in doubt: those that are not in `agents` must not be in the store either.
+    in_doubt: RefCell<BTreeSet<AgentId>>,
+    /// An agent came back: its heartbeat must not wait for the next flush, or a crash would forget it.
+    urgent: Notify,
+    address: OnceCell<Addr<ShardActor>>,
+}
+
+impl Shard {
+    /// An empty shard of this engine.
+    pub fn new(index: usize, engine: &EngineHandle, rules: LivenessRules) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            clock: engine.clock().clone(),
+            thresholds: rules.thresholds,
+            metrics: engine.metrics().clone(),
+            texts: RefCell::default(),
+            agents: RefCell::default(),
+            policies: RefCell::default(),
+            rules,
+            counts: engine.counts_of(index).clone(),
+            changes: engine.changes().clone(),
+            post: engine.post().clone(),
+            routing: engine.routing().clone(),
+            machines: engine.fleet.machines.clone(),
+            dirty: RefCell::default(),
+            in_doubt: RefCell::default(),
+            urgent: Notify::new(),
+            address: OnceCell::new(),
+        })
+    }
+
+    pub(super) fn address(&self) -> &Addr<ShardActor> {
+        self.address.get().expect("a shard has its address before it has agents")
+    }
+
+    /// Tells a change of status: the gauges, the counter, and the agent's own note of what it is counted as.
+    pub(super) fn transition(&self, cell: &AgentCell, transition: Transition) {
+        if cell.retired.get() {
+            return;
+        }
+        cell.counted_as.set(transition.to);
+        self.agents.borrow_mut().set_status(cell.agent.borrow().id(), transition.to);
+        self.counts.moved(transition);
+        self.changes.changed(self.index, transition.into(), &cell.agent.borrow());
+        self.metrics.transition(transition);
+        if transition.to == Status::Online {
+            self.urgent.notify_one();
+        }
+    }
+
+    /// Puts the agent into the set that the next flush writes.
+    pub(super) fn mark_dirty(&self, cell: &Rc<AgentCell>) {
+        if !cell.retired.get() && !cell.dirty.replace(true) {
+            self.dirty.borrow_mut().push_back(cell.clone());
+            self.counts.set_dirty(self.dirty.borrow().len());
+        }
+    }
+
+    fn start_actor(self: &Rc<Self>, id: AgentId, cell: Rc<AgentCell>) {
+        let mailbox = Mailbox::default();
+        self.routing.insert(id, mailbox.address());
+        AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
+    }
+
+    /// Takes an agent in that the gauges count under `status`.
+    fn enter(&self, registration: Registration, status: Status) -> Rc<AgentCell> {
+        let agent = Agent::new(registration, &mut self.texts.borrow_mut());
+        let (id, labels) = (agent.id(), agent.labels());
+        let cell = AgentCell::new(agent, status);
+        self.agents.borrow_mut().insert(id, labels, status, cell.clone());
+        cell
+    }
+
+    fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
+        let cell = self.enter(registration, Status::Online);
+        self.counts.joined(Status::Online);
+        self.changes.changed(self.index, StatusChange::REGISTERED, &cell.agent.borrow());
+        AgentContext::start(AgentActor::new(cell, self.clone()), mailbox);
+    }
+
+    /// Takes in an agent from the store. It has no actor, and is not counted, until [`Shard::begin`].
+    fn restore(&self, registration: Registration) {
+        if let Some(machine) = registration.machine {
+            self.machines.pin().insert(machine, registration.id);
+        }
+        self.enter(registration, Status::Online);
+    }
+
+    /// Replaces what the agent registered with.
+    pub(super) fn reregister(&self, cell: &AgentCell, registration: Registration) {
+        let mut texts = self.texts.borrow_mut();
+        let newer = Agent::new(registration, &mut texts);
+        self.agents.borrow_mut().set_labels(newer.id(), newer.labels());
+        cell.agent.replace(newer).release(&mut texts);
+    }
+
+    fn restore_heartbeat(&self, last: LastHeartbeat) {
+        if let Some(cell) = self.agents.borrow().get(last.id) {
+            self.restore_mark(cell, last.policies_seen);
+            cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
+        }
+    }
+
+    /// Starts the actors of up to `most` restored agents that come after `after`; says which was the last.
+    fn begin(self: &Rc<Self>, after: Option<AgentId>, most: usize) -> Option<AgentId> {
+        let now = self.clock.hear(self.index);
+        let mut silent = Vec::new();
+        let mut last = None;
+        for (id, cell) in self.agents.borrow().after(after).take(most) {
+            // The id is random: its low bits spread the fleet evenly.
+            let spread = self.rules.restart_spread.mul_f64((id.get() & 0xffff) as f64 / 65_536.0);
+            let grace = self.rules.restart_grace + spread;
+            let liveness = cell.agent.borrow().liveness().after_restart(now, grace, &self.thresholds);
+            cell.agent.borrow_mut().set_liveness(liveness);
+            let status = liveness.status(now, &self.thresholds);
+            if cell.counted_as.replace(status) != status {
+                silent.push((id, status));
+            }
+            self.counts.joined(status);
+            self.start_actor(id, cell.clone());
+            last = Some(id);
+        }
+        let mut agents = self.agents.borrow_mut();
+        silent.into_iter().for_each(|(id, status)| agents.set_status(id, status));
+        last
+    }
+
+    fn retire(&self, id: AgentId) -> bool {
+        self.routing.remove(id);
+        let Some(cell) = self.agents.borrow_mut().remove(id) else {
+            return false;
+        };
+        cell.retired.set(true);
+        let (agent, status) = (cell.agent.borrow(), cell.counted_as.get());
+        self.counts.left(status);
+        self.changes.changed(self.index, StatusChange::deregistered(status), &agent);
+        agent.release(&mut self.texts.borrow_mut());
+        true
+    }
+
+    /// Gives the agent a new actor if its last one has fallen.
+    fn revive(self: &Rc<Self>, id: AgentId) {
+        let cell = self.agents.borrow().get(id).cloned();
+        if let Some(cell) = cell
+            && !self.routing.is_running(id)
+        {
+            tracing::error!(agent = %id, "an agent's actor fell with a panic; it goes on from its last known state");
+            self.metrics.actor_respawns.increment(1);
+            self.start_actor(id, cell);
+        }
+    }
+
+    fn census(&self) -> ShardCensus {
+        let texts = self.texts.borrow();
+        ShardCensus {
+            os: texts.os.top(CENSUS_REPORT_MAX),
+            version: texts.version.top(CENSUS_REPORT_MAX),
+            org: texts.org.top(CENSUS_REPORT_MAX),
+        }
+    }
+}
+
+impl DirtySource for Shard {
+    fn dirty(&self) -> usize {
+        self.dirty.borrow().len()
+    }
+
+    fn take(&self, most: usize) -> Vec<LastHeartbeat> {
+        let mut dirty = self.dirty.borrow_mut();
+        let end = dirty.len().min(most);
+        let taken = dirty.drain(..end).filter(|cell| {
+            cell.dirty.set(false);
+            !cell.retired.get()
+        });
+        let texts = self.texts.borrow();
+        let batch = taken.map(|cell| cell.last_heartbeat(&texts)).collect();
+        self.counts.set_dirty(dirty.len());
+        batch
+    }
+
+    fn put_back(&self, batch: &[LastHeartbeat]) {
+        let agents = self.agents.borrow();
+        batch.iter().filter_map(|last| agents.get(last.id)).for_each(|cell| self.mark_dirty(cell));
+    }
+
+    fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat> {
+        let (agents, texts) = (self.agents.borrow(), self.texts.borrow());
+        agents.after(after).take(most).map(|(_, cell)| cell.last_heartbeat(&texts)).collect()
+    }
+
+    fn amends(&self, most: usize) -> Vec<Change> {
+        let agents = self.agents.borrow();
+        let settled = |id: &AgentId| agents.get(*id).is_none_or(|cell| cell.changing.get() == 0);
+        let mut in_doubt = self.in_doubt.borrow_mut();
+        let ids: Vec<_> = in_doubt.iter().copied().filter(settled).take(most).collect();
+        let amend = |id: AgentId| {
+            in_doubt.remove(&id);
+            let Some(cell) = agents.get(id) else { return Change::Deregister(id) };
+            // With its registration its last heartbeat may have gone.
+            self.mark_dirty(cell);
+            cell.restated(&self.texts.borrow())
+        };
+        ids.into_iter().map(amend).collect()
+    }
+
+    fn put_in_doubt(&self, agents: &[AgentId]) {
+        self.in_doubt.borrow_mut().extend(agents);
+    }
+
+    fn registrations(&self, heartbeats: &[LastHeartbeat]) -> Vec<Change> {
+        let agents = self.agents.borrow();
+        let cells = heartbeats.iter().filter_map(|last| agents.get(last.id).map(|cell| (last.id, cell)));
+        let (settled, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
+        self.in_doubt.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
+        settled.into_iter().map(|(_, cell)| cell.restated(&self.texts.borrow())).collect()
+    }
+
+    fn urgent(&self) -> &Notify {
+        &self.urgent
+    }
+}
+
+/// The actor through which other threads reach a shard.
+#[derive(Debug)]
+pub struct ShardActor {
+    shard: Rc<Shard>,
+    write_behind: Rc<WriteBehind>,
+}
+
+impl ShardActor {
+    /// Starts a shard on the current thread.
+    pub fn start(shard: Rc<Shard>, write_behind: WriteBehind) -> Addr<Self> {
+        let write_behind = Rc::new(write_behind);
+        actix_rt::spawn({
+            let write_behind = write_behind.clone();
+            async move { indispensable(Task::Flusher, write_behind.run()).await }
+        });
+        let carry = shard.post.clone().carry(shard.index, shard.routing.clone());
+        actix_rt::spawn(indispensable(Task::Carrier, carry));
+        let address = Actor::start(Self { shard: shard.clone(), write_behind });
+        shard.address.set(address.clone()).expect("a shard is started once");
+        address
+    }
+
+    pub(super) fn shard(&self) -> &Shard {
+        &self.shard
+    }
+}
+
+impl Actor for ShardActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.shard.clock.hear(self.shard.index);
+        ctx.run_interval(self.shard.clock.pulse_interval(), |actor, _| {
+            actor.shard.clock.hear(actor.shard.index);
+        });
+    }
+}
+
+impl Drop for ShardActor {
+    fn drop(&mut self) {
+        self.shard.clock.retire(self.shard.index);
+    }
+}
+
+impl Handler<Admit> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Admit(registration, mailbox): Admit, _: &mut Context<Self>) {
+        self.shard.admit(registration, mailbox);
+    }
+}
+
+impl Handler<Disown> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Disown(id): Disown, _: &mut Context<Self>) {
+        self.shard.put_in_doubt(&[id]);
+    }
+}
+
+impl Handler<Restore> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Restore(chunk): Restore, _: &mut Context<Self>) {
+        match chunk {
+            Chunk::Policies(policies) => policies.into_iter().for_each(|one| self.shard.policies.borrow_mut().put(one)),
+            Chunk::Registrations(registrations) => registrations.into_iter().for_each(|one| self.shard.restore(one)),
+            Chunk::Heartbeats(heartbeats) => heartbeats.into_iter().for_each(|one| self.shard.restore_heartbeat(one)),
+        }
+    }
+}
+
+impl Handler<Begin> for ShardActor {
+    type Result = MessageResult<Begin>;
+
+    fn handle(&mut self, Begin { after, most }: Begin, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.shard.begin(after, most))
+    }
+}
+
+impl Handler<Retire> for ShardActor {
+    type Result = bool;
+
+    fn handle(&mut self, Retire(id): Retire, _: &mut Context<Self>) -> bool {
+        self.shard.retire(id)
+    }
+}
+
+impl Handler<Revive> for ShardActor {
+    type Result = ();
+
+    fn handle(&mut self, Revive(id): Revive, _: &mut Context<Self>) {
+        self.shard.revive(id);
+    }
+}
+
+impl Handler<TakeCensus> for ShardActor {
+    type Result = MessageResult<TakeCensus>;
+
+    fn handle(&mut self, _: TakeCensus, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.shard.census())
+    }
+}
+
+impl Handler<Drain> for ShardActor {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) -> Self::Result {
+        let write_behind = self.write_behind.clone();
+        Box::pin(async move { write_behind.drain().await })
+    }
+}

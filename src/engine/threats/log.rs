@@ -1,0 +1,374 @@
+//! The archive: the actor that owns the history of threats, on a thread of its own.
+//!
+//! A report is counted and found from the moment it is durable; the store answers in the order in which reports were given
+//! to it, and so they are taken in. A search through millions of rows goes in steps, each a message, and keeps nobody
+//! waiting but others who search.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, VecDeque},
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, Release},
+        },
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, WrapFuture};
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, oneshot},
+    task::LocalSet,
+};
+
+use super::{
+    clock::Time,
+    messages::{
+        CountRecent, CountThreats, DrainReports, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
+        ThreatFilter,
+    },
+};
+use crate::engine::handle::EngineHandle;
+use crate::{
+    events::Gathering,
+    limits::{ARCHIVE_TICK_MS, DISCARD_MAX, SUMMARY_TOP, THREAT_SCAN_MAX},
+    metrics::Metrics,
+    process::supervision::{Task, indispensable},
+    store::{Change, Discard, Durability, StoreError, ThreatRange},
+    threats::{Filter, History, Retention, Scope, ThreatEntry, ThreatId, ThreatKey, Trim},
+};
+
+/// The actor.
+#[derive(Debug)]
+pub struct Archive {
+    state: Rc<State>,
+}
+
+/// What it shares with the task that waits for the store.
+#[derive(Debug)]
+struct State {
+    history: RefCell<History>,
+    retention: Retention,
+    last_id: Cell<Option<ThreatId>>,
+    /// Reports on their way to the store, in the order in which it has them.
+    under_way: RefCell<VecDeque<UnderWay>>,
+    more_under_way: Notify,
+    is_settling: Cell<bool>,
+    /// What the store has still to be told of.
+    to_amend: RefCell<Amends>,
+    amending: Cell<bool>,
+    /// Up to where each tenant's threats have been dropped in this run.
+    trimmed: RefCell<BTreeMap<Option<Box<str>>, ThreatId>>,
+    durability: Durability,
+    clock: Time,
+    metrics: Arc<Metrics>,
+    changes: Arc<Gathering>,
+    kept: Arc<Kept>,
+}
+
+/// How much there is, as of a moment ago.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Kept {
+    /// Whether all that the store has is counted.
+    pub(in crate::engine) are_loaded: AtomicBool,
+    pub(in crate::engine) threats: AtomicU64,
+    pub(in crate::engine) bytes: AtomicU64,
+}
+
+struct UnderWay {
+    entries: Vec<ThreatEntry>,
+    /// What it takes of the room for reports; until the store has answered, whoever may have gone away.
+    _room: OwnedSemaphorePermit,
+    outcome: BoxFuture<'static, Result<(), StoreError>>,
+    reply: oneshot::Sender<Result<Vec<ThreatId>, StoreError>>,
+}
+
+impl std::fmt::Debug for UnderWay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UnderWay").field("entries", &self.entries).finish_non_exhaustive()
+    }
+}
+
+/// Threats that must not be in the store, or not any more.
+#[derive(Debug, Default)]
+struct Amends {
+    /// Of reports that were refused although the store may have them.
+    doubtful: Vec<ThreatKey>,
+    /// The oldest ones of each tenant, which the history has dropped.
+    dropped: BTreeMap<Option<Box<str>>, ThreatRange>,
+}
+
+impl Archive {
+    /// An archive without threats.
+    pub fn new(retention: Retention, engine: &EngineHandle) -> Self {
+        let clock = Time::of(engine.clock().clone());
+        Self {
+            state: Rc::new(State {
+                history: RefCell::new(History::new(retention, clock.now_ms())),
+                retention,
+                last_id: Cell::default(),
+                under_way: RefCell::default(),
+                more_under_way: Notify::new(),
+                is_settling: Cell::default(),
+                to_amend: RefCell::default(),
+                amending: Cell::default(),
+                trimmed: RefCell::default(),
+                durability: engine.durability().clone(),
+                clock,
+                metrics: engine.metrics().clone(),
+                changes: engine.changes().clone(),
+                kept: engine.fleet.kept.clone(),
+            }),
+        }
+    }
+}
+
+/// Starts an archive on a thread of its own: nobody's heartbeat waits for a search.
+pub fn start_archive(retention: Retention, engine: &EngineHandle) -> io::Result<Addr<Archive>> {
+    let (engine, (here, there)) = (engine.clone(), std::sync::mpsc::sync_channel(1));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    std::thread::Builder::new().name("archive".into()).spawn(move || {
+        let archive = async {
+            // Whoever waits for it has not gone away.
+            let _ = here.send(Archive::new(retention, &engine).start());
+            drop(engine);
+            std::future::pending::<()>().await;
+        };
+        LocalSet::new().block_on(&runtime, archive);
+    })?;
+    there.recv().map_err(io::Error::other)
+}
+
+impl Actor for Archive {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(indispensable(Task::Archive, settle(self.state.clone())).into_actor(self));
+        ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, ctx| {
+            archive.state.tick();
+            if !archive.state.amending.get() {
+                let state = archive.state.clone();
+                let amending = async move {
+                    if let Err(error) = state.amend().await {
+                        tracing::debug!(%error, "threats cannot be discarded from the store; it is tried again");
+                    }
+                };
+                ctx.spawn(amending.into_actor(archive));
+            }
+        });
+    }
+}
+
+/// Takes in what has become durable, one report after the other.
+async fn settle(state: Rc<State>) {
+    loop {
+        let next = state.under_way.borrow_mut().pop_front();
+        let Some(UnderWay { entries, _room, outcome, reply }) = next else {
+            state.is_settling.set(false);
+            state.more_under_way.notified().await;
+            continue;
+        };
+        state.is_settling.set(true);
+        let outcome = outcome.await;
+        let ids = entries.iter().map(|entry| entry.id).collect();
+        match &outcome {
+            Ok(()) => state.take_in(entries),
+            Err(StoreError::InDoubt(_)) => {
+                let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
+                state.to_amend.borrow_mut().doubtful.extend(keys);
+            }
+            Err(_) => {}
+        }
+        // If nobody waits any more there is nobody to tell; the report stands.
+        let _ = reply.send(outcome.map(|()| ids));
+    }
+}
+
+impl State {
+    /// Takes in threats that an agent has just reported.
+    fn take_in(&self, entries: Vec<ThreatEntry>) {
+        for entry in &entries {
+            self.metrics.threat(entry.severity);
+        }
+        let worst = entries.iter().map(|entry| entry.severity).max();
+        if let (Some(worst), Some(ThreatEntry { agent, hostname, .. })) = (worst, entries.first()) {
+            self.changes.threats_reported(*agent, hostname, entries.len() as u64, worst);
+        }
+        self.add(entries);
+    }
+
+    fn add(&self, entries: Vec<ThreatEntry>) {
+        let mut history = self.history.borrow_mut();
+        let trims: Vec<_> = entries.into_iter().filter_map(|entry| history.add(entry)).collect();
+        drop(history);
+        self.dropped(trims);
+    }
+
+    /// The history as of now.
+    fn up_to_date(&self) {
+        let trims = self.history.borrow_mut().advance(self.clock.now_ms());
+        self.dropped(trims);
+    }
+
+    /// Notes what the store has to drop too.
+    fn dropped(&self, trims: Vec<Trim>) {
+        let (mut to_amend, mut trimmed) = (self.to_amend.borrow_mut(), self.trimmed.borrow_mut());
+        for Trim { org, up_to, aged, displaced } in trims {
+            self.metrics.threats_aged.increment(aged.rows);
+            self.metrics.threats_displaced.increment(displaced.rows);
+            let from = trimmed.insert(org.clone(), up_to).unwrap_or(ThreatId::new(0));
+            let range = to_amend.dropped.entry(org.clone()).or_insert(ThreatRange { org, from, up_to });
+            range.up_to = range.up_to.max(up_to);
+        }
+    }
+
+    fn tick(&self) {
+        self.up_to_date();
+        let history = self.history.borrow();
+        self.kept.threats.store(history.rows(), Relaxed);
+        self.kept.bytes.store(history.bytes(), Relaxed);
+    }
+
+    /// Tells the store what it must not have; what it does not take it is told again.
+    async fn amend(&self) -> Result<(), StoreError> {
+        let Amends { doubtful, dropped } = self.to_amend.take();
+        if doubtful.is_empty() && dropped.is_empty() {
+            return Ok(());
+        }
+        self.amending.set(true);
+        let mut discards: Vec<_> = dropped.values().cloned().map(Discard::Oldest).collect();
+        discards.extend(doubtful.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
+        let outcome = self.durability.store.discard(discards).await;
+        if outcome.is_ok() {
+            // A history that was read in the meantime may have them.
+            let mut history = self.history.borrow_mut();
+            doubtful.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
+        } else {
+            let mut to_amend = self.to_amend.borrow_mut();
+            to_amend.doubtful.extend(doubtful);
+            for (org, range) in dropped {
+                let newer = to_amend.dropped.entry(org).or_insert_with(|| range.clone());
+                newer.from = range.from;
+            }
+        }
+        self.amending.set(false);
+        outcome
+    }
+}
+
+fn scope(org: &Option<Box<str>>) -> Scope<'_> {
+    org.as_deref().map_or(Scope::Fleet, |org| Scope::Tenant(Some(org)))
+}
+
+impl Handler<Forget> for Archive {
+    type Result = ();
+
+    fn handle(&mut self, Forget: Forget, _: &mut Context<Self>) {
+        let State { history, retention, clock, .. } = &*self.state;
+        history.replace(History::new(*retention, clock.now_ms()));
+    }
+}
+
+impl Handler<RestoreThreats> for Archive {
+    type Result = ();
+
+    fn handle(&mut self, RestoreThreats(entries): RestoreThreats, _: &mut Context<Self>) {
+        self.state.add(entries);
+    }
+}
+
+impl Handler<Restored> for Archive {
+    type Result = ();
+
+    fn handle(&mut self, Restored(loaded): Restored, _: &mut Context<Self>) {
+        self.state.last_id.set(loaded.last.max(self.state.last_id.get()));
+        if let Some(newest) = loaded.last {
+            self.state.clock.compare(self.state.history.borrow().time(newest));
+        }
+        self.state.kept.are_loaded.store(true, Release);
+    }
+}
+
+impl Handler<Report> for Archive {
+    type Result = ResponseFuture<Result<Vec<ThreatId>, StoreError>>;
+
+    fn handle(&mut self, Report { mut threats, room }: Report, _: &mut Context<Self>) -> Self::Result {
+        let state = &self.state;
+        let now_ms = state.clock.now_ms();
+        for threat in &mut threats {
+            threat.entry.id = ThreatId::after(state.last_id.get(), now_ms);
+            threat.entry.at_ms = state.history.borrow().own_time(threat.entry.id, now_ms);
+            state.last_id.set(Some(threat.entry.id));
+        }
+        let entries = threats.iter().map(|threat| threat.entry.clone()).collect();
+        // Queued here and now, in the order of the ids.
+        let outcome = Box::pin(state.durability.committer.commit(Change::Report(threats)));
+        let (reply, answer) = oneshot::channel();
+        state.under_way.borrow_mut().push_back(UnderWay { entries, _room: room, outcome, reply });
+        state.more_under_way.notify_one();
+        Box::pin(async { answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the archive has ended"))) })
+    }
+}
+
+impl Handler<DrainReports> for Archive {
+    type Result = ResponseFuture<Result<(), StoreError>>;
+
+    fn handle(&mut self, _: DrainReports, _: &mut Context<Self>) -> Self::Result {
+        let state = self.state.clone();
+        Box::pin(async move {
+            while state.is_settling.get() || !state.under_way.borrow().is_empty() || state.amending.get() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            state.amend().await
+        })
+    }
+}
+
+impl Handler<FindThreats> for Archive {
+    type Result = MessageResult<FindThreats>;
+
+    fn handle(&mut self, find: FindThreats, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        let ThreatFilter { org, since_ms, severity, kind, agent } = &find.filter;
+        let filter = Filter {
+            scope: scope(org),
+            since_ms: *since_ms,
+            severity: *severity,
+            kind: kind.as_deref(),
+            agent: *agent,
+        };
+        MessageResult(self.state.history.borrow().query(&filter, find.before, find.most, THREAT_SCAN_MAX))
+    }
+}
+
+impl Handler<Summarise> for Archive {
+    type Result = MessageResult<Summarise>;
+
+    fn handle(&mut self, Summarise { org, period }: Summarise, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        MessageResult(self.state.history.borrow_mut().summary(scope(&org), period, SUMMARY_TOP))
+    }
+}
+
+impl Handler<CountRecent> for Archive {
+    type Result = MessageResult<CountRecent>;
+
+    fn handle(&mut self, CountRecent(agent): CountRecent, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        MessageResult(self.state.history.borrow().recent(agent))
+    }
+}
+
+impl Handler<CountThreats> for Archive {
+    type Result = MessageResult<CountThreats>;
+
+    fn handle(&mut self, CountThreats(period): CountThreats, _: &mut Context<Self>) -> Self::Result {
+        self.state.up_to_date();
+        MessageResult(self.state.history.borrow().totals(period))
+    }
+}

@@ -1,0 +1,196 @@
+//! From what each shard gathered to events: one by one, or a mass change as one.
+
+use tokio::time::{Duration, Instant};
+
+use super::{
+    aggregator::ShardChanges,
+    event::{Event, StatusChange},
+};
+use crate::limits::{EVENTS_DETAIL_MAX, EVENTS_MASS_MAX_MS};
+
+/// Merges what the shards gathered, tick by tick. Every change is in one event: its own, or the count of one.
+#[derive(Debug, Default)]
+pub(super) struct Merger {
+    /// Changes of a kind that are under way in masses, by place.
+    masses: [Option<Mass>; StatusChange::PLACES],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mass {
+    since: Instant,
+    count: u64,
+}
+
+impl Merger {
+    /// Whether a mass change has not been told yet.
+    pub(super) fn is_counting(&self) -> bool {
+        self.masses.iter().any(Option::is_some)
+    }
+
+    /// The events of a tick. Those of one agent are in the order in which they happened.
+    pub(super) fn tick(&mut self, now: Instant, shards: Vec<ShardChanges>) -> Vec<Event> {
+        let mut events = Vec::new();
+        let mut told_singly = [false; StatusChange::PLACES];
+        for (place, StatusChange { from, to }) in StatusChange::all().enumerate() {
+            let more: u64 = shards.iter().map(|shard| shard.counts[place]).sum();
+            let mass = match self.masses[place] {
+                Some(Mass { since, count }) => Mass { since, count: count + more },
+                None if more > EVENTS_DETAIL_MAX as u64 => Mass { since: now, count: more },
+                None => {
+                    told_singly[place] = true;
+                    continue;
+                }
+            };
+            let is_over = more == 0 || now - mass.since >= Duration::from_millis(EVENTS_MASS_MAX_MS);
+            self.masses[place] = (!is_over).then_some(mass);
+            if is_over {
+                events.push(Event::FleetChanged { from, to, count: mass.count });
+            }
+        }
+        let details = shards.into_iter().flat_map(|shard| shard.details);
+        events.extend(details.filter(|(change, _)| told_singly[change.place()]).map(|(_, event)| event));
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        fleet::{AgentId, Status, Timestamp},
+        limits::EVENTS_TICK_MS,
+    };
+
+    const TICK: Duration = Duration::from_millis(EVENTS_TICK_MS);
+    const STALE: StatusChange = StatusChange { from: Some(Status::Online), to: Some(Status::Stale) };
+    const BACK: StatusChange = StatusChange { from: Some(Status::Stale), to: Some(Status::Online) };
+
+    /// What a shard gathered: so many changes of these kinds, one after the other.
+    fn shard(changes: &[(StatusChange, u64)], number: &mut u64) -> ShardChanges {
+        let mut gathered = ShardChanges::default();
+        for &(change, count) in changes {
+            for _ in 0..count {
+                *number += 1;
+                gathered.add(change, || event(change, *number));
+            }
+        }
+        gathered
+    }
+
+    fn event(change: StatusChange, number: u64) -> Event {
+        let (agent_id, hostname, last_seen) = (AgentId::new(number), "h".into(), Timestamp::from_millis(0));
+        match change.to {
+            Some(Status::Online) => Event::AgentOnline { agent_id, hostname, ip: [127, 0, 0, 1].into() },
+            Some(Status::Stale) => Event::AgentStale { agent_id, hostname, last_seen },
+            Some(Status::Offline) => Event::AgentOffline { agent_id, hostname, last_seen },
+            None => Event::AgentDeregistered { agent_id, hostname },
+        }
+    }
+
+    /// The events after each tick in which so many agents turned stale.
+    fn ticks(counts: &[u64]) -> Vec<Vec<Event>> {
+        let (mut merger, mut now, mut number) = (Merger::default(), Instant::now(), 0);
+        counts
+            .iter()
+            .map(|count| {
+                now += TICK;
+                merger.tick(now, vec![shard(&[(STALE, *count)], &mut number)])
+            })
+            .collect()
+    }
+
+    fn mass(change: StatusChange, count: u64) -> Event {
+        Event::FleetChanged { from: change.from, to: change.to, count }
+    }
+
+    #[test]
+    fn up_to_a_hundred_changes_of_a_kind_are_told_one_by_one() {
+        let told = ticks(&[0, 1, 100]);
+        assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 100]);
+        assert!(told.concat().iter().all(|event| matches!(event, Event::AgentStale { .. })));
+    }
+
+    #[test]
+    fn a_mass_change_is_told_once_when_it_is_over() {
+        assert_eq!(ticks(&[101, 0]), [vec![], vec![mass(STALE, 101)]]);
+        assert_eq!(ticks(&[5_000, 3, 90_000, 0, 0]), [vec![], vec![], vec![], vec![mass(STALE, 95_003)], vec![]]);
+    }
+
+    #[test]
+    fn a_mass_change_without_an_end_is_told_every_five_seconds() {
+        let told = ticks(&[1_000; 60]);
+        let at: Vec<_> = (0..told.len()).filter(|tick| !told[*tick].is_empty()).collect();
+        assert_eq!(at, [25, 51], "the tick that begins one, and 25 more");
+        assert_eq!(told[25], [mass(STALE, 26_000)]);
+    }
+
+    #[test]
+    fn hundreds_that_are_spread_over_the_shards_are_a_mass_change_too() {
+        let (mut merger, mut number) = (Merger::default(), 0);
+        let now = Instant::now();
+        assert_eq!(merger.tick(now, (0..4).map(|_| shard(&[(STALE, 26)], &mut number)).collect()), []);
+        assert!(merger.is_counting());
+        assert_eq!(merger.tick(now + TICK, vec![]), [mass(STALE, 104)]);
+        assert!(!merger.is_counting());
+    }
+
+    #[test]
+    fn an_agent_that_comes_and_goes_within_a_tick_is_told_in_that_order() {
+        let agent = |change| event(change, 1);
+        let mut gathered = ShardChanges::default();
+        let changes = [BACK, STALE, BACK, StatusChange::deregistered(Status::Online)];
+        for change in changes {
+            gathered.add(change, || agent(change));
+        }
+        assert_eq!(Merger::default().tick(Instant::now(), vec![gathered]), changes.map(agent));
+    }
+
+    proptest! {
+        #[test]
+        fn every_change_is_in_one_event_whatever_the_ticks_and_shards(
+            ticks in proptest::collection::vec(
+                (proptest::collection::vec(proptest::collection::vec((0_usize..16, prop_oneof![0_u64..5, 20_u64..130]), 0..4), 2), 1_u64..4_000),
+                1..40,
+            ),
+        ) {
+            let (mut merger, mut now, mut number) = (Merger::default(), Instant::now(), 0);
+            let mut happened = [0_u64; StatusChange::PLACES];
+            let (mut told, mut singles) = ([0_u64; StatusChange::PLACES], VecDeque::new());
+            // What came last is over a tick after.
+            let quiet = std::iter::repeat_n((vec![vec![], vec![]], EVENTS_TICK_MS), 1);
+            for (shards, after_ms) in ticks.into_iter().chain(quiet) {
+                now += Duration::from_millis(after_ms);
+                let mut gathered = Vec::new();
+                for changes in shards {
+                    let all: Vec<_> = StatusChange::all().collect();
+                    let changes: Vec<_> = changes.into_iter().map(|(place, count)| (all[place], count)).collect();
+                    changes.iter().for_each(|(change, count)| happened[change.place()] += count);
+                    gathered.push(shard(&changes, &mut number));
+                }
+                let was_detailed: Vec<_> = gathered.iter().flat_map(|shard| shard.details.clone()).collect();
+                for event in merger.tick(now, gathered) {
+                    if let Event::FleetChanged { from, to, count } = event {
+                        prop_assert!(count > EVENTS_DETAIL_MAX as u64);
+                        told[StatusChange { from, to }.place()] += count;
+                    } else {
+                        let (change, _) = was_detailed.iter().find(|(_, detail)| *detail == event).unwrap();
+                        told[change.place()] += 1;
+                        singles.push_back(event);
+                    }
+                }
+            }
+            prop_assert_eq!(told, happened);
+            prop_assert!(!merger.is_counting());
+            // Nobody is told of twice.
+            let before = singles.len();
+            let mut singles: Vec<_> = singles.into_iter().map(|event| format!("{event:?}")).collect();
+            singles.sort();
+            singles.dedup();
+            prop_assert_eq!(singles.len(), before);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What a start brings back from the store: the fleet, which is waited for, and the threats, which may take their time.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::error::ServeError;
+use crate::{
+    engine::{EngineError, EngineHandle},
+    store::{Chunk, Loaded, LoadedThreats, Store, StoreError},
+};
+
+/// How long a start waits for the threat history, once the fleet is there.
+const THREATS_PATIENCE: Duration = Duration::from_secs(1);
+/// The threat history is looked after at this interval.
+const THREATS_AGAIN: Duration = Duration::from_secs(1);
+
+/// Loads the fleet from the store and starts its actors.
+pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
+    let (out, chunks) = mpsc::channel::<Chunk>(4);
+    let (loaded, restored) = tokio::join!(store.load(out), engine.restore(chunks));
+    restored?;
+    let loaded = loaded?;
+    engine.durability().policies.gave_out(loaded.policy_version);
+    engine.begin(loaded.agents).await?;
+    Ok(loaded)
+}
+
+/// Loads the threats, again and again if that fails, and whenever the store has lost some. Ends if it finds that the store
+/// is damaged.
+pub(crate) async fn keep_threats_loaded(engine: EngineHandle) -> StoreError {
+    loop {
+        let losses = engine.durability().store.losses();
+        let began = engine.clock().monotonic();
+        match engine.load_threats().await {
+            Ok(LoadedThreats { threats, corrupt, .. }) => {
+                let took_ms = (engine.clock().monotonic() - began).as_millis() as u64;
+                tracing::info!(threats, took_ms, "the threat history is loaded");
+                engine.metrics().corrupt_records.increment(corrupt);
+                while engine.durability().store.losses() == losses {
+                    tokio::time::sleep(THREATS_AGAIN).await;
+                }
+                tracing::warn!("the store has lost data: the threat history is loaded anew");
+            }
+            Err(EngineError::Store(error @ StoreError::Damaged(_))) => return error,
+            Err(error) => {
+                tracing::error!(%error, "the threat history cannot be loaded; it is tried again");
+                tokio::time::sleep(THREATS_AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Waits for the threat history, but not for long: a fleet is not left alone for the sake of a long one.
+pub(crate) async fn await_threats(engine: &EngineHandle) {
+    let is_loaded = async {
+        while !engine.threats_are_loaded() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    if tokio::time::timeout(THREATS_PATIENCE, is_loaded).await.is_err() {
+        tracing::info!("the threat history is long and is loaded in the background");
+    }
+}

@@ -1,0 +1,479 @@
+//! The composition root: builds the parts, starts them, and brings them to an end.
+
+pub mod admin_token;
+pub mod banner;
+pub mod error;
+pub mod listener;
+pub mod loading;
+pub mod preflight;
+pub mod tls;
+use std::{
+    io::{self, IsTerminal},
+    net::{SocketAddr, TcpListener},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use actix_http::Response;
+use actix_server::{Server, ServerHandle};
+use actix_service::{IntoServiceFactory, Service as _, ServiceFactoryExt};
+use actix_web::{App, middleware::Condition, web};
+use futures_util::TryFutureExt as _;
+use tokio::task::{JoinError, JoinHandle};
+
+use self::{
+    admin_token::AdminToken,
+    error::{Failed, ServeError},
+    listener::listen,
+    loading::{await_threats, keep_threats_loaded, load},
+    preflight::Preflight,
+    tls::{ExpiryWatch, Tls},
+};
+use crate::{
+    api::{
+        ApiState, AuthRules, Gate, Lane, Listener, RequestLog, complete,
+        lifecycle::{Lifecycle, Phase},
+        refuse_unparsed, route, route_operations,
+    },
+    clock::Clock,
+    config::{Config, LivenessConfig, ThreatsConfig},
+    engine::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
+    events::{Bus, EventRules},
+    fleet::{Heard, Thresholds},
+    front::{self, FrontMetrics, FrontParts, FrontRules},
+    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, WORKERS_START_MS},
+    metrics::Metrics,
+    process::{
+        descriptors::connections_per_worker,
+        output, private_file,
+        signals::Signals,
+        supervision::{Task, restarted},
+    },
+    store::{Durability, FlushRules, Loaded, StoreError, WriteBehind, open},
+    threats::Retention,
+};
+
+/// The last write of a shutdown is tried again at this interval.
+const DRAIN_AGAIN: Duration = Duration::from_millis(100);
+
+/// Runs the server until it is told to stop.
+pub async fn serve(mut config: Config) -> Result<(), Failed> {
+    // Before anything is opened. Whoever accepts connections keeps to this one value.
+    config.server.max_connections =
+        connections_per_worker(&config.server).map_err(|error| Failed::ToStart(error.into()))?;
+    let mut signals = Signals::listen().map_err(|error| Failed::ToStart(error.into()))?;
+    let found = Preflight::check(&config);
+    for warning in &found.warnings {
+        tracing::warn!("{warning}");
+    }
+    found.errors().map_err(|errors| Failed::ToStart(errors.into()))?;
+    // A Redis may be waited for.
+    let parts = tokio::select! {
+        built = Parts::build(config) => built.map_err(Failed::ToStart)?,
+        () = signals.next() => return Ok(()),
+    };
+    let running = parts.start().map_err(Failed::ToStart)?;
+    tokio::select! {
+        ended = running.run() => return ended,
+        () = signals.next() => {}
+    }
+    tokio::select! {
+        ended = running.drain() => ended.map_err(Failed::InService),
+        () = signals.next() => {
+            tracing::warn!("told to stop a second time: ending at once");
+            output::exit(130);
+        }
+    }
+}
+
+/// Everything, built and not yet started.
+struct Parts {
+    config: Config,
+    api: TcpListener,
+    operations: TcpListener,
+    tls: Option<Tls>,
+    engine: EngineHandle,
+    admin_token: AdminToken,
+    rules: LivenessRules,
+    flush: FlushRules,
+}
+
+impl Parts {
+    async fn build(config: Config) -> Result<Self, ServeError> {
+        let data_dir = &config.server.data_dir;
+        if config.needs_data_dir() {
+            let failed = |error| ServeError::DataDir { path: data_dir.clone(), error };
+            private_file::create_folder(data_dir).map_err(failed)?;
+        }
+        let listen = |key, address| listen(address).map_err(|error| ServeError::Listen { address, key, error });
+        let api = listen("server.listen", config.server.listen)?;
+        let operations = listen("metrics.listen", config.metrics.listen)?;
+        let admin_token = AdminToken::find(&config.auth, data_dir)?;
+
+        let store = open::open(&config.store, data_dir).await?;
+        let base = store.clock().await?.unwrap_or_default();
+        let rules = liveness_rules(&config.liveness);
+        let clock = Clock::new(config.server.workers, base, Duration::from_millis(config.liveness.grace_ms));
+        let tls = Tls::new(&config.tls, data_dir, config.server.listen.ip(), clock.wall())?;
+        let engine = EngineHandle::new(
+            config.server.workers,
+            config.limits.max_agents,
+            Durability::start(store, config.server.workers, base),
+            clock,
+            Arc::new(Metrics::new()),
+        );
+        if let Some(tls) = &tls {
+            engine.metrics().certificate_expires(tls.expires);
+        }
+        let flush = FlushRules {
+            interval: Duration::from_millis(config.store.flush_interval_ms),
+            clock_from: clock_from(base, &rules),
+            shard: 0,
+            shards: config.server.workers,
+        };
+        Ok(Self { config, api, operations, tls, engine, admin_token, rules, flush })
+    }
+
+    fn start(self) -> Result<Running, ServeError> {
+        self.engine.attach_archive(start_archive(retention(&self.config.threats), &self.engine)?);
+        let lifecycle = Arc::new(Lifecycle::default());
+        let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
+        let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
+        let proxies = self.config.server.trusted_proxies.clone();
+        let request_log = RequestLog::new(
+            self.engine.metrics().clone(),
+            self.engine.clock().clone(),
+            proxies,
+            self.config.server.forwarded_header,
+        );
+        let state = web::Data::new(ApiState {
+            engine: self.engine.clone(),
+            events: events.clone(),
+            auth: AuthRules {
+                admin_token: self.admin_token.hash,
+                open_enrollment: self.config.auth.open_enrollment.clone(),
+            },
+            trusted_proxies: self.config.server.trusted_proxies.clone(),
+            request_log: request_log.clone(),
+            forwarded_header: self.config.server.forwarded_header,
+            lifecycle: lifecycle.clone(),
+            started: self.engine.clock().monotonic(),
+        });
+        let addresses = (self.api.local_addr()?, self.operations.local_addr()?);
+        let front = self.engine.metrics().connections();
+        let operations = self.operations_server(state.clone(), lifecycle.clone(), &front)?;
+        let api = self.api_server(state, lifecycle.clone(), &front)?;
+        let running = Running {
+            api: api.handle(),
+            operations: operations.handle(),
+            addresses,
+            lifecycle,
+            front,
+            events: events.clone(),
+            engine: self.engine,
+            config: self.config,
+            tls: self.tls,
+            admin_token: self.admin_token,
+        };
+        actix_rt::spawn(api);
+        actix_rt::spawn(operations);
+        let (metrics, clock) = (running.engine.metrics().clone(), running.engine.clock().clone());
+        let expiry = running.tls.as_ref().map(|tls| ExpiryWatch::new(tls.expires));
+        let upkeep_clock = clock.clone();
+        actix_rt::spawn(restarted(Task::Upkeep, move || {
+            upkeep(metrics.clone(), request_log.clone(), upkeep_clock.clone(), expiry)
+        }));
+        actix_rt::spawn(restarted(Task::Collector, move || events.clone().collect(clock.clone())));
+        Ok(running)
+    }
+
+    /// The main listener. Its worker threads are the homes of the shards.
+    fn api_server(
+        &self,
+        state: web::Data<ApiState>,
+        lifecycle: Arc<Lifecycle>,
+        front: &FrontMetrics,
+    ) -> Result<Server, ServeError> {
+        let server = &self.config.server;
+        let gate = Gate {
+            lifecycle,
+            request_log: state.request_log.clone(),
+            listener: Listener::Api,
+            max_in_flight: self.config.limits.max_in_flight,
+            tls: self.tls.is_some(),
+            always_open: &["/health", "/metrics"],
+        };
+        let origins = server.cors_allowed_origins.clone();
+        let shards =
+            ShardStarter { next: Arc::default(), engine: self.engine.clone(), rules: self.rules, flush: self.flush };
+        let parts = self.front_parts(&state.request_log, front, self.tls.is_some());
+        let make = move || {
+            // Called once on each worker thread.
+            shards.start_next();
+            let app = App::new()
+                .app_data(state.clone())
+                .default_service(web::to(route))
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+                .wrap_fn(|request, app| app.call(request).map_ok(complete));
+            gate.clone().around(Lane::before(app.into_factory(), state.clone()))
+        };
+        let rules = FrontRules {
+            max_connections: server.max_connections,
+            keep_alive: Duration::from_millis(server.keep_alive_ms),
+            tls: self.tls.as_ref().map(|tls| tls.server.clone().into()),
+        };
+        let builder = Server::build().workers(server.workers).shutdown_timeout(1).disable_signals();
+        Ok(front::serve(builder, self.api.try_clone()?, rules, parts, make)?)
+    }
+
+    /// The listener for those who run the server: a worker of its own, so that it answers whatever the others do.
+    fn operations_server(
+        &self,
+        state: web::Data<ApiState>,
+        lifecycle: Arc<Lifecycle>,
+        front: &FrontMetrics,
+    ) -> Result<Server, ServeError> {
+        let gate = Gate {
+            lifecycle,
+            request_log: state.request_log.clone(),
+            listener: Listener::Operations,
+            max_in_flight: self.config.limits.max_in_flight,
+            tls: false,
+            always_open: &["/metrics", "/livez", "/readyz"],
+        };
+        let parts = self.front_parts(&state.request_log, front, false);
+        let make = move || {
+            let app = App::new().app_data(state.clone()).default_service(web::to(route_operations));
+            gate.clone().around(app.into_factory().map(Response::from))
+        };
+        let rules = FrontRules {
+            max_connections: OPERATIONS_CONNECTIONS_MAX,
+            keep_alive: Duration::from_millis(self.config.server.keep_alive_ms),
+            tls: None,
+        };
+        let builder = Server::build().workers(1).shutdown_timeout(0).disable_signals();
+        Ok(front::serve(builder, self.operations.try_clone()?, rules, parts, make)?)
+    }
+
+    fn front_parts(&self, log: &RequestLog, metrics: &FrontMetrics, tls: bool) -> FrontParts {
+        let refuse = refuse_unparsed(log.clone(), tls);
+        FrontParts { clock: self.engine.clock().clone(), metrics: metrics.clone(), refuse }
+    }
+}
+
+/// Starts the shards, each on the worker thread that calls.
+#[derive(Clone)]
+struct ShardStarter {
+    next: Arc<AtomicUsize>,
+    engine: EngineHandle,
+    rules: LivenessRules,
+    flush: FlushRules,
+}
+
+impl ShardStarter {
+    fn start_next(&self) {
+        let index = self.next.fetch_add(1, Relaxed);
+        // More often than there are shards only if a worker makes its services anew: it has its shard already.
+        if index < self.flush.shards {
+            let shard = Shard::new(index, &self.engine, self.rules);
+            let rules = FlushRules { shard: index, ..self.flush };
+            let write_behind = WriteBehind::new(
+                shard.clone(),
+                self.engine.durability().clone(),
+                self.engine.clock().clone(),
+                self.engine.metrics().clone(),
+                rules,
+            );
+            self.engine.attach(index, ShardActor::start(shard, write_behind));
+        }
+    }
+}
+
+/// The server at work.
+struct Running {
+    api: ServerHandle,
+    operations: ServerHandle,
+    addresses: (SocketAddr, SocketAddr),
+    lifecycle: Arc<Lifecycle>,
+    front: FrontMetrics,
+    events: Bus,
+    engine: EngineHandle,
+    config: Config,
+    tls: Option<Tls>,
+    admin_token: AdminToken,
+}
+
+impl Running {
+    /// Loads the fleet and is in service until a shard falls.
+    async fn run(&self) -> Result<(), Failed> {
+        let mut threats = self.load_fleet().await.map_err(Failed::ToStart)?;
+        while self.engine.is_intact() {
+            tokio::select! {
+                damage = &mut threats => return Err(Failed::InService(damaged(damage))),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+        Err(Failed::InService(ServeError::ShardFell))
+    }
+
+    /// Brings the fleet back from the store and goes into service. What it answers keeps the threats loaded, and ends if they
+    /// are damaged.
+    async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
+        let began = self.engine.clock().monotonic();
+        while !self.engine.is_attached() {
+            // A worker that falls at its start says so nowhere else.
+            if self.engine.clock().monotonic() - began > Duration::from_millis(WORKERS_START_MS) {
+                return Err(ServeError::WorkersMissing);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let loaded = load(&self.engine, &*self.engine.durability().store).await?;
+        // After the fleet, which is not to share the processors with them.
+        let engine = self.engine.clone();
+        let mut threats = actix_rt::spawn(restarted(Task::ThreatLoader, move || keep_threats_loaded(engine.clone())));
+        tokio::select! {
+            damage = &mut threats => return Err(damaged(damage)),
+            () = await_threats(&self.engine) => {}
+        }
+        let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
+        tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
+        if loaded.corrupt > 0 {
+            self.engine.metrics().corrupt_records.increment(loaded.corrupt);
+            tracing::error!(records = loaded.corrupt, "some records of the store could not be read and were left out");
+        }
+        if loaded.agents > 0 && self.tls.as_ref().is_some_and(|tls| tls.ca_is_new) {
+            tracing::warn!(
+                agents = loaded.agents,
+                "there was no certificate authority in the data folder, and a new one was made: the agents of this fleet \
+                 refuse the server until they trust the new tls/ca.pem, or until the old tls/ca.pem and tls/ca-key.pem are \
+                 back"
+            );
+        }
+        self.lifecycle.enter(Phase::Serving);
+        let banner = self.banner(loaded);
+        output::announce(&banner, || banner.json(self.engine.clock().wall()));
+        Ok(threats)
+    }
+
+    fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {
+        banner::Banner {
+            api: self.addresses.0,
+            operations: self.addresses.1,
+            data_dir: self.config.needs_data_dir().then_some(self.config.server.data_dir.as_path()),
+            store: &self.config.store.url,
+            agents: loaded.agents,
+            tls: self.tls.is_some(),
+            ca_file: self.tls.as_ref().and_then(|tls| tls.ca_file.as_deref()),
+            token_file: self.admin_token.file.as_deref(),
+            // Elsewhere it would be kept with what is logged.
+            new_token: self.admin_token.fresh.as_deref().filter(|_| io::stdout().is_terminal()),
+        }
+    }
+
+    /// Ends: takes nothing new, finishes what is under way, writes everything down.
+    async fn drain(self) -> Result<(), ServeError> {
+        let grace = Duration::from_millis(self.config.server.shutdown_grace_ms);
+        let deadline = self.engine.clock().monotonic() + grace;
+        tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
+        self.lifecycle.enter(Phase::Draining);
+        self.events.close();
+        self.api.pause().await;
+        while self.lifecycle.in_flight() > 0 {
+            if self.engine.clock().monotonic() >= deadline {
+                tracing::warn!(
+                    requests = self.lifecycle.in_flight(),
+                    "the grace period is over; leaving requests unanswered"
+                );
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // At least a moment for the last write, even if the requests took all the time there was.
+        let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));
+        // Before all shards run there is nothing to write.
+        let write = async {
+            while self.engine.is_attached()
+                && let Err(error) = self.engine.drain().await
+            {
+                // The store may be back within the time that is left.
+                if self.engine.clock().monotonic() + DRAIN_AGAIN >= last {
+                    return Err(error);
+                }
+                tokio::time::sleep(DRAIN_AGAIN).await;
+            }
+            Ok(())
+        };
+        let flushed = match tokio::time::timeout_at(last, write).await {
+            Ok(outcome) => outcome.map_err(ServeError::from),
+            Err(_) => {
+                Err(StoreError::unavailable("the last heartbeats could not be written within the grace period").into())
+            }
+        };
+        // What it gives back runs out by itself.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.engine.durability().store.close()).await;
+        self.front.stop();
+        // Gracefully: an answer may still be on its way into its socket.
+        self.api.stop(true).await;
+        self.operations.stop(false).await;
+        if flushed.is_ok() {
+            tracing::info!("everything is written; bye");
+        }
+        flushed
+    }
+}
+
+fn damaged(outcome: Result<StoreError, JoinError>) -> ServeError {
+    outcome.unwrap_or_else(StoreError::unavailable).into()
+}
+
+fn retention(config: &ThreatsConfig) -> Retention {
+    Retention { max_age_ms: config.retention_days * 86_400_000, max_bytes: config.max_bytes_per_tenant }
+}
+
+async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog, clock: Clock, mut expiry: Option<ExpiryWatch>) {
+    loop {
+        if let Some(days_left) = expiry.as_mut().and_then(|expiry| expiry.days_left(clock.wall())) {
+            tracing::warn!(
+                days_left,
+                "the certificate that clients are shown, or one that signs it, is about to expire or has expired: clients \
+                 refuse it then"
+            );
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        metrics.upkeep();
+        request_log.upkeep();
+    }
+}
+
+/// How silence is judged under this configuration.
+pub(crate) fn liveness_rules(config: &LivenessConfig) -> LivenessRules {
+    let stale_after_ms = config.timeout_ms + config.grace_ms;
+    LivenessRules {
+        thresholds: Thresholds {
+            stale_after: Duration::from_millis(stale_after_ms),
+            offline_after: Duration::from_millis(config.offline_after_ms),
+        },
+        restart_grace: Duration::from_millis(config.restart_grace_ms),
+        restart_spread: Duration::from_millis((stale_after_ms / RESTART_SPREAD_DIVISOR).min(RESTART_SPREAD_MAX_MS)),
+    }
+}
+
+/// When a run that began at `base` has outlived its restart grace: see [`WriteBehind`].
+pub(crate) fn clock_from(base: Heard, rules: &LivenessRules) -> Heard {
+    base.after(rules.restart_grace + rules.restart_spread)
+}
+
+fn cors(origins: &[String]) -> actix_cors::Cors {
+    let cors = actix_cors::Cors::default()
+        .allowed_methods(["GET", "POST", "DELETE"])
+        .allowed_headers(["authorization", "content-type", "if-none-match", "last-event-id", "x-request-id"])
+        .expose_headers(["x-request-id", "retry-after", "etag"])
+        .max_age(3_600);
+    origins.iter().fold(cors, |cors, origin| match origin.as_str() {
+        "*" => cors.allow_any_origin(),
+        origin => cors.allowed_origin(origin),
+    })
+}
