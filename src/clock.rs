@@ -3,12 +3,12 @@
 //! Three kinds, never mixed:
 //! - **monotonic** ([`Clock::monotonic`]): timers and latencies.
 //! - **wall** ([`Clock::wall`]): what people read. It may be stepped; nothing is decided by it.
-//! - **hearing time** ([`Clock::hear`]): monotonic time less the gaps in which the process could not hear. Silence is
+//! - **active time** ([`Clock::hear`]): monotonic time less the gaps in which the process could not hear. Silence is
 //!   measured in it, so a process that was stopped, suspended or starved takes nobody's silence for granted.
 //!
 //! A gap is found by its end: every worker reads the clock at each event and at a regular pulse, and a reading that
 //! comes much too late after the one before proves that the worker was not running in between. Gaps of several workers
-//! that overlap count once. While some worker is *not* being scheduled, hearing time stands still for all: the beats
+//! that overlap count once. While some worker is *not* being scheduled, active time stands still for all: the beats
 //! that wait in its sockets belong to agents anywhere in the fleet.
 //!
 //! Monotonic time comes from tokio, so a test that pauses tokio's clock moves every timer and every reading together;
@@ -25,8 +25,8 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    fleet::{Heard, Timestamp},
-    limits::{DEAF_AFTER_MAX_MS, DEAF_AFTER_MIN_MS, PULSE_MAX_MS},
+    fleet::{ActiveTime, Timestamp},
+    limits::{PAUSED_AFTER_MAX_MS, PAUSED_AFTER_MIN_MS, PULSE_MAX_MS},
 };
 
 /// Wall-clock time where there is no engine, and so no [`Clock`].
@@ -47,7 +47,7 @@ pub struct Clock {
 struct Shared {
     /// Monotonic times are microseconds since this instant.
     origin: Instant,
-    /// Hearing time at `origin`.
+    /// Active time at `origin`.
     base: i64,
     /// A reading this much later than the one before it ends a gap.
     deaf_after: i64,
@@ -76,23 +76,23 @@ enum WallClock {
 const NOT_STARTED: i64 = i64::MAX;
 
 impl Clock {
-    /// A clock for `workers` workers, that goes on from `base`, the hearing time at which an earlier run ended.
+    /// A clock for `workers` workers, that goes on from `base`, the active time at which an earlier run ended.
     ///
     /// `grace` is how late a heartbeat may be before its agent is stale: half of it is the longest gap that may go
     /// unnoticed without a false alarm.
-    pub fn new(workers: usize, base: Heard, grace: Duration) -> Self {
+    pub fn new(workers: usize, base: ActiveTime, grace: Duration) -> Self {
         Self::with_wall(workers, base, grace, WallClock::System)
     }
 
     /// A clock whose wall time stands at `wall` until [`Clock::set_wall`] moves it. For tests: run them with tokio's
     /// clock paused.
-    pub fn simulated(workers: usize, base: Heard, grace: Duration, wall: Timestamp) -> Self {
+    pub fn simulated(workers: usize, base: ActiveTime, grace: Duration, wall: Timestamp) -> Self {
         Self::with_wall(workers, base, grace, WallClock::Set(wall.as_millis().into()))
     }
 
-    fn with_wall(workers: usize, base: Heard, grace: Duration, wall: WallClock) -> Self {
-        let most = Duration::from_millis(DEAF_AFTER_MAX_MS);
-        let deaf_after = (grace / 2).clamp(Duration::from_millis(DEAF_AFTER_MIN_MS), most);
+    fn with_wall(workers: usize, base: ActiveTime, grace: Duration, wall: WallClock) -> Self {
+        let most = Duration::from_millis(PAUSED_AFTER_MAX_MS);
+        let deaf_after = (grace / 2).clamp(Duration::from_millis(PAUSED_AFTER_MIN_MS), most);
         Self {
             shared: Arc::new(Shared {
                 origin: Instant::now(),
@@ -132,9 +132,9 @@ impl Clock {
         }
     }
 
-    /// Hearing time now, read on `worker`. Must be called on every event of the worker that concerns liveness, and at
+    /// Active time now, read on `worker`. Must be called on every event of the worker that concerns liveness, and at
     /// every [`Clock::pulse_interval`].
-    pub fn hear(&self, worker: usize) -> Heard {
+    pub fn hear(&self, worker: usize) -> ActiveTime {
         let now = self.elapsed();
         let previous = self.shared.pulses[worker].0.swap(now, Relaxed);
         if now.saturating_sub(previous) > self.shared.deaf_after {
@@ -143,22 +143,22 @@ impl Clock {
         self.shared.heard_at(now)
     }
 
-    /// Hearing time now for a decision against an agent: it does not count time in which any worker has not been heard
+    /// Active time now for a decision against an agent: it does not count time in which any worker has not been heard
     /// from, even if that gap has not ended yet.
-    pub fn heard_by_all(&self, worker: usize) -> Heard {
+    pub fn heard_by_all(&self, worker: usize) -> ActiveTime {
         self.hear(worker).min(self.heard())
     }
 
-    /// Hearing time now, for bookkeeping off the workers. It stands still while any worker is not heard from.
-    pub fn heard(&self) -> Heard {
+    /// Active time now, for bookkeeping off the workers. It stands still while any worker is not heard from.
+    pub fn heard(&self) -> ActiveTime {
         let now = self.elapsed();
         let latest = self.shared.pulses.iter().map(|pulse| pulse.0.load(Relaxed)).min().unwrap_or(now);
         let is_deaf = now.saturating_sub(latest) > self.shared.deaf_after;
         self.shared.heard_at(if is_deaf { latest } else { now })
     }
 
-    /// The instant at which hearing time will reach `moment`, if nothing more is lost until then.
-    pub fn instant_of(&self, moment: Heard) -> Instant {
+    /// The instant at which active time will reach `moment`, if nothing more is lost until then.
+    pub fn instant_of(&self, moment: ActiveTime) -> Instant {
         let elapsed = moment.as_micros() - self.shared.base + self.shared.lost.load(Relaxed);
         self.shared.origin + Duration::from_micros(elapsed.max(0).unsigned_abs())
     }
@@ -179,8 +179,8 @@ impl Clock {
 }
 
 impl Shared {
-    fn heard_at(&self, elapsed: i64) -> Heard {
-        Heard::from_micros(self.base + elapsed - self.lost.load(Relaxed))
+    fn heard_at(&self, elapsed: i64) -> ActiveTime {
+        ActiveTime::from_micros(self.base + elapsed - self.lost.load(Relaxed))
     }
 
     fn count_gap(&self, from: i64, to: i64) {
@@ -211,7 +211,7 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(30);
 
     fn clock(workers: usize) -> Clock {
-        Clock::simulated(workers, Heard::from_micros(0), GRACE, Timestamp::from_millis(0))
+        Clock::simulated(workers, ActiveTime::from_micros(0), GRACE, Timestamp::from_millis(0))
     }
 
     async fn run_workers(clock: &Clock, workers: &[usize], span: Duration) {
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    fn heard_seconds(heard: Heard) -> f64 {
+    fn heard_seconds(heard: ActiveTime) -> f64 {
         heard.as_micros() as f64 / 1e6
     }
 
@@ -309,7 +309,7 @@ mod tests {
     async fn instants_follow_what_was_lost() {
         let clock = clock(1);
         clock.hear(0);
-        let moment = Heard::from_micros(60_000_000);
+        let moment = ActiveTime::from_micros(60_000_000);
         let before = clock.instant_of(moment);
         tokio::time::advance(Duration::from_secs(20)).await;
         clock.hear(0);
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_short_grace_notices_short_gaps() {
-        let interval = |grace| Clock::new(1, Heard::default(), Duration::from_millis(grace)).pulse_interval();
+        let interval = |grace| Clock::new(1, ActiveTime::default(), Duration::from_millis(grace)).pulse_interval();
         assert_eq!(interval(30_000), Duration::from_millis(100));
         assert_eq!(interval(150), Duration::from_micros(18_750));
         assert_eq!(interval(0), Duration::from_millis(10));

@@ -48,10 +48,10 @@ pub const THREATS_BYTES_MIN: u64 = 1024 * 1024;
 pub const THREATS_BYTES_MAX: u64 = 1 << 40;
 /// Agents and addresses in a summary of threats.
 pub const SUMMARY_TOP: usize = 10;
-/// Threats that the archive looks at for one step of a search: bounds how long a search keeps others waiting.
+/// Threats that the threat log looks at for one step of a search: bounds how long a search keeps others waiting.
 pub const THREAT_SCAN_MAX: usize = 16_384;
-/// How often the archive drops what has become too old, in milliseconds.
-pub const ARCHIVE_TICK_MS: u64 = 1_000;
+/// How often the threat log drops what has become too old, in milliseconds.
+pub const THREAT_LOG_TICK_MS: u64 = 1_000;
 /// How far the wall clock may be set forward at once and be believed, in milliseconds; threats become old by it.
 pub const CLOCK_AHEAD_MAX_MS: u64 = 3_600_000;
 /// A clock that was set forward by more is believed after so many milliseconds.
@@ -139,9 +139,9 @@ pub const TIMEOUT_MIN_MS: u64 = 100;
 /// Longest liveness setting: thirty days.
 pub const LIVENESS_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
 /// A worker that was not scheduled for this long was deaf (less where the grace is short: half the grace).
-pub const DEAF_AFTER_MAX_MS: u64 = 1_000;
+pub const PAUSED_AFTER_MAX_MS: u64 = 1_000;
 /// Shortest deafness told apart from an ordinary scheduling delay.
-pub const DEAF_AFTER_MIN_MS: u64 = 40;
+pub const PAUSED_AFTER_MIN_MS: u64 = 40;
 /// How often a worker shows that it is being scheduled, at the slowest.
 pub const PULSE_MAX_MS: u64 = 100;
 /// Expiries after a restart are spread over this share of the stale threshold …
@@ -160,10 +160,10 @@ pub const SWEEP_STEP_MAX: usize = 2_048;
 /// Records that a store hands over at a time when the fleet is loaded.
 pub const LOAD_CHUNK_MAX: usize = 1_024;
 /// Agents whose registration is put right in one flush, after changes that the store may have made or not.
-pub const AMEND_BATCH_MAX: usize = 2_048;
+pub const RECONCILE_BATCH_MAX: usize = 2_048;
 /// Pause between two writes of the embedded store's ledger into its file, in milliseconds.
 pub const LEDGER_PAUSE_MS: u64 = 20;
-/// The hearing clock is saved at least this often while no heartbeat makes a flush carry it.
+/// The pause-adjusted clock is saved at least this often while no heartbeat makes a flush carry it.
 pub const CLOCK_SAVE_MS: u64 = 5_000;
 /// Seconds a client is told to wait before it repeats a request refused with 429 or 503: one of these, at random, so that
 /// those who were refused together do not come back together.
@@ -309,7 +309,7 @@ const _: () = {
     assert!(CERTIFICATE_DAYS < 825 && CERTIFICATE_DAYS < AUTHORITY_DAYS);
     assert!(PAGE_MAX <= LIST_SCAN_MAX);
     assert!(LIST_SCAN_MAX <= LIST_PASS_MAX);
-    assert!(PULSE_MAX_MS < DEAF_AFTER_MAX_MS);
+    assert!(PULSE_MAX_MS < PAUSED_AFTER_MAX_MS);
     assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
     assert!(COMMIT_BATCH_MAX <= COMMIT_QUEUE_MAX);
     assert!(THREAT_TOP_MAX <= THREAT_LEADERS_KEPT && THREAT_LEADERS_KEPT < THREAT_LEADERS_MAX);

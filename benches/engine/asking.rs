@@ -13,8 +13,8 @@ use std::{
 use criterion::{Criterion, SamplingMode, Throughput};
 use guardbeat::{
     clock::Clock,
-    engine::{EngineHandle, LivenessRules, Proof, Relayed, Shard, ShardActor},
-    fleet::{AgentId, EnrolmentRequest, Heard, Text, Thresholds},
+    engine::{Credential, EngineHandle, LivenessRules, Relayed, Shard, ShardActor},
+    fleet::{ActiveTime, AgentId, EnrolmentRequest, Text, Thresholds},
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, WriteBehind},
 };
@@ -65,11 +65,11 @@ impl Worker {
 }
 
 fn engine() -> EngineHandle {
-    let clock = Clock::new(1, Heard::default(), Duration::from_secs(30));
-    let durability = Durability::start(Arc::new(MemoryStore::default()), 1, Heard::default());
+    let clock = Clock::new(1, ActiveTime::default(), Duration::from_secs(30));
+    let durability = Durability::start(Arc::new(MemoryStore::default()), 1, ActiveTime::default());
     let engine = EngineHandle::new(1, AGENTS, durability.clone(), clock.clone(), Arc::new(Metrics::new()));
     let shard = Shard::new(0, &engine, RULES);
-    let rules = FlushRules { interval: NEVER, clock_from: Heard::default(), shard: 0, shards: 1 };
+    let rules = FlushRules { interval: NEVER, clock_from: ActiveTime::default(), shard: 0, shards: 1 };
     let write_behind = WriteBehind::new(shard.clone(), durability, clock, engine.metrics().clone(), rules);
     engine.attach(0, ShardActor::start(shard, write_behind));
     engine
@@ -101,7 +101,7 @@ pub fn measure(criterion: &mut Criterion) {
                 let begun = Instant::now();
                 for number in 0..times {
                     let id = worker.ids[(number % AGENTS) as usize];
-                    let answer = worker.engine.beat(id, Proof::Admin, beat.clone()).await;
+                    let answer = worker.engine.beat(id, Credential::Admin, beat.clone()).await;
                     black_box(answer).expect("the agent is there");
                 }
                 begun.elapsed()
@@ -141,7 +141,7 @@ pub fn measure(criterion: &mut Criterion) {
                 let mut elapsed = Duration::ZERO;
                 for _ in 0..times {
                     for id in &worker.ids {
-                        worker.engine.beat(*id, Proof::Admin, beat.clone()).await.expect("the agent is there");
+                        worker.engine.beat(*id, Credential::Admin, beat.clone()).await.expect("the agent is there");
                     }
                     let begun = Instant::now();
                     tokio::time::sleep(STALE_AFTER + Duration::from_secs(1)).await;

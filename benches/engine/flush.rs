@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use guardbeat::{
-    fleet::Heard,
+    fleet::ActiveTime,
     store::{EmbeddedStore, HeartbeatBatch, MemoryStore, Store},
 };
 
@@ -22,7 +22,7 @@ pub fn measure(criterion: &mut Criterion) {
     let runtime = actix_rt::Runtime::new().expect("a runtime can be started");
     let mut heartbeats = sample::last_heartbeats();
     heartbeats.truncate(FLUSH);
-    let batch = HeartbeatBatch { heartbeats, clock: Some(Heard::from_micros(1)) };
+    let batch = HeartbeatBatch { heartbeats, clock: Some(ActiveTime::from_micros(1)) };
 
     let mut group = criterion.benchmark_group("flush");
     // Few and short: the log of the embedded store grows by what is written.

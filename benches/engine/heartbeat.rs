@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion};
 use guardbeat::{
     engine::token::Token,
-    fleet::{AgentId, Heard, SharedTexts, TokenHash},
+    fleet::{ActiveTime, AgentId, SharedStrings, TokenHash},
 };
 
 use crate::sample::{self, GUARD_BODY, REGISTERED_AT, SHORT_BODY};
@@ -29,13 +29,13 @@ pub fn measure(criterion: &mut Criterion) {
         bencher.iter(|| black_box(printed.as_str()).parse::<AgentId>());
     });
 
-    let mut texts = SharedTexts::default();
+    let mut texts = SharedStrings::default();
     let mut agent = sample::agent(id, &mut texts);
     let beat = sample::heartbeat(GUARD_BODY);
     group.bench_function("take over", |bencher| {
         bencher.iter_batched(
             || beat.clone(),
-            |beat| agent.heard(beat, REGISTERED_AT, Heard::default(), &mut texts),
+            |beat| agent.heard(beat, REGISTERED_AT, ActiveTime::default(), &mut texts),
             BatchSize::SmallInput,
         );
     });

@@ -6,13 +6,13 @@ use criterion::{Criterion, Throughput};
 use guardbeat::{
     api::write_row,
     engine::AgentView,
-    fleet::{Agent, AgentFilter, SharedTexts, Status},
+    fleet::{Agent, AgentFilter, SharedStrings, Status},
 };
 
 use crate::sample::{self, AGENTS};
 
 pub fn measure(criterion: &mut Criterion) {
-    let mut texts = SharedTexts::default();
+    let mut texts = SharedStrings::default();
     let fleet = sample::agents(&mut texts);
 
     let mut group = criterion.benchmark_group("list");

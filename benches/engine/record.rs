@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::Criterion;
 use guardbeat::{
-    fleet::{AgentId, PolicyVersion, SharedTexts},
+    fleet::{AgentId, PolicyVersion, SharedStrings},
     store::record::{decode_heartbeat, decode_registration, encode_heartbeat, encode_registration},
 };
 
@@ -24,7 +24,7 @@ pub fn measure(criterion: &mut Criterion) {
         bencher.iter(|| decode_registration(ID, black_box(&bytes)));
     });
 
-    let mut texts = SharedTexts::default();
+    let mut texts = SharedStrings::default();
     let last = sample::agent(ID, &mut texts).last_heartbeat(PolicyVersion::NONE, &texts);
     let mut bytes = Vec::new();
     encode_heartbeat(&last, &mut bytes);

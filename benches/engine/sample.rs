@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use guardbeat::{
     api::HeartbeatBody,
     fleet::{
-        Agent, AgentId, Heard, Heartbeat, LastHeartbeat, MachineKey, PolicyVersion, Registration, SharedTexts,
+        ActiveTime, Agent, AgentId, Heartbeat, LastHeartbeat, MachineKey, PolicyVersion, Registration, SharedStrings,
         Timestamp, TokenHash,
     },
 };
@@ -55,28 +55,28 @@ pub fn registration(id: AgentId) -> Registration {
         tags: vec!["production".into(), format!("rack-{}", n % 100).into()],
         machine: Some(MachineKey::new(None, &n.to_string())),
         registered_at: REGISTERED_AT,
-        heard_at: Heard::default(),
+        heard_at: ActiveTime::default(),
         token: TokenHash::of("gb_00f3a1b2c3d4e5f6_secret"),
     }
 }
 
 /// An agent that has registered and beaten once.
-pub fn agent(id: AgentId, texts: &mut SharedTexts) -> Agent {
+pub fn agent(id: AgentId, texts: &mut SharedStrings) -> Agent {
     let mut agent = Agent::new(registration(id), texts);
     // Each was heard at a moment of its own, within the minute.
     let after_ms = id.get() % 60_000;
     let at = Timestamp::from_millis(REGISTERED_AT.as_millis() + after_ms as i64);
-    agent.heard(heartbeat(GUARD_BODY), at, Heard::from_micros(after_ms as i64 * 1_000), texts);
+    agent.heard(heartbeat(GUARD_BODY), at, ActiveTime::from_micros(after_ms as i64 * 1_000), texts);
     agent
 }
 
 /// The whole fleet, each agent as [`agent`].
-pub fn agents(texts: &mut SharedTexts) -> Vec<Agent> {
+pub fn agents(texts: &mut SharedStrings) -> Vec<Agent> {
     ids().map(|id| agent(id, texts)).collect()
 }
 
 /// What the store is told of the whole fleet.
 pub fn last_heartbeats() -> Vec<LastHeartbeat> {
-    let mut texts = SharedTexts::default();
+    let mut texts = SharedStrings::default();
     agents(&mut texts).iter().map(|agent| agent.last_heartbeat(PolicyVersion::NONE, &texts)).collect()
 }

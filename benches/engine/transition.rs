@@ -3,7 +3,7 @@
 use std::{hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput};
-use guardbeat::fleet::{Heard, Liveness, Status, Thresholds, Transition};
+use guardbeat::fleet::{ActiveTime, Liveness, Status, Thresholds, Transition};
 
 use crate::sample::{self, AGENTS};
 
@@ -12,9 +12,10 @@ const THRESHOLDS: Thresholds =
 
 pub fn measure(criterion: &mut Criterion) {
     // Silence of up to 400 s: every status, in an order that no processor can guess.
-    let fleet: Vec<Liveness> =
-        sample::ids().map(|id| Liveness { last_heard: Heard::from_micros((id.get() % 400_000_000) as i64) }).collect();
-    let now = Heard::from_micros(400_000_000);
+    let fleet: Vec<Liveness> = sample::ids()
+        .map(|id| Liveness { last_heard: ActiveTime::from_micros((id.get() % 400_000_000) as i64) })
+        .collect();
+    let now = ActiveTime::from_micros(400_000_000);
 
     let mut group = criterion.benchmark_group("transition");
     group.throughput(Throughput::Elements(AGENTS));

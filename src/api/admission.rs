@@ -40,12 +40,12 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Makes the guard of each worker.
 #[derive(Clone, Debug)]
-pub struct Gate {
+pub struct Admission {
     /// Where the process stands.
     pub lifecycle: Arc<Lifecycle>,
     /// Where requests leave their trace.
     pub request_log: RequestLog,
-    /// Whose gate it is.
+    /// Which listener it belongs to.
     pub listener: Listener,
     /// Requests under way on one worker; one more is answered 503.
     pub max_in_flight: usize,
@@ -55,21 +55,21 @@ pub struct Gate {
     pub always_open: &'static [&'static str],
 }
 
-impl Gate {
+impl Admission {
     /// Lets requests through it to what `inner` makes.
-    pub fn around<F>(self, inner: F) -> Gated<F> {
-        Gated { gate: self, inner }
+    pub fn around<F>(self, inner: F) -> Admitting<F> {
+        Admitting { admission: self, inner }
     }
 }
 
-/// What is behind a gate.
+/// What is behind admission control.
 #[derive(Debug)]
-pub struct Gated<F> {
-    gate: Gate,
+pub struct Admitting<F> {
+    admission: Admission,
     inner: F,
 }
 
-impl<F, B> ServiceFactory<Request> for Gated<F>
+impl<F, B> ServiceFactory<Request> for Admitting<F>
 where
     F: ServiceFactory<Request, Config = AppConfig, Response = Response<B>, Error = Error, InitError = ()>,
     F::Future: 'static,
@@ -78,46 +78,46 @@ where
     type Response = Response<Answer<B>>;
     type Error = Error;
     type Config = AppConfig;
-    type Service = Guarded<F::Service>;
+    type Service = AdmissionService<F::Service>;
     type InitError = ();
     type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
-        let (gate, service) = (self.gate.clone(), self.inner.new_service(config));
+        let (admission, service) = (self.admission.clone(), self.inner.new_service(config));
         Box::pin(async move {
-            let in_flight = gate.lifecycle.add_worker();
-            Ok(Guarded { service: service.await?, gate, in_flight })
+            let in_flight = admission.lifecycle.add_worker();
+            Ok(AdmissionService { service: service.await?, admission, in_flight })
         })
     }
 }
 
 /// The guard of one worker.
 #[derive(Debug)]
-pub struct Guarded<S> {
+pub struct AdmissionService<S> {
     service: S,
-    gate: Gate,
+    admission: Admission,
     in_flight: Arc<InFlight>,
 }
 
-impl<S> Guarded<S> {
+impl<S> AdmissionService<S> {
     fn refusal(&self, request: &Request) -> Option<ApiError> {
         // On HTTP/1 there is no request then.
         if request.version() == Version::HTTP_2 && request.extensions().contains::<HeadTooLarge>() {
             return Some(ApiError::HeadTooLarge);
         }
-        let refusal = match self.gate.lifecycle.phase() {
+        let refusal = match self.admission.lifecycle.phase() {
             Phase::Starting => "The fleet is being loaded; try again later",
             Phase::Draining => "The server is shutting down; try again later",
-            Phase::Serving if self.in_flight.being_handled() > self.gate.max_in_flight => {
+            Phase::Serving if self.in_flight.being_handled() > self.admission.max_in_flight => {
                 "Too many requests at once; try again later"
             }
             Phase::Serving => return None,
         };
-        (!self.gate.always_open.contains(&request.path())).then_some(ApiError::Unavailable(refusal))
+        (!self.admission.always_open.contains(&request.path())).then_some(ApiError::Unavailable(refusal))
     }
 }
 
-impl<S, B> Service<Request> for Guarded<S>
+impl<S, B> Service<Request> for AdmissionService<S>
 where
     S: Service<Request, Response = Response<B>, Error = Error>,
     B: MessageBody + 'static,
@@ -136,11 +136,11 @@ where
         if connection.is_some_and(|connection| connection.is_closing()) {
             return Answering { inner: Inner::Never, passage: None };
         }
-        let Gate { request_log, listener, .. } = &self.gate;
-        let mut passage = Passage {
+        let Admission { request_log, listener, .. } = &self.admission;
+        let mut passage = InProgress {
             request_id: request_id(&request.head().headers),
             visit: None,
-            tls: self.gate.tls,
+            tls: self.admission.tls,
             closing: Closing::of(&request),
             held: Held {
                 connection: connection.map(|connection| connection.begin(wants_body)),
@@ -157,7 +157,7 @@ where
         match self.refusal(&request) {
             Some(refusal) => {
                 let response: Response<BoxBody> = refusal.error_response().into();
-                if self.gate.lifecycle.phase() == Phase::Draining {
+                if self.admission.lifecycle.phase() == Phase::Draining {
                     passage.closing = passage.closing.now();
                 }
                 passage.visit.get_or_insert_with(|| Visit::of_heartbeat(request_log, request.head()));
@@ -240,7 +240,7 @@ impl Closing {
 
 /// What is known of a request on its way through.
 #[derive(Debug)]
-struct Passage {
+struct InProgress {
     request_id: HeaderValue,
     /// What is to be said of it, unless it is a heartbeat.
     visit: Option<Box<Visit>>,
@@ -249,7 +249,7 @@ struct Passage {
     held: Held,
 }
 
-impl Passage {
+impl InProgress {
     /// Adds to the answer what every answer carries.
     fn complete<B: MessageBody>(self, mut response: Response<B>) -> Response<Counted<B>> {
         let Self { request_id, visit, tls, closing, mut held } = self;
@@ -287,7 +287,7 @@ pin_project! {
     pub struct Answering<F, B> {
         #[pin]
         inner: Inner<F, B>,
-        passage: Option<Passage>,
+        passage: Option<InProgress>,
     }
 }
 

@@ -119,8 +119,8 @@ pub(super) fn describe_show() -> Description {
 }
 
 pub(super) async fn show(call: Call<'_>) -> Result<HttpResponse, ApiError> {
-    let (id, proof) = (call.agent()?, call.proof()?);
-    let agent = call.state.engine.show(id, proof).await.map_err(|error| call.caller.explain(error))?;
+    let (id, credential) = (call.agent()?, call.credential()?);
+    let agent = call.state.engine.show(id, credential).await.map_err(|error| call.principal.explain(error))?;
     Ok(envelope::data(StatusCode::OK, &AgentDetail::from(&agent)))
 }
 
@@ -142,18 +142,18 @@ pub(super) fn describe_deregister() -> Description {
 }
 
 pub(super) async fn deregister(call: Call<'_>) -> Result<HttpResponse, ApiError> {
-    let Call { request, state, caller, .. } = call;
-    let (id, proof) = (call.agent()?, call.proof()?);
-    state.engine.deregister(id, proof).await.map_err(|error| caller.explain(error))?;
+    let Call { request, state, principal, .. } = call;
+    let (id, credential) = (call.agent()?, call.credential()?);
+    state.engine.deregister(id, credential).await.map_err(|error| principal.explain(error))?;
     let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));
-    tracing::info!(agent = %id, by = %caller, address, request_id, "an agent was deregistered");
+    tracing::info!(agent = %id, by = %principal, address, request_id, "an agent was deregistered");
     Ok(envelope::data(StatusCode::OK, &Deregistered { message: format!("Agent {id} deregistered successfully") }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{Agent, Figures, Heard, Registration, SharedTexts, TokenHash};
+    use crate::fleet::{ActiveTime, Agent, Figures, Registration, SharedStrings, TokenHash};
 
     fn registration() -> Registration {
         Registration {
@@ -166,14 +166,14 @@ mod tests {
             tags: vec!["production".into(), "web".into()],
             machine: None,
             registered_at: Timestamp::from_millis(1_000),
-            heard_at: Heard::from_micros(5),
+            heard_at: ActiveTime::from_micros(5),
             token: TokenHash::of("secret"),
         }
     }
 
     /// As it is shown in a list, and alone.
     fn shown(registration: Registration, status: Status) -> [serde_json::Value; 2] {
-        let mut texts = SharedTexts::default();
+        let mut texts = SharedStrings::default();
         let agent = Agent::new(registration.clone(), &mut texts);
         let mut row = Vec::new();
         write_row(&AgentView { agent: &agent, status, texts: &texts }, &mut row);

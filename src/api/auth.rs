@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{ApiState, envelope::ApiError, peer};
 use crate::{
-    engine::{EngineError, Proof, token::Token},
+    engine::{Credential, EngineError, token::Token},
     fleet::{AgentId, TokenHash},
 };
 
@@ -39,7 +39,7 @@ pub enum Unproven {
 
 /// Who a request says to be from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(super) enum Principal {
     /// The administrator; checked.
     Admin,
     /// An agent; its actor has yet to check the token.
@@ -53,7 +53,7 @@ pub(super) enum Caller {
     Anonymous,
 }
 
-impl Caller {
+impl Principal {
     /// Reads the `Authorization` header. One that cannot be anybody's token is refused at once.
     pub(super) fn of(headers: &HeaderMap, rules: &AuthRules) -> Result<Self, ApiError> {
         let Some(header) = headers.get(AUTHORIZATION) else {
@@ -68,11 +68,11 @@ impl Caller {
         Ok(Self::Agent { id, token: hash })
     }
 
-    /// What proves to an agent's actor that the caller may ask it; none of somebody without a token.
-    pub(super) fn proof(self) -> Option<Proof> {
+    /// What proves to an agent's actor that the principal may ask it; none of somebody without a token.
+    pub(super) fn credential(self) -> Option<Credential> {
         match self {
-            Self::Admin => Some(Proof::Admin),
-            Self::Agent { token, .. } => Some(Proof::Token(token)),
+            Self::Admin => Some(Credential::Admin),
+            Self::Agent { token, .. } => Some(Credential::Token(token)),
             Self::Anonymous => None,
         }
     }
@@ -108,7 +108,7 @@ impl Caller {
     }
 }
 
-impl fmt::Display for Caller {
+impl fmt::Display for Principal {
     /// As the log has it: whose act it was.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -155,22 +155,22 @@ impl Access {
         peer: Option<SocketAddr>,
         named: Option<AgentId>,
         state: &ApiState,
-    ) -> Result<Caller, ApiError> {
+    ) -> Result<Principal, ApiError> {
         if self == Self::Anybody {
-            return Ok(Caller::Anonymous);
+            return Ok(Principal::Anonymous);
         }
-        let caller = Caller::of(headers, &state.auth)?;
-        let may = match (self, caller) {
-            (Self::Anybody, _) | (_, Caller::Admin) | (Self::Own, Caller::Agent { .. }) => true,
-            (Self::Agent, Caller::Agent { id, .. }) => named == Some(id),
-            (Self::AnyToken, Caller::Agent { .. }) => return caller.check(state).await.map(|()| caller),
-            (Self::Enrolment, Caller::Anonymous) => {
+        let principal = Principal::of(headers, &state.auth)?;
+        let may = match (self, principal) {
+            (Self::Anybody, _) | (_, Principal::Admin) | (Self::Own, Principal::Agent { .. }) => true,
+            (Self::Agent, Principal::Agent { id, .. }) => named == Some(id),
+            (Self::AnyToken, Principal::Agent { .. }) => return principal.check(state).await.map(|()| principal),
+            (Self::Enrolment, Principal::Anonymous) => {
                 let from = peer::client(peer, headers, &state.trusted_proxies, state.forwarded_header);
                 peer::is_within(&state.auth.open_enrollment, from)
             }
-            (Self::Enrolment | Self::Admin, Caller::Agent { .. })
-            | (Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Caller::Anonymous) => false,
+            (Self::Enrolment | Self::Admin, Principal::Agent { .. })
+            | (Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Principal::Anonymous) => false,
         };
-        if may { Ok(caller) } else { Err(caller.refusal(state).await) }
+        if may { Ok(principal) } else { Err(principal.refusal(state).await) }
     }
 }

@@ -11,7 +11,7 @@ use futures_util::stream;
 use serde_json::json;
 
 use super::{ApiError, Call, Description, admission::Endless};
-use crate::events::{EventKind, Reader};
+use crate::events::{EventKind, Subscriber};
 
 pub(super) fn describe() -> Description {
     let names = EventKind::ALL.map(EventKind::name).into_iter().chain(["connected", "lagged"]);
@@ -61,7 +61,7 @@ fn head() -> HttpResponseBuilder {
     response
 }
 
-fn answer(reader: Reader) -> HttpResponse {
+fn answer(reader: Subscriber) -> HttpResponse {
     let chunks = stream::unfold(reader, async |mut reader| {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(chunk), reader))
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        events::{Bus, EventRules, Gathering},
-        fleet::Heard,
+        events::{Bus, EventAggregator, EventRules},
+        fleet::ActiveTime,
         metrics::Metrics,
         server::listener::listen_with,
     };
@@ -100,9 +100,9 @@ mod tests {
     async fn stalled_reader() {
         let metrics = Arc::new(Metrics::new());
         let rules = EventRules { backlog: 100, max_streams: 1 };
-        let gathering = Arc::new(Gathering::new(1));
+        let gathering = Arc::new(EventAggregator::new(1));
         let bus = Bus::new(rules, gathering.clone(), metrics.clone());
-        actix_rt::spawn(bus.clone().collect(Clock::new(0, Heard::default(), Duration::from_secs(1))));
+        actix_rt::spawn(bus.clone().collect(Clock::new(0, ActiveTime::default(), Duration::from_secs(1))));
         let listener = listen_with((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_millis(300)).unwrap();
         let address = listener.local_addr().unwrap();
         let readers = bus.clone();

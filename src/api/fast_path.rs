@@ -31,54 +31,54 @@ use crate::fleet::AgentId;
 const HEARTBEAT_PATH_BYTES: usize = "/api/agents/".len() + 22 + "/heartbeat".len();
 
 /// The body of an answer: that of a heartbeat, of a refused one, or the `App`'s.
-pub type LaneBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
+pub type FastPathBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
 
 /// Puts the lane in front of an `App` on each worker.
 #[derive(Debug)]
-pub struct Lane<F> {
+pub struct FastPath<F> {
     state: State,
     app: F,
 }
 
-impl<F> Lane<F> {
+impl<F> FastPath<F> {
     /// A lane in front of what `app` makes.
     pub fn before(app: F, state: State) -> Self {
         Self { state, app }
     }
 }
 
-impl<F, B> ServiceFactory<Request> for Lane<F>
+impl<F, B> ServiceFactory<Request> for FastPath<F>
 where
     F: ServiceFactory<Request, Config = AppConfig, Response = ServiceResponse<B>, Error = Error, InitError = ()>,
     F::Future: 'static,
     B: MessageBody + 'static,
 {
-    type Response = Response<LaneBody<B>>;
+    type Response = Response<FastPathBody<B>>;
     type Error = Error;
     type Config = AppConfig;
-    type Service = LaneService<F::Service>;
+    type Service = FastPathService<F::Service>;
     type InitError = ();
     type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
         let (state, app) = (self.state.clone(), self.app.new_service(config));
-        Box::pin(async move { Ok(LaneService { state, app: app.await? }) })
+        Box::pin(async move { Ok(FastPathService { state, app: app.await? }) })
     }
 }
 
 /// The lane of one worker.
 #[derive(Debug)]
-pub struct LaneService<S> {
+pub struct FastPathService<S> {
     state: State,
     app: S,
 }
 
-impl<S, B> Service<Request> for LaneService<S>
+impl<S, B> Service<Request> for FastPathService<S>
 where
     S: Service<Request, Response = ServiceResponse<B>, Error = Error>,
     B: MessageBody,
 {
-    type Response = Response<LaneBody<B>>;
+    type Response = Response<FastPathBody<B>>;
     type Error = Error;
     type Future = Way<S::Future>;
 
@@ -88,7 +88,7 @@ where
 
     fn call(&self, request: Request) -> Self::Future {
         match agent_of(&request) {
-            Some(id) => Way::Lane { answer: Box::pin(answer(request, id, self.state.clone())) },
+            Some(id) => Way::FastPath { answer: Box::pin(answer(request, id, self.state.clone())) },
             None => Way::App { answer: self.app.call(request) },
         }
     }
@@ -99,7 +99,7 @@ pin_project! {
     #[project = WayProjection]
     pub enum Way<F> {
         /// A heartbeat.
-        Lane { answer: LocalBoxFuture<'static, Response<EitherBody<String, BoxBody>>> },
+        FastPath { answer: LocalBoxFuture<'static, Response<EitherBody<String, BoxBody>>> },
         /// Anything else.
         App { #[pin] answer: F },
     }
@@ -110,11 +110,11 @@ where
     F: Future<Output = Result<ServiceResponse<B>, Error>>,
     B: MessageBody,
 {
-    type Output = Result<Response<LaneBody<B>>, Error>;
+    type Output = Result<Response<FastPathBody<B>>, Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            WayProjection::Lane { answer } => {
+            WayProjection::FastPath { answer } => {
                 answer.as_mut().poll(cx).map(|answer| Ok(answer.map_body(|_, body| EitherBody::left(body))))
             }
             WayProjection::App { answer } => {

@@ -20,7 +20,7 @@ use super::{
     report::{Details, Kind},
     values::{Moment, Percent, from_text, must_be, reads, schema},
 };
-use crate::threats::{Event, Severity};
+use crate::threats::{ReportedThreat, Severity};
 
 /// The fields of an object whose values are kept as they were sent. Not as serde_json's `Value`: that would change numbers
 /// that it cannot hold, and reads an object that looks like its own way of passing raw JSON as what is in it.
@@ -82,7 +82,7 @@ pub(super) struct GuardVerdict {
 
 /// The one event of the published Guard client: its category is the type, its verdict has the confidence in percent, and the
 /// details are the rest of both.
-pub(super) fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<Event, Wrong> {
+pub(super) fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<ReportedThreat, Wrong> {
     let GuardEvent { category, severity } = event.read("event")?;
     let given = [category.is_some(), severity.is_some()];
     let (Some(kind), Some(GuardSeverity(severity))) = (category, severity) else {
@@ -98,7 +98,7 @@ pub(super) fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<Event, 
         event.0.insert("verdict".to_owned(), verdict.to_json());
     }
     let Details(details) = Details::of(event.to_json()).ok_or_else(|| Wrong::field("event", Details::RULE))?;
-    Ok(Event {
+    Ok(ReportedThreat {
         kind: kind.into_inner(),
         severity,
         // Not 0.9990000000000001 for 99.9.
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::api::report::tests::report;
 
-    fn of_guard(json: &str) -> Result<Event, String> {
+    fn of_guard(json: &str) -> Result<ReportedThreat, String> {
         report(json).map(|mut events| events.remove(0))
     }
 

@@ -19,7 +19,7 @@ use utoipa::{
 
 use super::{
     ApiError, ApiState, Call, Description,
-    auth::{Access, Caller, Unproven},
+    auth::{Access, Principal, Unproven},
     body, envelope,
     json::parse,
     values::{Count, Percent},
@@ -150,7 +150,7 @@ pub(super) fn describe() -> Description {
         )
         .may_take::<HeartbeatBody<()>>()
         .example(json!({ "uptime": 86400, "cpu": 12.5, "memory": 48.2 }))
-        .answers::<Heard>(200, "The heartbeat was heard")
+        .answers::<Acknowledged>(200, "The heartbeat was heard")
         .example(json!({
             "id": "agent-00f3a1b2c3d4e5f6", "status": "online", "lastHeartbeat": "2026-03-07T12:05:00.000Z",
             "pendingPolicies": 0,
@@ -167,7 +167,7 @@ pub(super) async fn receive(
 ) -> Result<String, ApiError> {
     let arrived = state.engine.clock().monotonic();
     let outcome = match ACCESS.admit(headers, None, Some(id), state).await {
-        Ok(caller) => hand_over(headers, payload, state, caller, Some(id)).await,
+        Ok(principal) => hand_over(headers, payload, state, principal, Some(id)).await,
         Err(refused) => Err(refused),
     };
     note(state, arrived, outcome.as_ref().err());
@@ -176,8 +176,8 @@ pub(super) async fn receive(
 
 /// A heartbeat that comes by the `App`, which notes what became of it.
 pub(super) async fn beat(call: Call<'_>) -> Result<HttpResponse, ApiError> {
-    let Call { request, payload, state, caller, named } = call;
-    let json = hand_over(request.headers(), payload, state, caller, named).await?;
+    let Call { request, payload, state, principal, named } = call;
+    let json = hand_over(request.headers(), payload, state, principal, named).await?;
     Ok(envelope::json_response(StatusCode::OK, json))
 }
 
@@ -192,17 +192,17 @@ async fn hand_over(
     headers: &HeaderMap,
     payload: &mut Payload,
     state: &ApiState,
-    caller: Caller,
+    principal: Principal,
     id: Option<AgentId>,
 ) -> Result<String, ApiError> {
     let heartbeat = match read(headers, payload).await {
         Ok(heartbeat) => heartbeat,
         // The agent's actor would have found a wrong token; it must not go unnoticed behind a wrong body.
-        Err(wrong) => return Err(caller.check(state).await.err().unwrap_or(wrong)),
+        Err(wrong) => return Err(principal.check(state).await.err().unwrap_or(wrong)),
     };
     let id = id.ok_or(EngineError::NotFound)?;
-    let proof = caller.proof().ok_or(ApiError::Unauthorized(Unproven::NoToken))?;
-    let ack = state.engine.beat(id, proof, heartbeat).await.map_err(|error| caller.explain(error))?;
+    let credential = principal.credential().ok_or(ApiError::Unauthorized(Unproven::NoToken))?;
+    let ack = state.engine.beat(id, credential, heartbeat).await.map_err(|error| principal.explain(error))?;
     Ok(answer(id, &ack))
 }
 
@@ -220,7 +220,7 @@ async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Heartbeat, A
 #[schema(rename_all = "camelCase")]
 #[cfg_attr(test, derive(Serialize), serde(rename_all = "camelCase"))]
 #[cfg_attr(not(test), expect(dead_code, reason = "the answer is written by hand"))]
-struct Heard {
+struct Acknowledged {
     /// The agent.
     id: AgentId,
     /// Its status now.
@@ -270,7 +270,7 @@ mod tests {
         let ack = BeatAck { status: Status::Online, at: Timestamp::from_millis(5), pending_policies: 7 };
         let id = AgentId::new(5);
         let BeatAck { status, at: last_heartbeat, pending_policies } = ack;
-        let heard = Heard { id, status, last_heartbeat, pending_policies: pending_policies.into() };
+        let heard = Acknowledged { id, status, last_heartbeat, pending_policies: pending_policies.into() };
         assert_eq!(answer(id, &ack), json!({ "ok": true, "data": heard }).to_string());
     }
 

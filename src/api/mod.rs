@@ -60,18 +60,18 @@ use tokio::time::Instant;
 
 use self::lifecycle::{Lifecycle, Phase};
 pub use self::{
-    admission::Gate,
+    admission::Admission,
     agents::write_row,
     auth::{AuthRules, Unproven},
     envelope::ApiError,
-    fast_path::Lane,
+    fast_path::FastPath,
     heartbeat::HeartbeatBody,
     request_log::RequestLog,
     routes::Listener,
     unparsed::refuse_unparsed,
 };
 use self::{
-    auth::{Access, Caller},
+    auth::{Access, Principal},
     openapi::Description,
     request_log::{Visit, shown_path},
     routes::{Call, Destination, Query, Route},
@@ -169,16 +169,16 @@ async fn ask(
     payload: &mut dev::Payload,
     state: &State,
 ) -> Result<HttpResponse, ApiError> {
-    let caller = route.access.admit(request.headers(), request.peer_addr(), named, state).await?;
+    let principal = route.access.admit(request.headers(), request.peer_addr(), named, state).await?;
     if let Query::Refused = route.query
         && let Err(unknown) = query::none(request.query_string())
     {
         // An agent's actor has yet to check its token.
-        let is_claim = matches!(caller, Caller::Agent { .. });
-        let refused = if is_claim { caller.check(state).await.err() } else { None };
+        let is_claim = matches!(principal, Principal::Agent { .. });
+        let refused = if is_claim { principal.check(state).await.err() } else { None };
         return Err(refused.unwrap_or(unknown));
     }
-    (route.handler)(Call { request, payload, state, caller, named }).await
+    (route.handler)(Call { request, payload, state, principal, named }).await
 }
 
 /// What answers of the framework's `App` pass: refusals of its own are put into the contract's words, and refused heartbeats

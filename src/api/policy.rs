@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     ApiError, Call, Description,
-    auth::Caller,
+    auth::Principal,
     envelope::{self, Success},
     shared::Shared,
 };
@@ -140,9 +140,9 @@ pub(super) fn describe_of_agent() -> Description {
 }
 
 pub(super) async fn of_agent(call: Call<'_>) -> Result<HttpResponse, ApiError> {
-    let (id, proof) = (call.agent()?, call.proof()?);
-    let policy = call.state.engine.policy_of(id, proof, !call.is_head()).await;
-    let policy = policy.map_err(|error| call.caller.explain(error))?;
+    let (id, credential) = (call.agent()?, call.credential()?);
+    let policy = call.state.engine.policy_of(id, credential, !call.is_head()).await;
+    let policy = policy.map_err(|error| call.principal.explain(error))?;
     let policy = policy.as_deref();
     let etag = etag(policy);
     // What is shown depends on the version alone, so the tag is a strong one.
@@ -201,12 +201,12 @@ pub(super) fn describe_latest_rules() -> Description {
 
 pub(super) async fn latest_rules(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let engine = &call.state.engine;
-    let (agent_id, policy) = match call.caller {
-        Caller::Agent { id, .. } => {
-            let policy = engine.policy_of(id, call.proof()?, !call.is_head()).await;
-            (Some(id), policy.map_err(|error| call.caller.explain(error))?)
+    let (agent_id, policy) = match call.principal {
+        Principal::Agent { id, .. } => {
+            let policy = engine.policy_of(id, call.credential()?, !call.is_head()).await;
+            (Some(id), policy.map_err(|error| call.principal.explain(error))?)
         }
-        Caller::Admin | Caller::Anonymous => (None, engine.global_policy()),
+        Principal::Admin | Principal::Anonymous => (None, engine.global_policy()),
     };
     let policy = policy.as_deref();
     let data = RulesOf { agent_id, policy_version: policy.map(|policy| policy.version) };

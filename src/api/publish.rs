@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiError, Call, Description,
-    auth::Caller,
+    auth::Principal,
     body::{self, JSON},
     compact::compact_json,
     envelope,
@@ -25,7 +25,7 @@ use crate::{
     engine::{EngineError, Published},
     fleet::{OrgId, Text},
     limits::{POLICY_BODY_MAX_BYTES, POLICY_DESCRIPTION_MAX_CHARS, POLICY_NAME_MAX_CHARS, POLICY_RULES_MAX},
-    policy::{PolicyDraft, Rule, RuleKind, Scope},
+    policy::{PolicyDraft, PolicyScope, Rule, RuleKind},
 };
 
 type Name = Text<POLICY_NAME_MAX_CHARS>;
@@ -129,7 +129,7 @@ impl TryFrom<NewPolicy> for PolicyDraft {
             rule.and_then(Rule::try_from).map_err(|wrong| in_rule(index, wrong))
         });
         Ok(Self {
-            scope: Scope::of(org_id.as_deref()),
+            scope: PolicyScope::of(org_id.as_deref()),
             name,
             description: policy.description.map(|PolicyText(text)| text),
             rules: rules.collect::<Result<_, _>>()?,
@@ -195,7 +195,7 @@ pub(super) async fn publish(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let Published { policy, broadcasted_to } = state.engine.publish(draft).await?;
     let (address, request_id) = (peer::address(request, state).map(display), request_id_of(request));
     let (id, version, name, org_id) = (policy.id, policy.version, &*policy.name, policy.scope.org_id());
-    tracing::info!(policy = %id, %version, name, org_id, by = %Caller::Admin, address, request_id, "a policy was published");
+    tracing::info!(policy = %id, %version, name, org_id, by = %Principal::Admin, address, request_id, "a policy was published");
     Ok(envelope::data(StatusCode::CREATED, &PolicyView::of(&policy, Some(broadcasted_to))))
 }
 
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!(parse("{}").unwrap_err(), "Missing required fields: name, rules");
         assert_eq!(parse(r#"{"name":"p","rules":null}"#).unwrap_err(), "Missing required field: rules");
         let org = parse(r#"{"name":"p","rules":[],"organizationId":"acme"}"#).unwrap();
-        assert_eq!(org.scope, Scope::of(Some("acme")));
+        assert_eq!(org.scope, PolicyScope::of(Some("acme")));
         for other in [r#""org_id":null,"organizationId":"acme""#, r#""org_id":"acme","organizationId":null"#] {
             assert_eq!(parse(&format!(r#"{{"name":"p","rules":[],{other}}}"#)).unwrap().scope, org.scope);
         }

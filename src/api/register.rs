@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     ApiError, Call, Description,
-    auth::Caller,
+    auth::Principal,
     body, envelope,
     json::{Wrong, either, parse},
     peer,
@@ -106,7 +106,7 @@ pub(super) fn describe() -> Description {
 }
 
 pub(super) async fn register(call: Call<'_>) -> Result<HttpResponse, ApiError> {
-    let Call { request, payload, state, caller, .. } = call;
+    let Call { request, payload, state, principal, .. } = call;
     let body = body::read(request.headers(), payload, BODY_MAX_BYTES).await?;
     let wanted = EnrolmentRequest::try_from(parse::<Enrolment>(request.headers(), &body)?)?;
     let address = peer::address(request, state);
@@ -115,8 +115,8 @@ pub(super) async fn register(call: Call<'_>) -> Result<HttpResponse, ApiError> {
             "ip must be given: what a proxy says of where the request comes from cannot be read".into(),
         )
     })?;
-    let registered = state.engine.register(wanted, from.ip(), caller == Caller::Admin).await?;
-    state.request_log.registered(request, address, caller, &registered);
+    let registered = state.engine.register(wanted, from.ip(), principal == Principal::Admin).await?;
+    state.request_log.registered(request, address, principal, &registered);
     Ok(envelope::whole(StatusCode::CREATED, &Enrolled::from(&registered)))
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     fleet::Text,
     limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, REPORT_MAX_BYTES, REPORT_MAX_EVENTS, RULE_ID_MAX_CHARS},
-    threats::{Event, Severity, ThreatId},
+    threats::{ReportedThreat, Severity, ThreatId},
 };
 
 pub(super) type Kind = Text<EVENT_TYPE_MAX_CHARS>;
@@ -79,7 +79,7 @@ impl Details {
 
 reads!(Details, |from| Details::of(Box::deserialize(from)?).ok_or_else(|| must_be(Details::RULE)));
 
-impl TryFrom<Report> for Vec<Event> {
+impl TryFrom<Report> for Vec<ReportedThreat> {
     type Error = Wrong;
 
     fn try_from(report: Report) -> Result<Self, Wrong> {
@@ -101,7 +101,7 @@ impl TryFrom<Report> for Vec<Event> {
     }
 }
 
-impl TryFrom<ReportedEvent> for Event {
+impl TryFrom<ReportedEvent> for ReportedThreat {
     type Error = Wrong;
 
     fn try_from(event: ReportedEvent) -> Result<Self, Wrong> {
@@ -192,8 +192,8 @@ pub(super) fn describe() -> Description {
 pub(super) async fn report(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let body = body::read_gzip(call.request.headers(), call.payload, REPORT_MAX_BYTES).await?;
     let events = Vec::try_from(parse::<Report>(call.headers(), &body)?)?;
-    let (id, proof) = (call.agent()?, call.proof()?);
-    let ids = call.state.engine.report(id, proof, events).await.map_err(|error| call.caller.explain(error))?;
+    let (id, credential) = (call.agent()?, call.credential()?);
+    let ids = call.state.engine.report(id, credential, events).await.map_err(|error| call.principal.explain(error))?;
     Ok(envelope::data(StatusCode::CREATED, &Received { received: ids.len(), event_ids: ids }))
 }
 
@@ -202,12 +202,12 @@ pub(super) mod tests {
     use super::*;
     use crate::fleet::Timestamp;
 
-    fn event(json: &str) -> Result<Event, String> {
+    fn event(json: &str) -> Result<ReportedThreat, String> {
         let event = parse_object::<ReportedEvent>("event", json.as_bytes());
-        event.and_then(Event::try_from).map_err(|wrong| wrong.to_string())
+        event.and_then(ReportedThreat::try_from).map_err(|wrong| wrong.to_string())
     }
 
-    pub(in crate::api) fn report(json: &str) -> Result<Vec<Event>, String> {
+    pub(in crate::api) fn report(json: &str) -> Result<Vec<ReportedThreat>, String> {
         let report = parse_object::<Report>("body", json.as_bytes());
         report.and_then(Vec::try_from).map_err(|wrong| wrong.to_string())
     }

@@ -16,7 +16,7 @@ use tracing::field::display;
 
 use super::{
     admission::RequestId,
-    auth::{Caller, claimed_agent},
+    auth::{Principal, claimed_agent},
     envelope::ApiError,
     peer,
     refusal::{Bucket, Kind, Refusal},
@@ -112,7 +112,13 @@ impl RequestLog {
     }
 
     /// Logs that an agent has registered; and if it was known under another name, that there may be two of it.
-    pub(super) fn registered(&self, request: &HttpRequest, from: Option<Address>, by: Caller, registered: &Registered) {
+    pub(super) fn registered(
+        &self,
+        request: &HttpRequest,
+        from: Option<Address>,
+        by: Principal,
+        registered: &Registered,
+    ) {
         let Registered { registration, is_new, earlier_hostname, .. } = registered;
         let (id, hostname, request_id) = (registration.id, &*registration.hostname, request_id_of(request));
         tracing::info!(agent = %id, hostname, %by, address = from.map(display), request_id, is_new, "an agent registered");

@@ -17,14 +17,14 @@ use utoipa::{IntoParams, openapi::path::Parameter};
 use self::Verb::{Delete, Get, Post};
 use super::{
     State, agents,
-    auth::{Access, Caller, Unproven},
+    auth::{Access, Principal, Unproven},
     envelope::ApiError,
     events, heartbeat, listing,
     openapi::{self, Description},
     operations, overview, policy, publish, query, register, relay, report, summary, threats,
 };
 use crate::{
-    engine::{EngineError, Proof},
+    engine::{Credential, EngineError},
     fleet::AgentId,
     metrics::HEARTBEAT_ENDPOINT,
 };
@@ -99,7 +99,7 @@ pub(super) struct Call<'a> {
     pub(super) payload: &'a mut Payload,
     pub(super) state: &'a State,
     /// Who asks.
-    pub(super) caller: Caller,
+    pub(super) principal: Principal,
     /// The agent that the path names; none if it names none that there can be.
     pub(super) named: Option<AgentId>,
 }
@@ -119,9 +119,9 @@ impl Call<'_> {
         self.named.ok_or(EngineError::NotFound.into())
     }
 
-    /// What proves to an agent's actor that the caller may ask it.
-    pub(super) fn proof(&self) -> Result<Proof, ApiError> {
-        self.caller.proof().ok_or(ApiError::Unauthorized(Unproven::NoToken))
+    /// What proves to an agent's actor that the principal may ask it.
+    pub(super) fn credential(&self) -> Result<Credential, ApiError> {
+        self.principal.credential().ok_or(ApiError::Unauthorized(Unproven::NoToken))
     }
 
     /// HEAD hands nothing over, so nothing has been fetched.

@@ -5,11 +5,11 @@ use std::fmt;
 use super::{
     Config, KEYS,
     rules::Draft,
-    value::{Value, Wrong},
+    value::{InvalidValue, Value},
 };
 
 /// Puts a value into the draft, if it is one the key can have.
-pub(super) type Set = fn(&mut Draft, &Value) -> Result<(), Wrong>;
+pub(super) type Set = fn(&mut Draft, &Value) -> Result<(), InvalidValue>;
 
 /// One setting: `section.field` in the file.
 #[derive(Debug)]

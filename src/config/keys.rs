@@ -13,7 +13,7 @@ use super::{
     },
     rules::TlsModeName,
     texts::{certificate_name, choice, key_prefix, log_level, origin, store_url, token},
-    value::{Wrong, quoted},
+    value::{InvalidValue, quoted},
 };
 use crate::limits::{
     EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS,
@@ -332,7 +332,7 @@ pub static KEYS: &[Key] = &[
     ),
 ];
 
-fn put<T>(place: &mut T, value: Result<T, Wrong>) -> Result<(), Wrong> {
+fn put<T>(place: &mut T, value: Result<T, InvalidValue>) -> Result<(), InvalidValue> {
     *place = value?;
     Ok(())
 }

@@ -8,37 +8,41 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use super::StoreUrl;
-use super::value::{Value, Wrong};
+use super::value::{InvalidValue, Value};
 use crate::server::admin_token::cleaned;
 
 const KEY_PREFIX_CHARS: RangeInclusive<usize> = 1..=64;
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Wrong> {
+pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, InvalidValue> {
     let all: Vec<_> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
     let right = all.join(" or ");
     let text = value.text(&right)?;
-    words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning).ok_or_else(|| Wrong::must_be(right))
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, meaning)| *meaning)
+        .ok_or_else(|| InvalidValue::must_be(right))
 }
 
 /// The administrator's token, by the rule that holds for one in a file too.
-pub(super) fn token(value: &Value) -> Result<String, Wrong> {
+pub(super) fn token(value: &Value) -> Result<String, InvalidValue> {
     let token = cleaned(value.text("a string")?);
-    token.map(str::to_owned).map_err(|fault| Wrong::breaks(fault.to_string()))
+    token.map(str::to_owned).map_err(|fault| InvalidValue::breaks(fault.to_string()))
 }
 
-pub(super) fn store_url(value: &Value) -> Result<StoreUrl, Wrong> {
-    value.text("a string such as `embedded:` or `redis://host:6379`")?.parse().map_err(Wrong::breaks)
+pub(super) fn store_url(value: &Value) -> Result<StoreUrl, InvalidValue> {
+    value.text("a string such as `embedded:` or `redis://host:6379`")?.parse().map_err(InvalidValue::breaks)
 }
 
 /// A beginning for the names of keys. No braces: Redis Cluster would place all keys by what stands between them. No
 /// characters with a meaning in the patterns of `redis-cli --scan` and of access rules.
-pub(super) fn key_prefix(value: &Value) -> Result<String, Wrong> {
+pub(super) fn key_prefix(value: &Value) -> Result<String, InvalidValue> {
     let (least, most) = (KEY_PREFIX_CHARS.start(), KEY_PREFIX_CHARS.end());
     let right = format!("{least} to {most} letters (a-z, A-Z), digits, colons, dots, underscores and hyphens");
     let text = value.text(&right)?;
     let usable = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-".contains(&byte));
-    if usable && KEY_PREFIX_CHARS.contains(&text.len()) { Ok(text.into()) } else { Err(Wrong::must_be(right)) }
+    if usable && KEY_PREFIX_CHARS.contains(&text.len()) { Ok(text.into()) } else { Err(InvalidValue::must_be(right)) }
 }
 
 /// An origin as browsers send it, so that comparing it is enough: lower case, without the scheme's own port.
@@ -89,12 +93,12 @@ pub(crate) fn certificate_name(text: &str) -> Option<String> {
 
 /// Directives of a filter. A word alone must be a level: the filter would take a mistyped one for the name of a module,
 /// and show nothing else.
-pub(super) fn log_level(value: &Value) -> Result<String, Wrong> {
+pub(super) fn log_level(value: &Value) -> Result<String, InvalidValue> {
     let right = "error, warn, info, debug, trace or off, or levels by module such as info,guardbeat::store=debug";
     let text = value.text(right)?;
     let is_level = |word: &str| word.parse::<LevelFilter>().is_ok() && !word.is_empty();
     let words_are_levels = text.split(',').all(|part| part.contains(['=', '[', ']']) || is_level(part.trim()));
     // The parser of tracing-subscriber 0.3.23 panics on some texts beyond ASCII (` A®=`).
     let usable = text.is_ascii() && words_are_levels && EnvFilter::builder().parse(text).is_ok();
-    if usable { Ok(text.into()) } else { Err(Wrong::must_be(right)) }
+    if usable { Ok(text.into()) } else { Err(InvalidValue::must_be(right)) }
 }

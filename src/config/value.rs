@@ -35,14 +35,14 @@ pub(super) enum Value {
 
 /// Why a value cannot be what it was given for.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct InvalidValue {
     /// The element of a list that is to blame.
     item: Option<Value>,
     /// What would be right, as a sentence: `it must be …`.
     rule: String,
 }
 
-impl Wrong {
+impl InvalidValue {
     /// The whole value is wrong: it must be `right`.
     pub(super) fn must_be(right: impl Display) -> Self {
         Self { item: None, rule: format!("it must be {right}") }
@@ -82,53 +82,53 @@ impl Value {
     }
 
     /// A string.
-    pub(super) fn text(&self, right: impl Display) -> Result<&str, Wrong> {
+    pub(super) fn text(&self, right: impl Display) -> Result<&str, InvalidValue> {
         match self {
             Self::Plain(text) | Self::String(text) => Ok(text),
-            Self::Integer(..) | Self::Boolean(_) | Self::List(_) | Self::Other(_) => Err(Wrong::must_be(right)),
+            Self::Integer(..) | Self::Boolean(_) | Self::List(_) | Self::Other(_) => Err(InvalidValue::must_be(right)),
         }
     }
 
     /// A string that `T` can be made of.
-    pub(super) fn parsed<T: FromStr>(&self, right: impl Display) -> Result<T, Wrong> {
-        self.text(&right)?.parse().map_err(|_| Wrong::must_be(right))
+    pub(super) fn parsed<T: FromStr>(&self, right: impl Display) -> Result<T, InvalidValue> {
+        self.text(&right)?.parse().map_err(|_| InvalidValue::must_be(right))
     }
 
     /// A whole number of `unit` within the bounds.
-    pub(super) fn number<T: TryFrom<u64>>(&self, unit: &str, bounds: RangeInclusive<u64>) -> Result<T, Wrong> {
+    pub(super) fn number<T: TryFrom<u64>>(&self, unit: &str, bounds: RangeInclusive<u64>) -> Result<T, InvalidValue> {
         let number = match self {
             Self::Plain(text) => text.trim().parse().ok(),
             Self::Integer(_, number) => *number,
             Self::String(_) | Self::Boolean(_) | Self::List(_) | Self::Other(_) => None,
         };
         let number = number.filter(|number| bounds.contains(number)).and_then(|number| T::try_from(number).ok());
-        number.ok_or_else(|| Wrong::must_be(format_args!("{unit} from {} to {}", bounds.start(), bounds.end())))
+        number.ok_or_else(|| InvalidValue::must_be(format_args!("{unit} from {} to {}", bounds.start(), bounds.end())))
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&self) -> Result<bool, Wrong> {
+    pub(super) fn boolean(&self) -> Result<bool, InvalidValue> {
         match self {
             Self::Boolean(boolean) => Ok(*boolean),
             Self::Plain(text) if text == "true" => Ok(true),
             Self::Plain(text) if text == "false" => Ok(false),
             Self::Plain(_) | Self::String(_) | Self::Integer(..) | Self::List(_) | Self::Other(_) => {
-                Err(Wrong::must_be("true or false"))
+                Err(InvalidValue::must_be("true or false"))
             }
         }
     }
 
     /// A path; it need not exist.
-    pub(super) fn path(&self) -> Result<PathBuf, Wrong> {
+    pub(super) fn path(&self) -> Result<PathBuf, InvalidValue> {
         let right = "the path of a file or folder";
         match self.text(right)? {
-            "" => Err(Wrong::must_be(right)),
+            "" => Err(InvalidValue::must_be(right)),
             path => Ok(path.into()),
         }
     }
 
     /// A list of strings, in text separated by commas. Each item is made by `item`; an item it refuses must be `right`.
-    pub(super) fn list<T>(&self, right: &str, item: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Wrong> {
-        let refuse = |value: &Value| Wrong { item: Some(value.clone()), rule: format!("each must be {right}") };
+    pub(super) fn list<T>(&self, right: &str, item: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, InvalidValue> {
+        let refuse = |value: &Value| InvalidValue { item: Some(value.clone()), rule: format!("each must be {right}") };
         match self {
             Self::Plain(text) => {
                 let items = text.split(',').map(str::trim).filter(|text| !text.is_empty());
@@ -144,13 +144,13 @@ impl Value {
                 })
                 .collect(),
             Self::String(_) | Self::Integer(..) | Self::Boolean(_) | Self::Other(_) => {
-                Err(Wrong::must_be(format_args!("a list of strings, each {right}")))
+                Err(InvalidValue::must_be(format_args!("a list of strings, each {right}")))
             }
         }
     }
 
     /// A list of networks; an address alone is a network of one.
-    pub(super) fn networks(&self) -> Result<Vec<IpNet>, Wrong> {
+    pub(super) fn networks(&self) -> Result<Vec<IpNet>, InvalidValue> {
         self.list("an IP address or a network such as 10.0.0.0/8 or fd00::/8", network)
     }
 

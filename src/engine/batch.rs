@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     handle::{EngineError, EngineHandle},
-    messages::{Proof, Relay, RelayedBeat},
+    messages::{Credential, Relay, RelayedBeat},
     shard::ShardActor,
 };
 use crate::fleet::{AgentId, Heartbeat};
@@ -57,7 +57,7 @@ impl EngineHandle {
             let mut refused = Vec::new();
             for (place, id) in ids.into_iter().filter(|(place, _)| lost.contains(place)) {
                 // Gone, or its actor has fallen. The figures went down with that; the sign of life must not.
-                if let Err(error) = engine.beat(id, Proof::Admin, Heartbeat::default()).await {
+                if let Err(error) = engine.beat(id, Credential::Admin, Heartbeat::default()).await {
                     refused.push((place, error));
                 }
             }

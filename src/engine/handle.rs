@@ -12,26 +12,27 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     agent::{AgentActor, context::AgentContext},
-    capacity::Places,
-    delivery::{routing::Routing, worker_queue::Post},
+    capacity::Capacity,
+    delivery::{routing::Routing, worker_queue::WorkerQueues},
     messages::{
-        AgentState, Beat, BeatAck, Drain, Identify, List, Proof, Refusal, Revive, ShardCensus, Show, TakeCensus,
+        AgentState, Beat, BeatAck, CountLabels, Credential, Drain, Identify, List, Refusal, RespawnAgent, ShardLabels,
+        Show,
     },
     shard::{
         ShardActor,
         counts::{FleetCounts, ShardCounts},
         listing::{ListChunk, ListQuery},
     },
-    threats::log::{Archive, Kept},
+    threats::log::{Kept, ThreatLog},
     token::Token,
 };
 use crate::{
     clock::Clock,
-    events::Gathering,
+    events::EventAggregator,
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
     limits::REPORTS_UNDER_WAY_MAX_BYTES,
     metrics::Metrics,
-    policy::BoardFull,
+    policy::PolicyIndexFull,
     store::{Durability, StoreError},
 };
 
@@ -55,7 +56,7 @@ pub enum EngineError {
     Store(#[from] StoreError),
     /// No room for another policy.
     #[error(transparent)]
-    PoliciesFull(BoardFull),
+    PoliciesFull(PolicyIndexFull),
     /// The threats are still being read from the store.
     #[error("the threat history is being loaded")]
     ThreatsLoading,
@@ -93,13 +94,13 @@ pub(super) struct Fleet {
     /// Which agent a machine is.
     pub(super) machines: Arc<HashMap<MachineKey, AgentId>>,
     pub(super) machine_locks: Box<[Mutex<()>]>,
-    pub(super) places: Places,
-    post: Arc<Post>,
-    pub(super) archive: OnceLock<Addr<Archive>>,
+    pub(super) capacity: Capacity,
+    queues: Arc<WorkerQueues>,
+    pub(super) threat_log: OnceLock<Addr<ThreatLog>>,
     pub(super) kept: Arc<Kept>,
     /// Bytes of reports that may be on their way to the store.
     pub(super) room_for_reports: Arc<Semaphore>,
-    changes: Arc<Gathering>,
+    changes: Arc<EventAggregator>,
     durability: Durability,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
@@ -120,12 +121,12 @@ impl EngineHandle {
                 shards: (0..shards).map(|_| ShardSlot::default()).collect(),
                 machines: Arc::default(),
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
-                places: Places::new(max_agents),
-                post: Arc::new(Post::new(shards)),
-                archive: OnceLock::new(),
+                capacity: Capacity::new(max_agents),
+                queues: Arc::new(WorkerQueues::new(shards)),
+                threat_log: OnceLock::new(),
                 kept: Arc::default(),
                 room_for_reports: Arc::new(Semaphore::new(REPORTS_UNDER_WAY_MAX_BYTES)),
-                changes: Arc::new(Gathering::new(shards)),
+                changes: Arc::new(EventAggregator::new(shards)),
                 durability,
                 clock,
                 metrics,
@@ -134,14 +135,19 @@ impl EngineHandle {
     }
 
     /// Hands a heartbeat to its agent.
-    pub async fn beat(&self, id: AgentId, proof: Proof, heartbeat: Heartbeat) -> Result<BeatAck, EngineError> {
+    pub async fn beat(
+        &self,
+        id: AgentId,
+        credential: Credential,
+        heartbeat: Heartbeat,
+    ) -> Result<BeatAck, EngineError> {
         // The first try gives the message away; only a fallen actor makes a second one necessary.
-        let Fleet { routing, post, .. } = &*self.fleet;
+        let Fleet { routing, queues, .. } = &*self.fleet;
         let home = self.home_of(id);
-        let outcome = match post.away_from(home) {
-            Some(here) => post.ask((here, home), id, proof, heartbeat).await,
+        let outcome = match queues.away_from(home) {
+            Some(here) => queues.ask((here, home), id, credential, heartbeat).await,
             None => {
-                let answer = routing.send(id, Beat { proof, heartbeat }).ok_or(EngineError::NotFound)?;
+                let answer = routing.send(id, Beat { credential, heartbeat }).ok_or(EngineError::NotFound)?;
                 answer.await.ok()
             }
         };
@@ -149,19 +155,19 @@ impl EngineHandle {
             Some(outcome) => Ok(outcome?),
             None if !routing.contains(id) => Err(EngineError::NotFound),
             // The figures went down with the actor; the sign of life did not.
-            None => Ok(self.ask_again(id, Beat { proof, heartbeat: Heartbeat::default() }).await??),
+            None => Ok(self.ask_again(id, Beat { credential, heartbeat: Heartbeat::default() }).await??),
         }
     }
 
     /// All that is known of the agent.
-    pub async fn show(&self, id: AgentId, proof: Proof) -> Result<AgentState, EngineError> {
+    pub async fn show(&self, id: AgentId, credential: Credential) -> Result<AgentState, EngineError> {
         let recent_threats = self.recent_threats(id).await?;
-        Ok(self.ask(id, || Show { proof, recent_threats }).await??)
+        Ok(self.ask(id, || Show { credential, recent_threats }).await??)
     }
 
     /// Makes sure that the token of this hash is the agent's.
     pub async fn check_token(&self, id: AgentId, token: TokenHash) -> Result<(), EngineError> {
-        self.ask(id, || Identify { proof: Proof::Token(token) }).await??;
+        self.ask(id, || Identify { credential: Credential::Token(token) }).await??;
         Ok(())
     }
 
@@ -190,9 +196,9 @@ impl EngineHandle {
     }
 
     /// What every shard knows of its agents' systems, versions and tenants.
-    pub async fn census(&self) -> Result<Vec<ShardCensus>, EngineError> {
+    pub async fn census(&self) -> Result<Vec<ShardLabels>, EngineError> {
         let shards = 0..self.fleet.shards.len();
-        join_all(shards.map(|shard| self.ask_shard_at(shard, TakeCensus))).await.into_iter().collect()
+        join_all(shards.map(|shard| self.ask_shard_at(shard, CountLabels))).await.into_iter().collect()
     }
 
     /// The store at work.
@@ -215,7 +221,7 @@ impl EngineHandle {
     }
 
     /// Where changes of the fleet are gathered, to be told.
-    pub fn changes(&self) -> &Arc<Gathering> {
+    pub fn changes(&self) -> &Arc<EventAggregator> {
         &self.fleet.changes
     }
 
@@ -235,8 +241,8 @@ impl EngineHandle {
         &self.fleet.shards[shard].counts
     }
 
-    pub(super) fn post(&self) -> &Arc<Post> {
-        &self.fleet.post
+    pub(super) fn queues(&self) -> &Arc<WorkerQueues> {
+        &self.fleet.queues
     }
 
     /// Makes `address` the shard's.
@@ -244,11 +250,11 @@ impl EngineHandle {
         self.fleet.shards[shard].address.set(address).expect("a shard is started once");
     }
 
-    /// Whether every shard that has been started still runs, and the archive. One that fell with a panic takes its part of
+    /// Whether every shard that has been started still runs, and the threat log. One that fell with a panic takes its part of
     /// the fleet with it: then the process must end, and a new one has it all from the store.
     pub(crate) fn is_intact(&self) -> bool {
         self.fleet.shards.iter().filter_map(|slot| slot.address.get()).all(Addr::connected)
-            && self.fleet.archive.get().is_none_or(Addr::connected)
+            && self.fleet.threat_log.get().is_none_or(Addr::connected)
     }
 
     /// Whether every shard has been started.
@@ -282,7 +288,7 @@ impl EngineHandle {
         AgentActor: Handler<M>,
         AgentContext: ToEnvelope<AgentActor, M>,
     {
-        self.ask_shard(id, Revive(id)).await?;
+        self.ask_shard(id, RespawnAgent(id)).await?;
         let answer = self.fleet.routing.send(id, message).ok_or(EngineError::NotFound)?;
         answer.await.map_err(|_| EngineError::Unresponsive)
     }

@@ -20,7 +20,7 @@ use crate::{
 
 /// Why a message may be obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum Credential {
     /// The sender is the administrator; that was checked before.
     Admin,
     /// The sender claims to be the agent, with a token of this hash; the agent's actor checks it.
@@ -41,7 +41,7 @@ pub enum Refusal {
 #[rtype(result = "Result<BeatAck, Refusal>")]
 pub struct Beat {
     /// Who sent it.
-    pub proof: Proof,
+    pub credential: Credential,
     /// What it says.
     pub heartbeat: Heartbeat,
 }
@@ -49,9 +49,9 @@ pub struct Beat {
 /// To an agent: a heartbeat that came in on another thread.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct PostedBeat {
+pub struct QueuedBeat {
     /// Who sent it.
-    pub proof: Proof,
+    pub credential: Credential,
     /// What it says.
     pub heartbeat: Heartbeat,
     /// Takes the answer back.
@@ -89,7 +89,7 @@ pub struct BeatAck {
 #[rtype(result = "Result<AgentState, Refusal>")]
 pub struct Show {
     /// Who asks.
-    pub proof: Proof,
+    pub credential: Credential,
     /// Threats it reported in the last 24 hours, which it does not know itself.
     pub recent_threats: u64,
 }
@@ -114,9 +114,9 @@ pub struct AgentState {
 /// To an agent: check the sender, and say what others know you by.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Reporter, Refusal>")]
-pub struct Introduce {
+pub struct Describe {
     /// Who asks.
-    pub proof: Proof,
+    pub credential: Credential,
 }
 
 /// Who reports a threat.
@@ -133,7 +133,7 @@ pub struct Reporter {
 #[rtype(result = "Result<Option<Arc<Policy>>, Refusal>")]
 pub struct FetchPolicy {
     /// Who asks.
-    pub proof: Proof,
+    pub credential: Credential,
     /// Whether it is fetched, so that no policy is pending any more, or only looked at.
     pub is_fetch: bool,
 }
@@ -159,26 +159,26 @@ pub struct CountOnline {
 #[rtype(result = "Result<Identity, Refusal>")]
 pub struct Identify {
     /// Who asks.
-    pub proof: Proof,
+    pub credential: Credential,
 }
 
-/// To an agent: check the sender, and know that a durable change of you begins. [`Settle`] or [`Reregister`] ends it.
+/// To an agent: check the sender, and know that a durable change of you begins. [`EndChange`] or [`Reregister`] ends it.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Identity, Refusal>")]
-pub struct Prepare {
+pub struct BeginChange {
     /// Who asks.
-    pub proof: Proof,
+    pub credential: Credential,
 }
 
-/// To an agent: the change that [`Prepare`] told of has not been made; or, in doubt, it may have been.
+/// To an agent: the change that [`BeginChange`] told of has not been made; or, of unknown outcome, it may have been.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Settle {
+pub struct EndChange {
     /// Whether the store may have made it all the same.
-    pub in_doubt: bool,
+    pub outcome_unknown: bool,
 }
 
-/// The answer to [`Identify`] and [`Prepare`].
+/// The answer to [`Identify`] and [`BeginChange`].
 #[derive(Clone, Copy, Debug)]
 pub struct Identity {
     /// The key of its machine, if it registered with an identity.
@@ -200,12 +200,12 @@ pub struct Stop;
 /// To a shard: take in an agent that has registered, durably. Messages to it may be in its mailbox already.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Admit(pub Registration, pub Mailbox<AgentActor>);
+pub struct AddAgent(pub Registration, pub Mailbox<AgentActor>);
 
 /// To a shard: this agent was not registered, but the store may have it; see that it has not.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Disown(pub AgentId);
+pub struct MarkUnknown(pub AgentId);
 
 /// To a shard: take in part of its fleet from the store, when the engine starts.
 #[derive(Debug, Message)]
@@ -226,13 +226,13 @@ pub struct Begin {
 /// To a shard: forget an agent that has been deregistered, durably. Answers whether it was there.
 #[derive(Debug, Message)]
 #[rtype(result = "bool")]
-pub struct Retire(pub AgentId);
+pub struct RemoveAgent(pub AgentId);
 
 /// To a shard: the actor of this agent does not answer any more; see that it runs. Sent by the actor itself as it
 /// falls, and by whoever finds its mailbox closed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Revive(pub AgentId);
+pub struct RespawnAgent(pub AgentId);
 
 /// To a shard: encode the next agents of a listing.
 #[derive(Debug, Message)]
@@ -241,15 +241,15 @@ pub struct List(pub ListQuery);
 
 /// To a shard: how many of its agents have which operating system, version and tenant.
 #[derive(Debug, Message)]
-#[rtype(result = "ShardCensus")]
-pub struct TakeCensus;
+#[rtype(result = "ShardLabels")]
+pub struct CountLabels;
 
 /// One value of a label and how many agents have it; then how many have a value that is not listed.
 pub type LabelCounts = (Vec<(Box<str>, u64)>, u64);
 
 /// How many of a shard's agents have which operating system, version and tenant.
 #[derive(Debug, Default)]
-pub struct ShardCensus {
+pub struct ShardLabels {
     /// By operating system.
     pub os: LabelCounts,
     /// By Guard version.

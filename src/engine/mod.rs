@@ -41,12 +41,12 @@ pub mod token;
 
 pub use batch::Relayed;
 pub use handle::{EngineError, EngineHandle, Registered};
-pub use messages::{AgentState, BeatAck, LabelCounts, Proof, ShardCensus};
+pub use messages::{AgentState, BeatAck, Credential, LabelCounts, ShardLabels};
 pub use policies::Published;
 pub use shard::counts::FleetCounts;
 pub use shard::label_counts::{OTHER, most_frequent};
 pub use shard::listing::{AgentView, ListChunk, ListQuery};
 pub use shard::{LivenessRules, Shard, ShardActor};
 pub use threats::ThreatPage;
-pub use threats::log::{Archive, start_archive};
+pub use threats::log::{ThreatLog, start_threat_log};
 pub use threats::messages::ThreatFilter;

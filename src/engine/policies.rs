@@ -1,6 +1,6 @@
 //! Publishing policies, and what each agent has yet to fetch.
 //!
-//! Every shard has a board of its own, so that a heartbeat learns what is pending without leaving its thread. A new policy
+//! Every shard has a policy index of its own, so that a heartbeat learns what is pending without leaving its thread. A new policy
 //! goes to all of them before it is answered, so the next heartbeat of any agent counts it.
 
 use std::{ops::ControlFlow, rc::Rc, sync::Arc};
@@ -11,15 +11,15 @@ use futures_util::future::{join_all, try_join_all};
 use super::{
     agent::AgentCell,
     handle::{EngineError, EngineHandle},
-    messages::{Announce, CountOnline, FetchPolicy, Proof},
+    messages::{Announce, CountOnline, Credential, FetchPolicy},
     registration::joined,
     shard::{Shard, ShardActor},
     token,
 };
 use crate::{
-    fleet::{Agent, AgentFilter, AgentId, PolicyVersion, SharedTexts, Status},
+    fleet::{Agent, AgentFilter, AgentId, PolicyVersion, SharedStrings, Status},
     limits::LIST_PASS_MAX,
-    policy::{Policy, PolicyDraft, PolicyId, Scope, ScopePolicies},
+    policy::{Policy, PolicyDraft, PolicyId, PolicyScope, ScopePolicies},
     store::PublishError,
 };
 
@@ -57,8 +57,8 @@ impl EngineHandle {
     }
 
     /// Agents that are online, of the whole fleet or of one tenant.
-    async fn online_in(&self, scope: &Scope) -> Result<u64, EngineError> {
-        let Scope::Tenant(org) = scope else { return Ok(self.counts().online) };
+    async fn online_in(&self, scope: &PolicyScope) -> Result<u64, EngineError> {
+        let PolicyScope::Tenant(org) = scope else { return Ok(self.counts().online) };
         let filter = AgentFilter { status: Some(Status::Online), org_id: Some(org.clone()), tags: Vec::new() };
         let filter = Arc::new(filter);
         let count = async |shard| {
@@ -80,10 +80,10 @@ impl EngineHandle {
     pub async fn policy_of(
         &self,
         id: AgentId,
-        proof: Proof,
+        credential: Credential,
         is_fetch: bool,
     ) -> Result<Option<Arc<Policy>>, EngineError> {
-        let policy = self.ask(id, || FetchPolicy { proof, is_fetch }).await??;
+        let policy = self.ask(id, || FetchPolicy { credential, is_fetch }).await??;
         if is_fetch {
             self.fleet.metrics.policy_fetches.increment(1);
         }
@@ -92,12 +92,12 @@ impl EngineHandle {
 
     /// The newest policy of all, or the newest of those that concern a tenant: its own and the global ones.
     pub fn active_policy(&self, org_id: Option<&str>) -> Option<Arc<Policy>> {
-        self.durability().policies.ask(|board| board.active(org_id).cloned())
+        self.durability().policies.ask(|policy_index| policy_index.active(org_id).cloned())
     }
 
     /// The policy in force for agents whose tenant has none of its own.
     pub fn global_policy(&self) -> Option<Arc<Policy>> {
-        self.durability().policies.ask(|board| board.in_force(None).cloned())
+        self.durability().policies.ask(|policy_index| policy_index.in_force(None).cloned())
     }
 
     /// The newest version of all; none as long as there are no policies.
@@ -118,39 +118,39 @@ impl From<PublishError> for EngineError {
 impl Shard {
     /// How many policies in the agent's scope are newer than those it has seen.
     pub(super) fn pending_policies(&self, cell: &AgentCell) -> u32 {
-        let (board, seen) = (self.policies.borrow(), cell.policies_seen.get());
+        let (policy_index, seen) = (self.policies.borrow(), cell.last_fetched.get());
         // Nearly always.
-        if seen >= board.newest() {
+        if seen >= policy_index.newest() {
             return 0;
         }
-        board.pending(cell.agent.borrow().org_id(&self.texts.borrow()), seen)
+        policy_index.pending(cell.agent.borrow().org_id(&self.texts.borrow()), seen)
     }
 
     /// Takes over what the agent has seen. A version that is newer than all there is comes from policies that were lost, and
     /// would hide those to come; it is written back lowered, or the next start could take it for true.
     pub(super) fn restore_mark(&self, cell: &Rc<AgentCell>, seen: PolicyVersion) {
         let newest = self.policies.borrow().newest();
-        cell.policies_seen.set(seen.min(newest));
+        cell.last_fetched.set(seen.min(newest));
         if seen > newest {
             self.mark_dirty(cell);
         }
     }
 
     /// The version of the policy in force for the agent.
-    pub(super) fn policy_version(&self, agent: &Agent, texts: &SharedTexts) -> Option<PolicyVersion> {
+    pub(super) fn policy_version(&self, agent: &Agent, texts: &SharedStrings) -> Option<PolicyVersion> {
         self.policies.borrow().in_force(agent.org_id(texts)).map(|policy| policy.version)
     }
 
     /// The policy in force for the agent. If `is_fetch` the agent has seen all there is now; that is no sign of life.
     pub(super) fn policy_of(&self, cell: &Rc<AgentCell>, is_fetch: bool) -> Option<Arc<Policy>> {
-        let (board, texts, agent) = (self.policies.borrow(), self.texts.borrow(), cell.agent.borrow());
+        let (policy_index, texts, agent) = (self.policies.borrow(), self.texts.borrow(), cell.agent.borrow());
         let org_id = agent.org_id(&texts);
-        let newest = board.newest_for(org_id);
-        if is_fetch && cell.policies_seen.get() < newest {
-            cell.policies_seen.set(newest);
+        let newest = policy_index.newest_for(org_id);
+        if is_fetch && cell.last_fetched.get() < newest {
+            cell.last_fetched.set(newest);
             self.mark_dirty(cell);
         }
-        board.in_force(org_id).cloned()
+        policy_index.in_force(org_id).cloned()
     }
 }
 

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use actix::dev::Mailbox;
 
 use super::{
-    capacity::Place,
+    capacity::Permit,
     handle::{EngineError, EngineHandle, MACHINE_LOCKS, Registered},
-    messages::{Admit, Disown, Identify, Prepare, Proof, Reregister, Retire, Settle},
+    messages::{AddAgent, BeginChange, Credential, EndChange, Identify, MarkUnknown, RemoveAgent, Reregister},
     token::{self, Token},
 };
 use crate::{
@@ -45,7 +45,7 @@ impl EngineHandle {
         }
         let place = match known {
             Some(_) => None,
-            None => Some(fleet.places.take().map_err(EngineError::FleetFull)?),
+            None => Some(fleet.capacity.take().map_err(EngineError::FleetFull)?),
         };
         let id = known.unwrap_or_else(|| self.unused_id());
         let (token, hash) = Token::generate(id);
@@ -69,8 +69,8 @@ impl EngineHandle {
             earlier_hostname = self.ask(id, || Reregister(registration.clone())).await?;
         } else {
             if let Err(error) = self.durability().committer.commit(Change::Register(record)).await {
-                if let StoreError::InDoubt(_) = error {
-                    self.ask_shard(id, Disown(id)).await?;
+                if let StoreError::UnknownOutcome(_) = error {
+                    self.ask_shard(id, MarkUnknown(id)).await?;
                 }
                 return Err(error.into());
             }
@@ -78,12 +78,12 @@ impl EngineHandle {
             // after the answer is in its mailbox behind this.
             let mailbox = Mailbox::default();
             fleet.routing.insert(id, mailbox.address());
-            self.shard_of(id)?.do_send(Admit(registration.clone(), mailbox));
+            self.shard_of(id)?.do_send(AddAgent(registration.clone(), mailbox));
         }
         if let Some(machine) = machine {
             fleet.machines.pin().insert(machine, id);
         }
-        place.into_iter().for_each(Place::keep);
+        place.into_iter().for_each(Permit::keep);
         fleet.metrics.registrations.increment(1);
         if earlier_hostname.is_some() {
             fleet.metrics.machine_id_conflicts.increment(1);
@@ -92,30 +92,30 @@ impl EngineHandle {
     }
 
     /// Removes the agent from the fleet. Durable when it returns.
-    pub async fn deregister(&self, id: AgentId, proof: Proof) -> Result<(), EngineError> {
+    pub async fn deregister(&self, id: AgentId, credential: Credential) -> Result<(), EngineError> {
         let engine = self.clone();
-        joined(actix_rt::spawn(async move { engine.remove(id, proof).await })).await
+        joined(actix_rt::spawn(async move { engine.remove(id, credential).await })).await
     }
 
-    async fn remove(&self, id: AgentId, proof: Proof) -> Result<(), EngineError> {
+    async fn remove(&self, id: AgentId, credential: Credential) -> Result<(), EngineError> {
         let fleet = &*self.fleet;
-        let machine = self.ask(id, || Identify { proof }).await??.machine;
+        let machine = self.ask(id, || Identify { credential }).await??.machine;
         let _one_at_a_time = match machine {
             Some(machine) => Some(self.lock(machine).await),
             None => None,
         };
         // Its token may have changed while another registration of its machine was waited for.
-        self.ask(id, || Prepare { proof }).await??;
+        self.ask(id, || BeginChange { credential }).await??;
         self.change(id, Change::Deregister(id)).await?;
         // Of two deregistrations at once, one finds the agent gone.
-        if !self.ask_shard(id, Retire(id)).await? {
+        if !self.ask_shard(id, RemoveAgent(id)).await? {
             return Err(EngineError::NotFound);
         }
         if let Some(machine) = machine {
             // Unless the machine is another agent by now.
             let _ = fleet.machines.pin().remove_if(&machine, |_, agent| *agent == id);
         }
-        fleet.places.give_back();
+        fleet.capacity.give_back();
         fleet.metrics.deregistrations.increment(1);
         Ok(())
     }
@@ -124,8 +124,8 @@ impl EngineHandle {
     async fn change(&self, id: AgentId, change: Change) -> Result<(), EngineError> {
         let outcome = self.durability().committer.commit(change).await;
         if let Err(error) = &outcome {
-            let in_doubt = matches!(error, StoreError::InDoubt(_));
-            self.ask(id, || Settle { in_doubt }).await?;
+            let outcome_unknown = matches!(error, StoreError::UnknownOutcome(_));
+            self.ask(id, || EndChange { outcome_unknown }).await?;
         }
         Ok(outcome?)
     }
@@ -141,7 +141,7 @@ impl EngineHandle {
         let Some(id) = known else {
             return Ok(now);
         };
-        let earlier = self.ask(id, || Prepare { proof: Proof::Admin }).await??.registered_at;
+        let earlier = self.ask(id, || BeginChange { credential: Credential::Admin }).await??.registered_at;
         Ok(if now == earlier { Timestamp::from_millis(now.as_millis() + 1) } else { now })
     }
 

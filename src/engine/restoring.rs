@@ -40,7 +40,7 @@ impl EngineHandle {
                 (0..self.fleet.shards.len()).map(|shard| (shard, Chunk::Policies(policies.clone()))).collect()
             }
             Chunk::Registrations(registrations) => {
-                self.fleet.places.occupy(registrations.len() as u64);
+                self.fleet.capacity.occupy(registrations.len() as u64);
                 by_shard(self.fleet.shards.len(), registrations, |one| one.id, Chunk::Registrations)
             }
             Chunk::Heartbeats(heartbeats) => {

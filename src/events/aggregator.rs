@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::event::{Event, StatusChange};
+use super::event::{FleetEvent, StatusChange};
 use crate::{
     fleet::{Agent, AgentId},
     limits::{EVENTS_DETAIL_MAX, EVENTS_THREAT_AGENTS_MAX},
@@ -18,10 +18,10 @@ use crate::{
 /// Where changes wait to be told. Each shard has a place of its own, so a change waits for nobody but, for a moment five
 /// times a second, for the collector that takes what is there.
 #[derive(Debug)]
-pub struct Gathering {
+pub struct EventAggregator {
     shards: Box<[Mutex<ShardChanges>]>,
     threats: Mutex<ThreatReports>,
-    policies: Mutex<Vec<Event>>,
+    policies: Mutex<Vec<FleetEvent>>,
     /// Wakes the collector, when something is there after nothing was.
     work: Notify,
 }
@@ -32,7 +32,7 @@ pub(super) struct ShardChanges {
     /// How many changes of each kind, by place.
     pub(super) counts: [u64; StatusChange::PLACES],
     /// The first of each kind, [`EVENTS_DETAIL_MAX`] at most, in the order in which they happened.
-    pub(super) details: Vec<(StatusChange, Event)>,
+    pub(super) details: Vec<(StatusChange, FleetEvent)>,
 }
 
 /// The threats that were reported.
@@ -52,7 +52,7 @@ struct Reported {
     worst: Severity,
 }
 
-impl Gathering {
+impl EventAggregator {
     /// A gathering for so many shards.
     pub fn new(shards: usize) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Gathering {
     /// Notes that an agent of this shard has changed. Costs a lock that is free, and for the first
     /// [`EVENTS_DETAIL_MAX`] of a kind in a tick a copy of the hostname.
     pub fn changed(&self, shard: usize, change: StatusChange, agent: &Agent) {
-        let is_first = lock(&self.shards[shard]).add(change, || Event::of(agent, change.to));
+        let is_first = lock(&self.shards[shard]).add(change, || FleetEvent::of(agent, change.to));
         self.announce(is_first);
     }
 
@@ -79,7 +79,7 @@ impl Gathering {
     /// Notes that there is a new policy. Few are made in a tick, as each is durable before the next.
     pub fn policy_created(&self, policy_id: &str, version: &str, rule_count: usize) {
         let (policy_id, version) = (policy_id.into(), version.into());
-        lock(&self.policies).push(Event::PolicyCreated { policy_id, version, rule_count });
+        lock(&self.policies).push(FleetEvent::PolicyCreated { policy_id, version, rule_count });
         self.announce(true);
     }
 
@@ -95,7 +95,7 @@ impl Gathering {
     }
 
     /// Takes what is there: changes of each shard, and what is told of threats and of policies.
-    pub(super) fn take(&self) -> (Vec<ShardChanges>, Vec<Event>) {
+    pub(super) fn take(&self) -> (Vec<ShardChanges>, Vec<FleetEvent>) {
         let changes = self.shards.iter().map(|shard| mem::take(&mut *lock(shard))).collect();
         let mut events = mem::take(&mut *lock(&self.policies));
         let threats = mem::take(&mut *lock(&self.threats));
@@ -106,7 +106,7 @@ impl Gathering {
 
 impl ShardChanges {
     /// Adds a change; says whether it is the first.
-    pub(super) fn add(&mut self, change: StatusChange, event: impl FnOnce() -> Event) -> bool {
+    pub(super) fn add(&mut self, change: StatusChange, event: impl FnOnce() -> FleetEvent) -> bool {
         let count = &mut self.counts[change.place()];
         *count += 1;
         if *count <= EVENTS_DETAIL_MAX as u64 {
@@ -135,7 +135,7 @@ impl ThreatReports {
 
     /// One event for each agent, in the order of their ids; or one for all if they are many. It counts agents up to
     /// [`EVENTS_THREAT_AGENTS_MAX`].
-    fn into_events(self) -> Vec<Event> {
+    fn into_events(self) -> Vec<FleetEvent> {
         let agents = self.agents.len() as u64;
         if agents <= EVENTS_DETAIL_MAX as u64 {
             let mut agents: Vec<_> = self.agents.into_iter().collect();
@@ -160,9 +160,9 @@ impl Reported {
         self.worst = self.worst.max(worst);
     }
 
-    fn into_event(self, agent_id: Option<AgentId>, agents: Option<u64>) -> Event {
+    fn into_event(self, agent_id: Option<AgentId>, agents: Option<u64>) -> FleetEvent {
         let Self { hostname, count, worst } = self;
-        Event::ThreatsReported { agent_id, hostname, count, max_severity: worst, agents }
+        FleetEvent::ThreatsReported { agent_id, hostname, count, max_severity: worst, agents }
     }
 }
 
@@ -180,11 +180,11 @@ mod tests {
 
     const STALE: StatusChange = StatusChange { from: Some(Status::Online), to: Some(Status::Stale) };
 
-    fn event() -> Event {
-        Event::AgentDeregistered { agent_id: AgentId::new(1), hostname: "h".into() }
+    fn event() -> FleetEvent {
+        FleetEvent::AgentDeregistered { agent_id: AgentId::new(1), hostname: "h".into() }
     }
 
-    fn threats(reports: impl IntoIterator<Item = (u64, u64, Severity)>) -> Vec<Event> {
+    fn threats(reports: impl IntoIterator<Item = (u64, u64, Severity)>) -> Vec<FleetEvent> {
         let mut threats = ThreatReports::default();
         for (id, count, worst) in reports {
             threats.add(AgentId::new(id), &format!("host-{id}"), count, worst);
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn only_the_first_change_after_a_take_wakes_the_collector() {
-        let gathering = Gathering::new(1);
+        let gathering = EventAggregator::new(1);
         let add = |change| gathering.announce(lock(&gathering.shards[0]).add(change, event));
         let is_awake = || gathering.filled().now_or_never().is_some();
         assert!(!is_awake());
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn the_reports_of_an_agent_within_a_tick_are_one_event_with_the_worst_severity() {
         let events = threats([(2, 1, Severity::Low), (1, 2, Severity::High), (2, 3, Severity::Medium)]);
-        let of = |id, count, max_severity| Event::ThreatsReported {
+        let of = |id, count, max_severity| FleetEvent::ThreatsReported {
             agent_id: Some(AgentId::new(id)),
             hostname: Some(format!("host-{id}").into()),
             count,
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn the_reports_of_many_agents_are_one_event_that_counts_all() {
         let all = |count, agents| {
-            [Event::ThreatsReported {
+            [FleetEvent::ThreatsReported {
                 agent_id: None,
                 hostname: None,
                 count,

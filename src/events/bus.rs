@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 
-use super::{aggregator::Gathering, coalescer::Merger, event::Event, ring::Ring, subscriber::Reader};
+use super::{aggregator::EventAggregator, coalescer::Coalescer, event::FleetEvent, ring::Ring, subscriber::Subscriber};
 use crate::{clock::Clock, limits::EVENTS_TICK_MS, metrics::Metrics};
 
 /// How many events and readers there may be.
@@ -44,7 +44,7 @@ pub(super) struct Shared {
     publishing: Mutex<()>,
     /// Changes with each publication; whether the streams are to end.
     pub(super) news: watch::Sender<bool>,
-    gathering: Arc<Gathering>,
+    gathering: Arc<EventAggregator>,
     pub(super) metrics: Arc<Metrics>,
     rules: EventRules,
     /// Readers there have been.
@@ -53,7 +53,7 @@ pub(super) struct Shared {
 
 impl Bus {
     /// A bus for what is gathered there.
-    pub fn new(rules: EventRules, gathering: Arc<Gathering>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(rules: EventRules, gathering: Arc<EventAggregator>, metrics: Arc<Metrics>) -> Self {
         let run = getrandom::u64().expect("the system has randomness");
         Self {
             shared: Arc::new(Shared {
@@ -71,7 +71,7 @@ impl Bus {
 
     /// Publishes what is gathered, tick by tick, for ever. While nothing happens it sleeps.
     pub async fn collect(self, clock: Clock) {
-        let (gathering, mut merger) = (&self.shared.gathering, Merger::default());
+        let (gathering, mut merger) = (&self.shared.gathering, Coalescer::default());
         // Who collected before, and fell, may have been woken for what is there.
         let mut is_first = true;
         loop {
@@ -87,7 +87,7 @@ impl Bus {
     }
 
     /// Gives the events to all readers, in this order.
-    pub(super) fn publish(&self, events: &[Event]) {
+    pub(super) fn publish(&self, events: &[FleetEvent]) {
         if events.is_empty() {
             return;
         }
@@ -106,14 +106,14 @@ impl Bus {
 
     /// A reader of all events from now on; or, if `last_event_id` names one of this run that is still known, of all that
     /// came after it.
-    pub fn subscribe(&self, last_event_id: Option<&str>) -> Result<Reader, TooManyStreams> {
+    pub fn subscribe(&self, last_event_id: Option<&str>) -> Result<Subscriber, TooManyStreams> {
         let shared = &self.shared;
         if shared.metrics.event_streams.fetch_add(1, Relaxed) >= shared.rules.max_streams {
             shared.metrics.event_streams.fetch_sub(1, Relaxed);
             return Err(TooManyStreams);
         }
         let number = shared.readers.fetch_add(1, Relaxed);
-        Ok(Reader::new(shared.clone(), number, last_event_id))
+        Ok(Subscriber::new(shared.clone(), number, last_event_id))
     }
 
     /// Ends all streams, now and for ever.

@@ -4,13 +4,13 @@ use tokio::time::{Duration, Instant};
 
 use super::{
     aggregator::ShardChanges,
-    event::{Event, StatusChange},
+    event::{FleetEvent, StatusChange},
 };
 use crate::limits::{EVENTS_DETAIL_MAX, EVENTS_MASS_MAX_MS};
 
 /// Merges what the shards gathered, tick by tick. Every change is in one event: its own, or the count of one.
 #[derive(Debug, Default)]
-pub(super) struct Merger {
+pub(super) struct Coalescer {
     /// Changes of a kind that are under way in masses, by place.
     masses: [Option<Mass>; StatusChange::PLACES],
 }
@@ -21,34 +21,34 @@ struct Mass {
     count: u64,
 }
 
-impl Merger {
+impl Coalescer {
     /// Whether a mass change has not been told yet.
     pub(super) fn is_counting(&self) -> bool {
         self.masses.iter().any(Option::is_some)
     }
 
     /// The events of a tick. Those of one agent are in the order in which they happened.
-    pub(super) fn tick(&mut self, now: Instant, shards: Vec<ShardChanges>) -> Vec<Event> {
+    pub(super) fn tick(&mut self, now: Instant, shards: Vec<ShardChanges>) -> Vec<FleetEvent> {
         let mut events = Vec::new();
-        let mut told_singly = [false; StatusChange::PLACES];
+        let mut emitted_singly = [false; StatusChange::PLACES];
         for (place, StatusChange { from, to }) in StatusChange::all().enumerate() {
             let more: u64 = shards.iter().map(|shard| shard.counts[place]).sum();
             let mass = match self.masses[place] {
                 Some(Mass { since, count }) => Mass { since, count: count + more },
                 None if more > EVENTS_DETAIL_MAX as u64 => Mass { since: now, count: more },
                 None => {
-                    told_singly[place] = true;
+                    emitted_singly[place] = true;
                     continue;
                 }
             };
             let is_over = more == 0 || now - mass.since >= Duration::from_millis(EVENTS_MASS_MAX_MS);
             self.masses[place] = (!is_over).then_some(mass);
             if is_over {
-                events.push(Event::FleetChanged { from, to, count: mass.count });
+                events.push(FleetEvent::FleetChanged { from, to, count: mass.count });
             }
         }
         let details = shards.into_iter().flat_map(|shard| shard.details);
-        events.extend(details.filter(|(change, _)| told_singly[change.place()]).map(|(_, event)| event));
+        events.extend(details.filter(|(change, _)| emitted_singly[change.place()]).map(|(_, event)| event));
         events
     }
 }
@@ -81,19 +81,19 @@ mod tests {
         gathered
     }
 
-    fn event(change: StatusChange, number: u64) -> Event {
+    fn event(change: StatusChange, number: u64) -> FleetEvent {
         let (agent_id, hostname, last_seen) = (AgentId::new(number), "h".into(), Timestamp::from_millis(0));
         match change.to {
-            Some(Status::Online) => Event::AgentOnline { agent_id, hostname, ip: [127, 0, 0, 1].into() },
-            Some(Status::Stale) => Event::AgentStale { agent_id, hostname, last_seen },
-            Some(Status::Offline) => Event::AgentOffline { agent_id, hostname, last_seen },
-            None => Event::AgentDeregistered { agent_id, hostname },
+            Some(Status::Online) => FleetEvent::AgentOnline { agent_id, hostname, ip: [127, 0, 0, 1].into() },
+            Some(Status::Stale) => FleetEvent::AgentStale { agent_id, hostname, last_seen },
+            Some(Status::Offline) => FleetEvent::AgentOffline { agent_id, hostname, last_seen },
+            None => FleetEvent::AgentDeregistered { agent_id, hostname },
         }
     }
 
     /// The events after each tick in which so many agents turned stale.
-    fn ticks(counts: &[u64]) -> Vec<Vec<Event>> {
-        let (mut merger, mut now, mut number) = (Merger::default(), Instant::now(), 0);
+    fn ticks(counts: &[u64]) -> Vec<Vec<FleetEvent>> {
+        let (mut merger, mut now, mut number) = (Coalescer::default(), Instant::now(), 0);
         counts
             .iter()
             .map(|count| {
@@ -103,15 +103,15 @@ mod tests {
             .collect()
     }
 
-    fn mass(change: StatusChange, count: u64) -> Event {
-        Event::FleetChanged { from: change.from, to: change.to, count }
+    fn mass(change: StatusChange, count: u64) -> FleetEvent {
+        FleetEvent::FleetChanged { from: change.from, to: change.to, count }
     }
 
     #[test]
     fn up_to_a_hundred_changes_of_a_kind_are_told_one_by_one() {
         let told = ticks(&[0, 1, 100]);
         assert_eq!(told.iter().map(Vec::len).collect::<Vec<_>>(), [0, 1, 100]);
-        assert!(told.concat().iter().all(|event| matches!(event, Event::AgentStale { .. })));
+        assert!(told.concat().iter().all(|event| matches!(event, FleetEvent::AgentStale { .. })));
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn hundreds_that_are_spread_over_the_shards_are_a_mass_change_too() {
-        let (mut merger, mut number) = (Merger::default(), 0);
+        let (mut merger, mut number) = (Coalescer::default(), 0);
         let now = Instant::now();
         assert_eq!(merger.tick(now, (0..4).map(|_| shard(&[(STALE, 26)], &mut number)).collect()), []);
         assert!(merger.is_counting());
@@ -146,7 +146,7 @@ mod tests {
         for change in changes {
             gathered.add(change, || agent(change));
         }
-        assert_eq!(Merger::default().tick(Instant::now(), vec![gathered]), changes.map(agent));
+        assert_eq!(Coalescer::default().tick(Instant::now(), vec![gathered]), changes.map(agent));
     }
 
     proptest! {
@@ -157,7 +157,7 @@ mod tests {
                 1..40,
             ),
         ) {
-            let (mut merger, mut now, mut number) = (Merger::default(), Instant::now(), 0);
+            let (mut merger, mut now, mut number) = (Coalescer::default(), Instant::now(), 0);
             let mut happened = [0_u64; StatusChange::PLACES];
             let (mut told, mut singles) = ([0_u64; StatusChange::PLACES], VecDeque::new());
             // What came last is over a tick after.
@@ -173,7 +173,7 @@ mod tests {
                 }
                 let was_detailed: Vec<_> = gathered.iter().flat_map(|shard| shard.details.clone()).collect();
                 for event in merger.tick(now, gathered) {
-                    if let Event::FleetChanged { from, to, count } = event {
+                    if let FleetEvent::FleetChanged { from, to, count } = event {
                         prop_assert!(count > EVENTS_DETAIL_MAX as u64);
                         told[StatusChange { from, to }.place()] += count;
                     } else {

@@ -12,7 +12,7 @@ use crate::{
 /// Something that happened to the fleet. Its fields are those of the event's JSON.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
-pub enum Event {
+pub enum FleetEvent {
     /// An agent registered, or was heard again after silence.
     AgentOnline {
         /// Which one.
@@ -84,19 +84,19 @@ pub enum Event {
 /// What kind of event it is: its name on the stream and in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// [`Event::AgentOnline`]
+    /// [`FleetEvent::AgentOnline`]
     AgentOnline,
-    /// [`Event::AgentStale`]
+    /// [`FleetEvent::AgentStale`]
     AgentStale,
-    /// [`Event::AgentOffline`]
+    /// [`FleetEvent::AgentOffline`]
     AgentOffline,
-    /// [`Event::AgentDeregistered`]
+    /// [`FleetEvent::AgentDeregistered`]
     AgentDeregistered,
-    /// [`Event::FleetChanged`]
+    /// [`FleetEvent::FleetChanged`]
     FleetChanged,
-    /// [`Event::ThreatsReported`]
+    /// [`FleetEvent::ThreatsReported`]
     ThreatsReported,
-    /// [`Event::PolicyCreated`]
+    /// [`FleetEvent::PolicyCreated`]
     PolicyCreated,
 }
 
@@ -126,7 +126,7 @@ impl EventKind {
     }
 }
 
-impl Event {
+impl FleetEvent {
     /// What kind it is.
     pub fn kind(&self) -> EventKind {
         match self {
@@ -217,7 +217,7 @@ mod tests {
     fn events_are_told_in_the_words_of_the_contract() {
         let (agent_id, hostname) = (AgentId::new(0xf3), Box::<str>::from("a\n\"b"));
         let last_seen = Timestamp::from_millis(0);
-        let threats = |agent_id, hostname, agents| Event::ThreatsReported {
+        let threats = |agent_id, hostname, agents| FleetEvent::ThreatsReported {
             agent_id,
             hostname,
             count: 3,
@@ -226,23 +226,23 @@ mod tests {
         };
         let cases = [
             (
-                Event::AgentOnline { agent_id, hostname: hostname.clone(), ip: [192, 0, 2, 1].into() },
+                FleetEvent::AgentOnline { agent_id, hostname: hostname.clone(), ip: [192, 0, 2, 1].into() },
                 r#"agent_online|{"agentId":"agent-00000000000000f3","hostname":"a\n\"b","ip":"192.0.2.1"}"#,
             ),
             (
-                Event::AgentStale { agent_id, hostname: "h".into(), last_seen },
+                FleetEvent::AgentStale { agent_id, hostname: "h".into(), last_seen },
                 r#"agent_stale|{"agentId":"agent-00000000000000f3","hostname":"h","lastSeen":"1970-01-01T00:00:00.000Z"}"#,
             ),
             (
-                Event::AgentOffline { agent_id, hostname: "h".into(), last_seen },
+                FleetEvent::AgentOffline { agent_id, hostname: "h".into(), last_seen },
                 r#"agent_offline|{"agentId":"agent-00000000000000f3","hostname":"h","lastSeen":"1970-01-01T00:00:00.000Z"}"#,
             ),
             (
-                Event::AgentDeregistered { agent_id, hostname: "h".into() },
+                FleetEvent::AgentDeregistered { agent_id, hostname: "h".into() },
                 r#"agent_deregistered|{"agentId":"agent-00000000000000f3","hostname":"h"}"#,
             ),
             (
-                Event::FleetChanged { from: None, to: Some(Status::Online), count: 101 },
+                FleetEvent::FleetChanged { from: None, to: Some(Status::Online), count: 101 },
                 r#"fleet_changed|{"from":null,"to":"online","count":101}"#,
             ),
             (
@@ -254,7 +254,7 @@ mod tests {
                 r#"threats_reported|{"agentId":null,"hostname":null,"count":3,"maxSeverity":"critical","agents":101}"#,
             ),
             (
-                Event::PolicyCreated { policy_id: "pol_1".into(), version: "v3".into(), rule_count: 2 },
+                FleetEvent::PolicyCreated { policy_id: "pol_1".into(), version: "v3".into(), rule_count: 2 },
                 r#"policy_created|{"policyId":"pol_1","version":"v3","ruleCount":2}"#,
             ),
         ];

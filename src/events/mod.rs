@@ -1,9 +1,9 @@
 //! What happens, told to those who listen: Server-Sent Events of the fleet's changes, of threats and of policies.
 //!
 //! ```text
-//!  shard 0 ─┐                           ┌─▶ Reader ─▶ connection
-//!  shard 1 ─┼─▶ Gathering ─▶ Merger ─▶ Ring ─▶ Reader ─▶ connection
-//!  threats ─┤       every 200 ms        └─▶ Reader ─▶ connection
+//!  shard 0 ─┐                           ┌─▶ Subscriber ─▶ connection
+//!  shard 1 ─┼─▶ EventAggregator ─▶ Coalescer ─▶ Ring ─▶ Subscriber ─▶ connection
+//!  threats ─┤       every 200 ms        └─▶ Subscriber ─▶ connection
 //! policies ─┘
 //! ```
 //!
@@ -29,7 +29,7 @@ mod event;
 mod ring;
 mod subscriber;
 
-pub use aggregator::Gathering;
+pub use aggregator::EventAggregator;
 pub use bus::{Bus, EventRules, TooManyStreams};
-pub use event::{Event, EventKind, StatusChange};
-pub use subscriber::Reader;
+pub use event::{EventKind, FleetEvent, StatusChange};
+pub use subscriber::Subscriber;

@@ -14,7 +14,7 @@ use crate::limits::{EVENTS_KEEPALIVE_MS, EVENTS_PACE_MAX_MS, EVENTS_PACE_READERS
 
 /// Reads the events, in the form of a stream of Server-Sent Events. It keeps nothing but how far it has come.
 #[derive(Debug)]
-pub struct Reader {
+pub struct Subscriber {
     shared: Arc<Shared>,
     news: watch::Receiver<bool>,
     /// Its place among all readers.
@@ -27,7 +27,7 @@ pub struct Reader {
     is_cut_off: bool,
 }
 
-impl Reader {
+impl Subscriber {
     pub(super) fn new(shared: Arc<Shared>, number: usize, last_event_id: Option<&str>) -> Self {
         let news = shared.news.subscribe();
         let (cursor, resumed) = {
@@ -84,7 +84,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         self.shared.metrics.event_streams.fetch_sub(1, Relaxed);
         // Whether it was told, or stood still until its connection was cut.
@@ -108,8 +108,8 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        events::{Bus, Event, EventRules, Gathering, TooManyStreams},
-        fleet::{AgentId, Heard},
+        events::{Bus, EventAggregator, EventRules, FleetEvent, TooManyStreams},
+        fleet::{ActiveTime, AgentId},
         limits::{EVENTS_CHUNK_BYTES, EVENTS_TICK_MS},
         metrics::Metrics,
         threats::Severity,
@@ -118,15 +118,15 @@ mod tests {
     const RULES: EventRules = EventRules { backlog: 4, max_streams: 2 };
 
     fn bus_with(rules: EventRules) -> Bus {
-        Bus::new(rules, Arc::new(Gathering::new(1)), Arc::new(Metrics::new()))
+        Bus::new(rules, Arc::new(EventAggregator::new(1)), Arc::new(Metrics::new()))
     }
 
     fn bus() -> Bus {
         bus_with(RULES)
     }
 
-    fn policy(rule_count: usize) -> Event {
-        Event::PolicyCreated { policy_id: "pol".into(), version: "v1".into(), rule_count }
+    fn policy(rule_count: usize) -> FleetEvent {
+        FleetEvent::PolicyCreated { policy_id: "pol".into(), version: "v1".into(), rule_count }
     }
 
     fn publish(bus: &Bus, policies: std::ops::RangeInclusive<usize>) {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     /// What is there to be read now.
-    fn read(reader: &mut Reader) -> String {
+    fn read(reader: &mut Subscriber) -> String {
         let mut text = String::new();
         while let Some(Some(chunk)) = reader.next().now_or_never() {
             assert!(chunk.len() <= EVENTS_CHUNK_BYTES);
@@ -260,9 +260,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_gathered_is_told_within_a_tick() {
-        let gathering = Arc::new(Gathering::new(1));
+        let gathering = Arc::new(EventAggregator::new(1));
         let bus = Bus::new(RULES, gathering.clone(), Arc::new(Metrics::new()));
-        let collector = tokio::spawn(bus.clone().collect(Clock::new(0, Heard::default(), Duration::from_secs(1))));
+        let collector = tokio::spawn(bus.clone().collect(Clock::new(0, ActiveTime::default(), Duration::from_secs(1))));
         let mut reader = bus.subscribe(None).unwrap();
         read(&mut reader);
         gathering.threats_reported(AgentId::new(1), "h", 2, Severity::High);

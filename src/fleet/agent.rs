@@ -8,14 +8,14 @@ use super::{
     interner::Interned,
     policy_version::PolicyVersion,
     registration::{MachineKey, Registration, TokenHash},
-    shared_strings::{Labels, SharedTexts},
-    status::{Heard, Liveness},
+    shared_strings::{Labels, SharedStrings},
+    status::{ActiveTime, Liveness},
     text::Timestamp,
 };
 
 /// The state of one agent.
 ///
-/// There are millions of these, so what repeats is a handle into the shard's [`SharedTexts`], and what is rare is boxed.
+/// There are millions of these, so what repeats is a handle into the shard's [`SharedStrings`], and what is rare is boxed.
 #[derive(Debug)]
 pub struct Agent {
     id: AgentId,
@@ -46,14 +46,14 @@ pub struct LastHeartbeat {
     pub registration: Timestamp,
     /// When it was heard, for people.
     pub at: Timestamp,
-    /// When it was heard, in hearing time.
-    pub heard: Heard,
+    /// When it was heard, in active time.
+    pub heard: ActiveTime,
     /// The version the agent told last, or registered with.
     pub version: Box<str>,
     /// The figures it told last.
     pub figures: Figures,
     /// The newest version in its scope when it last fetched its policy. Of the agent, whatever the registration.
-    pub policies_seen: PolicyVersion,
+    pub last_fetched: PolicyVersion,
 }
 
 #[cfg(test)]
@@ -64,17 +64,17 @@ impl LastHeartbeat {
             id: AgentId::new(id),
             registration: Timestamp::from_millis(1),
             at: Timestamp::from_millis(2),
-            heard: Heard::from_micros(3),
+            heard: ActiveTime::from_micros(3),
             version: "1".into(),
             figures: Figures::default(),
-            policies_seen: PolicyVersion::NONE,
+            last_fetched: PolicyVersion::NONE,
         }
     }
 }
 
 impl Agent {
     /// An agent that has just registered.
-    pub fn new(registration: Registration, texts: &mut SharedTexts) -> Self {
+    pub fn new(registration: Registration, texts: &mut SharedStrings) -> Self {
         let labels = Labels {
             tags: texts.tags.acquire(&registration.tags),
             org: registration.org_id.as_deref().map(|org| texts.org.acquire(org)),
@@ -96,8 +96,8 @@ impl Agent {
     }
 
     /// Gives the shared strings back. Called once, when the agent leaves the shard or its record is replaced; from then on
-    /// nothing of it may be asked that takes [`SharedTexts`].
-    pub fn release(&self, texts: &mut SharedTexts) {
+    /// nothing of it may be asked that takes [`SharedStrings`].
+    pub fn release(&self, texts: &mut SharedStrings) {
         texts.os.release(self.os);
         texts.version.release(self.version);
         texts.tags.release(self.labels.tags);
@@ -112,12 +112,12 @@ impl Agent {
     }
 
     /// Its operating system.
-    pub fn os<'a>(&self, texts: &'a SharedTexts) -> &'a str {
+    pub fn os<'a>(&self, texts: &'a SharedStrings) -> &'a str {
         texts.os.text(self.os)
     }
 
     /// The version of its Guard.
-    pub fn version<'a>(&self, texts: &'a SharedTexts) -> &'a str {
+    pub fn version<'a>(&self, texts: &'a SharedStrings) -> &'a str {
         texts.version.text(self.version)
     }
 
@@ -147,12 +147,12 @@ impl Agent {
     }
 
     /// Its tenant.
-    pub fn org_id<'a>(&self, texts: &'a SharedTexts) -> Option<&'a str> {
+    pub fn org_id<'a>(&self, texts: &'a SharedStrings) -> Option<&'a str> {
         self.labels.org.map(|org| texts.org.text(org))
     }
 
     /// Its tags.
-    pub fn tags<'a>(&self, texts: &'a SharedTexts) -> impl Iterator<Item = &'a str> {
+    pub fn tags<'a>(&self, texts: &'a SharedStrings) -> impl Iterator<Item = &'a str> {
         texts.tags.tags(self.labels.tags)
     }
 
@@ -182,7 +182,7 @@ impl Agent {
     }
 
     /// Takes over a heartbeat that was heard now.
-    pub fn heard(&mut self, heartbeat: Heartbeat, at: Timestamp, now: Heard, texts: &mut SharedTexts) {
+    pub fn heard(&mut self, heartbeat: Heartbeat, at: Timestamp, now: ActiveTime, texts: &mut SharedStrings) {
         self.last_heartbeat = at;
         self.liveness.last_heard = now;
         self.figures.update(heartbeat.figures);
@@ -191,7 +191,7 @@ impl Agent {
         }
     }
 
-    fn set_version(&mut self, version: &str, texts: &mut SharedTexts) {
+    fn set_version(&mut self, version: &str, texts: &mut SharedStrings) {
         if texts.version.text(self.version) != version {
             let newer = texts.version.acquire(version);
             texts.version.release(self.version);
@@ -200,7 +200,7 @@ impl Agent {
     }
 
     /// Its registration, as the store should have it now.
-    pub fn registration(&self, texts: &SharedTexts) -> Registration {
+    pub fn registration(&self, texts: &SharedStrings) -> Registration {
         Registration {
             id: self.id,
             hostname: self.hostname.clone(),
@@ -217,7 +217,7 @@ impl Agent {
     }
 
     /// What the store must know of its last heartbeat, and of the policies that it has seen.
-    pub fn last_heartbeat(&self, policies_seen: PolicyVersion, texts: &SharedTexts) -> LastHeartbeat {
+    pub fn last_heartbeat(&self, last_fetched: PolicyVersion, texts: &SharedStrings) -> LastHeartbeat {
         LastHeartbeat {
             id: self.id,
             registration: self.registered_at,
@@ -225,12 +225,12 @@ impl Agent {
             heard: self.liveness.last_heard,
             version: self.version(texts).into(),
             figures: self.figures.clone(),
-            policies_seen,
+            last_fetched,
         }
     }
 
     /// Takes over what the store knew of its last heartbeat; one of an earlier registration is ignored.
-    pub fn restore(&mut self, last: LastHeartbeat, texts: &mut SharedTexts) {
+    pub fn restore(&mut self, last: LastHeartbeat, texts: &mut SharedStrings) {
         if last.registration != self.registered_at {
             return;
         }
@@ -257,14 +257,14 @@ mod tests {
             tags: vec!["production".into(), "web".into()],
             machine: None,
             registered_at: Timestamp::from_millis(1_000),
-            heard_at: Heard::from_micros(5),
+            heard_at: ActiveTime::from_micros(5),
             token: TokenHash::of("secret"),
         }
     }
 
     #[test]
     fn an_agent_tells_the_registration_it_was_made_from() {
-        let mut texts = SharedTexts::default();
+        let mut texts = SharedStrings::default();
         for tags in [vec![], vec!["production".into(), "web".into()]] {
             let machine = Some(MachineKey::new(None, "m"));
             let registration = Registration { tags, machine, ..registration() };
@@ -274,10 +274,10 @@ mod tests {
 
     #[test]
     fn an_upgrade_told_by_a_heartbeat_shows_and_is_counted() {
-        let mut texts = SharedTexts::default();
+        let mut texts = SharedStrings::default();
         let mut agent = Agent::new(registration(), &mut texts);
         let beat = Heartbeat { version: Some(Text::new("2.0").unwrap()), ..Heartbeat::default() };
-        agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
+        agent.heard(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
         assert_eq!(agent.version(&texts), "2.0");
         assert_eq!(texts.version.top(9), (vec![("2.0".into(), 1)], 0));
         agent.release(&mut texts);
@@ -286,12 +286,12 @@ mod tests {
 
     #[test]
     fn a_restored_heartbeat_brings_back_all_it_changed_unless_it_is_of_an_earlier_registration() {
-        let mut texts = SharedTexts::default();
+        let mut texts = SharedStrings::default();
         let mut agent = Agent::new(registration(), &mut texts);
         let guard = GuardFigures { mode: Some("learning".into()), ..GuardFigures::default() };
         let figures = Figures { cpu: Some(1.5).into(), guard: Some(Box::new(guard)), ..Figures::default() };
         let beat = Heartbeat { figures, version: Some(Text::new("3").unwrap()) };
-        agent.heard(beat, Timestamp::from_millis(2_000), Heard::from_micros(9), &mut texts);
+        agent.heard(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
         let last = agent.last_heartbeat(PolicyVersion::new(4), &texts);
 
         let mut restored = Agent::new(registration(), &mut texts);
@@ -302,6 +302,6 @@ mod tests {
             Agent::new(Registration { registered_at: Timestamp::from_millis(1_001), ..registration() }, &mut texts);
         newer.restore(last, &mut texts);
         assert_eq!(newer.figures, Figures::default());
-        assert_eq!(newer.liveness().last_heard, Heard::from_micros(5));
+        assert_eq!(newer.liveness().last_heard, ActiveTime::from_micros(5));
     }
 }

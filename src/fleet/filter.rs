@@ -3,7 +3,7 @@
 use super::{
     agent::Agent,
     interner::Interned,
-    shared_strings::{Labels, SharedTexts},
+    shared_strings::{Labels, SharedStrings},
     status::Status,
     tag_lists::{Carriers, ListSet},
 };
@@ -21,14 +21,14 @@ pub struct AgentFilter {
 
 impl AgentFilter {
     /// Whether the agent, whose status is `status` now, belongs in the listing.
-    pub fn matches(&self, agent: &Agent, status: Status, texts: &SharedTexts) -> bool {
+    pub fn matches(&self, agent: &Agent, status: Status, texts: &SharedStrings) -> bool {
         self.status.is_none_or(|wanted| wanted == status)
             && self.org_id.as_deref().is_none_or(|org| agent.org_id(texts) == Some(org))
             && self.tags.iter().all(|wanted| agent.tags(texts).any(|tag| tag == &**wanted))
     }
 
     /// The filter in terms of a shard's handles, to rule agents out without looking at them; none if it rules out all.
-    pub fn sieve(&self, texts: &SharedTexts) -> Option<Sieve> {
+    pub fn sieve(&self, texts: &SharedStrings) -> Option<CompiledFilter> {
         let org = match self.org_id.as_deref() {
             Some(org) => Some(texts.org.find(org)?),
             None => None,
@@ -41,20 +41,20 @@ impl AgentFilter {
                 Carriers::Many => None,
             },
         };
-        Some(Sieve { status: self.status, org, tags })
+        Some(CompiledFilter { status: self.status, org, tags })
     }
 }
 
 /// An [`AgentFilter`] that compares handles instead of strings. Lets every agent pass that the filter lets pass, and as
 /// few others as it can; valid until the shard's strings change.
 #[derive(Debug)]
-pub struct Sieve {
+pub struct CompiledFilter {
     status: Option<Status>,
     org: Option<Interned>,
     tags: Option<ListSet>,
 }
 
-impl Sieve {
+impl CompiledFilter {
     /// Whether an agent with these labels, counted under `status`, may belong in the listing.
     pub fn passes(&self, labels: Labels, status: Status) -> bool {
         self.status.is_none_or(|wanted| wanted == status)

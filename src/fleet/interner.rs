@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::HashMap, num::NonZeroU32, rc::Rc};
 
-/// Stands for a string of one [`Census`] while somebody holds it: 4 bytes in an agent where the string itself would take
+/// Stands for a string of one [`Interner`] while somebody holds it: 4 bytes in an agent where the string itself would take
 /// 16, and the same string has the same handle, so that comparing handles is enough.
 ///
 /// It means nothing in another census, and nothing after its last release: then it may come to stand for another string.
@@ -26,7 +26,7 @@ impl Interned {
 /// Interning and counting are the same bookkeeping: a fleet's operating systems, versions, tenants and tag lists repeat
 /// a million times, and how often they do is what the `guardbeat_agents_by_*` gauges show.
 #[derive(Debug, Default)]
-pub struct Census {
+pub struct Interner {
     handles: HashMap<Rc<str>, Interned>,
     slots: Vec<Slot>,
     /// Handles that nobody holds.
@@ -40,7 +40,7 @@ struct Slot {
     holders: u32,
 }
 
-impl Census {
+impl Interner {
     /// Takes hold of `text`.
     pub fn acquire(&mut self, text: &str) -> Interned {
         self.take_hold(text).0
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_string_is_held_once_and_forgotten_with_its_last_holder() {
-        let mut census = Census::default();
+        let mut census = Interner::default();
         let handle = census.acquire("linux");
         assert_eq!(census.acquire("linux"), handle);
         assert_eq!(census.release(handle), None);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_top_holds_the_most_frequent_and_the_rest_is_summed() {
-        let mut census = Census::default();
+        let mut census = Interner::default();
         for (text, times) in [("a", 1), ("b", 5), ("c", 3), ("d", 2)] {
             (0..times).for_each(|_| _ = census.acquire(text));
         }
@@ -136,7 +136,7 @@ mod tests {
         /// were strings at one time.
         #[test]
         fn handles_keep_their_meaning_and_are_used_again(steps in proptest::collection::vec((any::<bool>(), 0_u8..12), 1..200)) {
-            let mut census = Census::default();
+            let mut census = Interner::default();
             let mut held: Vec<(String, Interned)> = Vec::new();
             let mut most = 0;
             for (come, number) in steps {

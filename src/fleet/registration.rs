@@ -9,7 +9,7 @@ use super::{
     address::Address,
     agent_id::AgentId,
     machine_id::MachineId,
-    status::Heard,
+    status::ActiveTime,
     text::{Text, Timestamp},
 };
 use crate::limits::{HOSTNAME_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, VERSION_MAX_CHARS};
@@ -134,8 +134,8 @@ pub struct Registration {
     /// When it registered (again). Distinguishes the registrations of one agent, so that a heartbeat of an earlier one
     /// is never taken for one of a later.
     pub registered_at: Timestamp,
-    /// The same moment in hearing time.
-    pub heard_at: Heard,
+    /// The same moment in active time.
+    pub heard_at: ActiveTime,
     /// Hash of the token it was given.
     pub token: TokenHash,
 }

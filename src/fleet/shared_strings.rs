@@ -1,19 +1,19 @@
 //! The strings that the agents of a shard share.
 
 use super::{
-    interner::{Census, Interned},
+    interner::{Interned, Interner},
     tag_lists::TagLists,
 };
 
 /// The strings that the agents of a shard share, each kind with its own census.
 #[derive(Debug, Default)]
-pub struct SharedTexts {
+pub struct SharedStrings {
     /// Operating systems.
-    pub os: Census,
+    pub os: Interner,
     /// Guard versions.
-    pub version: Census,
+    pub version: Interner,
     /// Tenants.
-    pub org: Census,
+    pub org: Interner,
     /// Whole tag lists.
     pub tags: TagLists,
 }
@@ -21,8 +21,8 @@ pub struct SharedTexts {
 /// What listings are filtered by, besides the status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Labels {
-    /// The tag list, in [`SharedTexts::tags`].
+    /// The tag list, in [`SharedStrings::tags`].
     pub tags: Interned,
-    /// The tenant, in [`SharedTexts::org`].
+    /// The tenant, in [`SharedStrings::org`].
     pub org: Option<Interned>,
 }

@@ -4,14 +4,14 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Serialize;
 
-/// A moment in *hearing time*: microseconds in which the engine was able to hear, counted over all its runs.
+/// A moment in *active time*: microseconds in which the engine was able to hear, counted over all its runs.
 ///
 /// It stands still while the process is paused, starved or not running, so time in which a heartbeat could not have
 /// been heard is never mistaken for silence. See [`crate::clock`], its only source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Heard(i64);
+pub struct ActiveTime(i64);
 
-impl Heard {
+impl ActiveTime {
     /// The moment with this many microseconds of hearing before it.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
@@ -114,12 +114,12 @@ impl Transition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
     /// The last sign of life: a heartbeat or the registration.
-    pub last_heard: Heard,
+    pub last_heard: ActiveTime,
 }
 
 impl Liveness {
     /// The status at `now`: the one function that decides it.
-    pub fn status(self, now: Heard, thresholds: &Thresholds) -> Status {
+    pub fn status(self, now: ActiveTime, thresholds: &Thresholds) -> Status {
         let silence = now.since(self.last_heard);
         if silence >= thresholds.offline_after {
             Status::Offline
@@ -131,7 +131,7 @@ impl Liveness {
     }
 
     /// When an agent that stays silent enters `status`.
-    pub fn enters(self, status: Status, thresholds: &Thresholds) -> Heard {
+    pub fn enters(self, status: Status, thresholds: &Thresholds) -> ActiveTime {
         match status {
             Status::Online => self.last_heard,
             Status::Stale => self.last_heard.after(thresholds.stale_after),
@@ -140,7 +140,7 @@ impl Liveness {
     }
 
     /// The earliest moment after `now` at which silence changes the status; none once it is offline.
-    pub fn next_change(self, now: Heard, thresholds: &Thresholds) -> Option<Heard> {
+    pub fn next_change(self, now: ActiveTime, thresholds: &Thresholds) -> Option<ActiveTime> {
         match self.status(now, thresholds) {
             Status::Online => Some(self.enters(Status::Stale, thresholds)),
             Status::Stale => Some(self.enters(Status::Offline, thresholds)),
@@ -153,7 +153,7 @@ impl Liveness {
     /// An agent that was silent for long enough before the engine stopped stays stale or offline. Every other one may
     /// have beaten while nobody listened, so its silence starts anew: it turns stale no earlier than `grace` after
     /// `now`.
-    pub fn after_restart(self, now: Heard, grace: Duration, thresholds: &Thresholds) -> Self {
+    pub fn after_restart(self, now: ActiveTime, grace: Duration, thresholds: &Thresholds) -> Self {
         match self.status(now, thresholds) {
             Status::Online => {
                 Self { last_heard: self.last_heard.min(now).max(now.after(grace).before(thresholds.stale_after)) }
@@ -172,7 +172,7 @@ mod tests {
         Thresholds { stale_after: Duration::from_millis(90_000), offline_after: Duration::from_millis(300_000) };
 
     fn heard_at(micros: i64) -> Liveness {
-        Liveness { last_heard: Heard::from_micros(micros) }
+        Liveness { last_heard: ActiveTime::from_micros(micros) }
     }
 
     #[test]
@@ -186,19 +186,19 @@ mod tests {
             (300_000_000, Status::Offline),
             (i64::MAX, Status::Offline),
         ] {
-            assert_eq!(agent.status(Heard::from_micros(micros), &THRESHOLDS), status, "after {micros} µs");
+            assert_eq!(agent.status(ActiveTime::from_micros(micros), &THRESHOLDS), status, "after {micros} µs");
         }
     }
 
     #[test]
     fn an_agent_heard_in_the_future_is_online() {
-        assert_eq!(heard_at(10).status(Heard::from_micros(0), &THRESHOLDS), Status::Online);
+        assert_eq!(heard_at(10).status(ActiveTime::from_micros(0), &THRESHOLDS), Status::Online);
     }
 
     #[test]
     fn a_restart_forgives_the_online_and_remembers_the_silent() {
         let grace = THRESHOLDS.stale_after;
-        let now = Heard::from_micros(1_000_000_000);
+        let now = ActiveTime::from_micros(1_000_000_000);
         let online =
             Liveness { last_heard: now.before(Duration::from_secs(89)) }.after_restart(now, grace, &THRESHOLDS);
         assert_eq!(online.enters(Status::Stale, &THRESHOLDS), now.after(grace));
@@ -244,7 +244,7 @@ mod tests {
             t in thresholds(),
             gaps in proptest::collection::vec(0.0_f64..1.0, 1..50),
         ) {
-            let mut now = Heard::from_micros(0);
+            let mut now = ActiveTime::from_micros(0);
             let mut agent = Liveness { last_heard: now };
             for gap in gaps {
                 let longest = t.stale_after - Duration::from_micros(1);
@@ -261,7 +261,7 @@ mod tests {
             silence in 0_u64..1 << 36,
             grace in 1_u64..1 << 36,
         ) {
-            let now = Heard::from_micros(now);
+            let now = ActiveTime::from_micros(now);
             let before = Liveness { last_heard: now.before(Duration::from_micros(silence)) };
             let grace = Duration::from_micros(grace);
             let after = before.after_restart(now, grace, &t);

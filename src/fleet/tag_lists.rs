@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::interner::{Census, Interned};
+use super::interner::{Interned, Interner};
 use crate::limits::TAG_LISTS_MAX;
 
 /// Separates the tags of a list; no tag can contain it.
@@ -14,7 +14,7 @@ const SEPARATOR: char = '\n';
 /// the index costs about 150 bytes for each tag that is nobody else's, and about 8 for any other.
 #[derive(Debug, Default)]
 pub struct TagLists {
-    lists: Census,
+    lists: Interner,
     carriers: HashMap<Box<str>, BTreeSet<Interned>>,
 }
 

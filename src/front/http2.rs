@@ -136,9 +136,9 @@ fn builder() -> Builder {
 
 /// Things of a worker that are counted while they last.
 #[derive(Default)]
-pub(super) struct Census(Cell<usize>);
+pub(super) struct Interner(Cell<usize>);
 
-impl Census {
+impl Interner {
     fn count(&self) -> usize {
         self.0.get()
     }
@@ -150,7 +150,7 @@ impl Census {
     }
 }
 
-/// One of a [`Census`].
+/// One of a [`Interner`].
 struct Counted<'a>(&'a Cell<usize>);
 
 impl Drop for Counted<'_> {

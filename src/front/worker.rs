@@ -16,7 +16,7 @@ use slab::Slab;
 use super::{
     FrontRules,
     connection::{Common, Connection},
-    http2::Census,
+    http2::Interner,
     times::{Cut, Deadlines, Phase, Tick, ticks},
 };
 use crate::{
@@ -53,9 +53,9 @@ pub(super) struct Worker {
     /// When it was last logged that connections are used up.
     warned: Cell<Option<Tick>>,
     /// Open HTTP/2 streams, of all connections.
-    pub(super) streams: Census,
+    pub(super) streams: Interner,
     /// HTTP/2 connections that may send more ahead than others.
-    pub(super) large_windows: Census,
+    pub(super) large_windows: Interner,
 }
 
 impl Worker {
@@ -85,8 +85,8 @@ impl Worker {
             deadlines: Deadlines { idle: ticks(rules.keep_alive.as_millis() as u64) },
             metrics,
             warned: Cell::default(),
-            streams: Census::default(),
-            large_windows: Census::default(),
+            streams: Interner::default(),
+            large_windows: Interner::default(),
         }
     }
 

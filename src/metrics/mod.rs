@@ -25,7 +25,7 @@ use metrics_util::MetricKindMask;
 use self::requests::Heartbeats;
 pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
 use crate::{
-    engine::{EngineHandle, LabelCounts, OTHER, ShardCensus, most_frequent},
+    engine::{EngineHandle, LabelCounts, OTHER, ShardLabels, most_frequent},
     events::EventKind,
     fleet::{Status, Timestamp, Transition},
     front::{Cut, FrontMetrics},
@@ -212,7 +212,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus scrapes.
-    pub fn render(&self, engine: &EngineHandle, censuses: &[ShardCensus], uptime: Duration) -> String {
+    pub fn render(&self, engine: &EngineHandle, censuses: &[ShardLabels], uptime: Duration) -> String {
         let (fleet, clock, durability) = (engine.counts(), engine.clock(), engine.durability());
         metrics::with_local_recorder(&*self.recorder, || {
             self.show_heartbeats();
@@ -342,24 +342,24 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        fleet::Heard,
+        fleet::ActiveTime,
         limits::LABEL_VALUES_MAX,
         store::{Durability, MemoryStore},
     };
 
-    fn census(os: &[(&str, u64)], rest: u64) -> ShardCensus {
-        ShardCensus {
+    fn census(os: &[(&str, u64)], rest: u64) -> ShardLabels {
+        ShardLabels {
             os: (os.iter().map(|(os, agents)| ((*os).into(), *agents)).collect(), rest),
-            ..ShardCensus::default()
+            ..ShardLabels::default()
         }
     }
 
     /// What an engine without agents shows.
-    fn render(metrics: Metrics, censuses: &[&[ShardCensus]]) -> String {
+    fn render(metrics: Metrics, censuses: &[&[ShardLabels]]) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let clock = Clock::new(1, Heard::default(), Duration::from_secs(1));
-            let durability = Durability::start(Arc::<MemoryStore>::default(), 1, Heard::default());
+            let clock = Clock::new(1, ActiveTime::default(), Duration::from_secs(1));
+            let durability = Durability::start(Arc::<MemoryStore>::default(), 1, ActiveTime::default());
             let engine = EngineHandle::new(1, 1, durability, clock, Arc::new(metrics));
             let render = |censuses| engine.metrics().render(&engine, censuses, Duration::ZERO);
             censuses.iter().copied().map(render).collect::<Vec<_>>().pop().unwrap()
@@ -367,7 +367,7 @@ mod tests {
     }
 
     /// The lines that begin so after these censuses, one after the other.
-    fn lines(censuses: &[&[ShardCensus]], start: &str) -> Vec<String> {
+    fn lines(censuses: &[&[ShardLabels]], start: &str) -> Vec<String> {
         let text = render(Metrics::new(), censuses);
         let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect();
         lines.sort();

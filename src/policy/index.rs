@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Policy, PolicyDraft, PolicyId, Scope, ScopePolicies};
+use super::{Policy, PolicyDraft, PolicyId, PolicyScope, ScopePolicies};
 use crate::{
     fleet::{PolicyVersion, Text, Timestamp},
     limits::{POLICIES_MAX_BYTES, POLICY_PENDING_MAX, POLICY_TENANTS_MAX},
@@ -10,7 +10,7 @@ use crate::{
 
 /// All policies of a fleet, or as many of them as somebody has been told of.
 #[derive(Clone, Debug, Default)]
-pub struct Board {
+pub struct PolicyIndex {
     global: Option<Arc<ScopePolicies>>,
     tenants: HashMap<Box<str>, Arc<ScopePolicies>>,
     /// The newest of all.
@@ -23,7 +23,7 @@ pub struct Board {
 
 /// There is no room for a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BoardFull {
+pub enum PolicyIndexFull {
     /// Of one more tenant.
     #[error("there are policies for {POLICY_TENANTS_MAX} tenants, which is the most")]
     Tenants,
@@ -32,13 +32,13 @@ pub enum BoardFull {
     Bytes,
 }
 
-impl Board {
-    /// What there would be in its scope if this were published now. Changes nothing: see [`Board::put`].
-    pub fn publish(&self, draft: PolicyDraft, id: PolicyId, at: Timestamp) -> Result<ScopePolicies, BoardFull> {
+impl PolicyIndex {
+    /// What there would be in its scope if this were published now. Changes nothing: see [`PolicyIndex::put`].
+    pub fn publish(&self, draft: PolicyDraft, id: PolicyId, at: Timestamp) -> Result<ScopePolicies, PolicyIndexFull> {
         let earlier = self.of(&draft.scope);
-        let is_new_tenant = earlier.is_none() && draft.scope != Scope::Global;
+        let is_new_tenant = earlier.is_none() && draft.scope != PolicyScope::Global;
         if is_new_tenant && self.tenants.len() >= POLICY_TENANTS_MAX {
-            return Err(BoardFull::Tenants);
+            return Err(PolicyIndexFull::Tenants);
         }
         let policy = Policy {
             id,
@@ -51,7 +51,7 @@ impl Board {
         };
         let next = ScopePolicies::after(earlier.map(|earlier| &**earlier), policy);
         let bytes = self.bytes + next.size() - earlier.map_or(0, |earlier| earlier.size());
-        if bytes > POLICIES_MAX_BYTES { Err(BoardFull::Bytes) } else { Ok(next) }
+        if bytes > POLICIES_MAX_BYTES { Err(PolicyIndexFull::Bytes) } else { Ok(next) }
     }
 
     /// Takes over what there is in a scope, unless something newer is known of it.
@@ -63,8 +63,8 @@ impl Board {
         }
         self.bytes = self.bytes + size - known.map_or(0, |known| known.size());
         match policies.scope() {
-            Scope::Global => self.global = Some(policies),
-            Scope::Tenant(org) => {
+            PolicyScope::Global => self.global = Some(policies),
+            PolicyScope::Tenant(org) => {
                 self.tenants.insert(org.clone(), policies);
             }
         }
@@ -89,10 +89,10 @@ impl Board {
     }
 
     /// What there is in a scope.
-    pub fn of(&self, scope: &Scope) -> Option<&Arc<ScopePolicies>> {
+    pub fn of(&self, scope: &PolicyScope) -> Option<&Arc<ScopePolicies>> {
         match scope {
-            Scope::Global => self.global.as_ref(),
-            Scope::Tenant(org) => self.tenants.get(org),
+            PolicyScope::Global => self.global.as_ref(),
+            PolicyScope::Tenant(org) => self.tenants.get(org),
         }
     }
 
@@ -149,13 +149,13 @@ mod tests {
         let config = serde_json::value::to_raw_value(&serde_json::json!({"x": "x".repeat(config_bytes)})).unwrap();
         let rule = crate::policy::Rule { kind: crate::policy::RuleKind::Custom, config, enabled: true };
         let name = Text::new("p").unwrap();
-        PolicyDraft { scope: Scope::of(org), name, description: None, rules: vec![rule] }
+        PolicyDraft { scope: PolicyScope::of(org), name, description: None, rules: vec![rule] }
     }
 
-    fn publish(board: &mut Board, org: Option<&str>) -> PolicyVersion {
-        let next = board.publish(draft(org, 1), PolicyId::new(1), Timestamp::from_millis(1)).unwrap();
+    fn publish(policy_index: &mut PolicyIndex, org: Option<&str>) -> PolicyVersion {
+        let next = policy_index.publish(draft(org, 1), PolicyId::new(1), Timestamp::from_millis(1)).unwrap();
         let version = next.newest().version;
-        board.put(Arc::new(next));
+        policy_index.put(Arc::new(next));
         version
     }
 
@@ -163,9 +163,9 @@ mod tests {
         /// The model: every policy ever published, with its tenant.
         #[test]
         fn a_board_knows_what_a_list_of_all_policies_knows(published in vec(org(), 0..40), agent in org(), seen in 0_u32..45) {
-            let mut board = Board::default();
+            let mut policy_index = PolicyIndex::default();
             for (org, version) in published.iter().zip(1..) {
-                prop_assert_eq!(publish(&mut board, *org), PolicyVersion::new(version));
+                prop_assert_eq!(publish(&mut policy_index, *org), PolicyVersion::new(version));
             }
             let all: Vec<_> = published.iter().copied().zip((1..).map(PolicyVersion::new)).collect();
             let newest = |of: &dyn Fn(Option<&str>) -> bool| {
@@ -173,79 +173,79 @@ mod tests {
             };
             let version = |policy: Option<&Arc<Policy>>| policy.map(|policy| policy.version);
             let concerns = |org: Option<&str>| org.is_none() || org == agent;
-            prop_assert_eq!(board.newest().get() as usize, published.len());
-            prop_assert_eq!(version(board.active(None)), newest(&|_| true));
+            prop_assert_eq!(policy_index.newest().get() as usize, published.len());
+            prop_assert_eq!(version(policy_index.active(None)), newest(&|_| true));
             if agent.is_some() {
-                prop_assert_eq!(version(board.active(agent)), newest(&concerns));
+                prop_assert_eq!(version(policy_index.active(agent)), newest(&concerns));
             }
-            prop_assert_eq!(version(board.in_force(agent)), newest(&|org| org == agent).or(newest(&|org| org.is_none())));
-            prop_assert_eq!(board.newest_for(agent), newest(&concerns).unwrap_or_default());
+            prop_assert_eq!(version(policy_index.in_force(agent)), newest(&|org| org == agent).or(newest(&|org| org.is_none())));
+            prop_assert_eq!(policy_index.newest_for(agent), newest(&concerns).unwrap_or_default());
             let seen = PolicyVersion::new(seen);
             let pending = all.iter().filter(|(org, version)| concerns(*org) && *version > seen).count();
-            prop_assert_eq!(board.pending(agent, seen) as usize, pending);
-            prop_assert_eq!(board.pending(agent, board.newest_for(agent)), 0);
+            prop_assert_eq!(policy_index.pending(agent, seen) as usize, pending);
+            prop_assert_eq!(policy_index.pending(agent, policy_index.newest_for(agent)), 0);
         }
 
         #[test]
         fn the_order_in_which_scopes_are_told_does_not_matter(published in vec(org(), 0..20), order in vec(any::<usize>(), 20)) {
-            let mut board = Board::default();
+            let mut policy_index = PolicyIndex::default();
             let mut told = Vec::new();
             for org in &published {
-                publish(&mut board, *org);
-                told.push(board.of(&Scope::of(*org)).unwrap().clone());
+                publish(&mut policy_index, *org);
+                told.push(policy_index.of(&PolicyScope::of(*org)).unwrap().clone());
             }
-            let mut other = Board::default();
+            let mut other = PolicyIndex::default();
             for place in order {
                 if !told.is_empty() {
                     other.put(told.swap_remove(place % told.len()));
                 }
             }
             told.into_iter().for_each(|policies| other.put(policies));
-            prop_assert_eq!((other.newest(), other.bytes), (board.newest(), board.bytes));
+            prop_assert_eq!((other.newest(), other.bytes), (policy_index.newest(), policy_index.bytes));
             for org in ORGS.into_iter().map(Some).chain([None]) {
-                prop_assert_eq!(other.of(&Scope::of(org)), board.of(&Scope::of(org)));
+                prop_assert_eq!(other.of(&PolicyScope::of(org)), policy_index.of(&PolicyScope::of(org)));
             }
         }
     }
 
     #[test]
     fn what_is_pending_has_a_bound() {
-        let mut board = Board::default();
+        let mut policy_index = PolicyIndex::default();
         let versions: Vec<u32> = (1..=POLICY_PENDING_MAX).collect();
-        board.put(Arc::new(policies(None, &versions)));
-        board.put(Arc::new(policies(Some("acme"), &[POLICY_PENDING_MAX + 1])));
-        assert_eq!(board.pending(Some("acme"), PolicyVersion::NONE), POLICY_PENDING_MAX);
-        assert_eq!(board.pending(Some("acme"), PolicyVersion::new(POLICY_PENDING_MAX)), 1);
+        policy_index.put(Arc::new(policies(None, &versions)));
+        policy_index.put(Arc::new(policies(Some("acme"), &[POLICY_PENDING_MAX + 1])));
+        assert_eq!(policy_index.pending(Some("acme"), PolicyVersion::NONE), POLICY_PENDING_MAX);
+        assert_eq!(policy_index.pending(Some("acme"), PolicyVersion::new(POLICY_PENDING_MAX)), 1);
     }
 
     #[test]
     fn policies_have_a_bound_in_bytes_which_a_newer_one_of_the_same_scope_does_not_add_to() {
-        let mut board = Board { bytes: POLICIES_MAX_BYTES - 3_000, ..Board::default() };
+        let mut policy_index = PolicyIndex { bytes: POLICIES_MAX_BYTES - 3_000, ..PolicyIndex::default() };
         let mut put = |org: &str| {
-            let next = board.publish(draft(Some(org), 2_000), PolicyId::new(1), Timestamp::from_millis(1));
-            next.map(|next| board.put(Arc::new(next)))
+            let next = policy_index.publish(draft(Some(org), 2_000), PolicyId::new(1), Timestamp::from_millis(1));
+            next.map(|next| policy_index.put(Arc::new(next)))
         };
-        assert_eq!([put("a"), put("a"), put("b")], [Ok(()), Ok(()), Err(BoardFull::Bytes)]);
+        assert_eq!([put("a"), put("a"), put("b")], [Ok(()), Ok(()), Err(PolicyIndexFull::Bytes)]);
     }
 
     #[test]
     fn tenants_with_policies_have_a_bound() {
-        let mut board = Board::default();
+        let mut policy_index = PolicyIndex::default();
         for tenant in 0..POLICY_TENANTS_MAX {
-            board.put(Arc::new(policies(Some(&format!("t{tenant}")), &[1])));
+            policy_index.put(Arc::new(policies(Some(&format!("t{tenant}")), &[1])));
         }
-        let publish = |org| board.publish(draft(org, 1), PolicyId::new(1), Timestamp::from_millis(1));
-        assert_eq!(publish(Some("one more")), Err(BoardFull::Tenants));
+        let publish = |org| policy_index.publish(draft(org, 1), PolicyId::new(1), Timestamp::from_millis(1));
+        assert_eq!(publish(Some("one more")), Err(PolicyIndexFull::Tenants));
         assert!(publish(Some("t0")).is_ok() && publish(None).is_ok());
     }
 
     #[test]
     fn an_older_state_of_a_scope_does_not_replace_a_newer_one() {
-        let mut board = Board::default();
+        let mut policy_index = PolicyIndex::default();
         let older = Arc::new(policies(None, &[1]));
-        board.put(Arc::new(ScopePolicies::after(Some(&older), policy(2, None))));
-        board.put(older);
-        assert_eq!(board.newest(), PolicyVersion::new(2));
-        assert_eq!(board.pending(None, PolicyVersion::NONE), 2);
+        policy_index.put(Arc::new(ScopePolicies::after(Some(&older), policy(2, None))));
+        policy_index.put(older);
+        assert_eq!(policy_index.newest(), PolicyVersion::new(2));
+        assert_eq!(policy_index.pending(None, PolicyVersion::NONE), 2);
     }
 }

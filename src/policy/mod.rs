@@ -21,9 +21,9 @@ use serde::{Serialize, Serializer};
 
 pub use self::{
     draft::PolicyDraft,
-    index::{Board, BoardFull},
+    index::{PolicyIndex, PolicyIndexFull},
     rule::{Rule, RuleKind, Rules},
-    scope::{NotAScope, Scope, ScopePolicies},
+    scope::{NotAScope, PolicyScope, ScopePolicies},
 };
 use crate::fleet::{PolicyVersion, Timestamp};
 
@@ -63,7 +63,7 @@ pub struct Policy {
     /// Which of all policies of the fleet it is.
     pub version: PolicyVersion,
     /// For whom it is.
-    pub scope: Scope,
+    pub scope: PolicyScope,
     /// Its name for people.
     pub name: Box<str>,
     /// What it is for.
@@ -92,7 +92,7 @@ pub(crate) mod samples {
         Policy {
             id: PolicyId::new(version.into()),
             version: PolicyVersion::new(version),
-            scope: Scope::of(org),
+            scope: PolicyScope::of(org),
             name: format!("policy {version}").into(),
             description: version.is_multiple_of(2).then(|| "for \"every\"\nday".into()),
             rules: vec![rule.unwrap()].into(),

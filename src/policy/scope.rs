@@ -7,14 +7,14 @@ use crate::{fleet::PolicyVersion, limits::POLICY_VERSIONS_MAX};
 
 /// For whom a policy is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Scope {
+pub enum PolicyScope {
     /// The whole fleet.
     Global,
     /// The agents of one tenant.
     Tenant(Box<str>),
 }
 
-impl Scope {
+impl PolicyScope {
     /// The scope of this tenant, or of none.
     pub fn of(org_id: Option<&str>) -> Self {
         org_id.map_or(Self::Global, |org| Self::Tenant(org.into()))
@@ -29,7 +29,7 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for PolicyScope {
     /// As stores name it: `*`, or `o:` and the tenant.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -44,7 +44,7 @@ impl fmt::Display for Scope {
 #[error("a scope is * or o: and the name of a tenant")]
 pub struct NotAScope;
 
-impl FromStr for Scope {
+impl FromStr for PolicyScope {
     type Err = NotAScope;
 
     fn from_str(text: &str) -> Result<Self, NotAScope> {
@@ -84,7 +84,7 @@ impl ScopePolicies {
     }
 
     /// Whose they are.
-    pub fn scope(&self) -> &Scope {
+    pub fn scope(&self) -> &PolicyScope {
         &self.newest.scope
     }
 
@@ -116,11 +116,16 @@ mod tests {
 
     #[test]
     fn a_scope_is_known_by_its_name_in_a_store() {
-        for scope in [Scope::Global, Scope::of(Some("acme")), Scope::of(Some("*")), Scope::of(Some("o:o:"))] {
+        for scope in [
+            PolicyScope::Global,
+            PolicyScope::of(Some("acme")),
+            PolicyScope::of(Some("*")),
+            PolicyScope::of(Some("o:o:")),
+        ] {
             assert_eq!(scope.to_string().parse(), Ok(scope));
         }
         for name in ["", "o:", "acme", "**", "O:acme"] {
-            assert_eq!(name.parse::<Scope>(), Err(NotAScope), "{name}");
+            assert_eq!(name.parse::<PolicyScope>(), Err(NotAScope), "{name}");
         }
     }
 

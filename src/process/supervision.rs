@@ -35,7 +35,7 @@ pub enum Task {
     /// Carries heartbeats to the shards of other workers.
     Carrier,
     /// Takes in threats that have become durable.
-    Archive,
+    ThreatLog,
     /// Tells what has happened.
     Collector,
     /// Keeps the metrics small.
@@ -57,7 +57,7 @@ impl Task {
         Self::Committer,
         Self::Flusher,
         Self::Carrier,
-        Self::Archive,
+        Self::ThreatLog,
         Self::Collector,
         Self::Upkeep,
         Self::ThreatLoader,
@@ -73,7 +73,7 @@ impl Task {
             Self::Committer => "committer",
             Self::Flusher => "flusher",
             Self::Carrier => "carrier",
-            Self::Archive => "archive",
+            Self::ThreatLog => "threat log",
             Self::Collector => "collector",
             Self::Upkeep => "upkeep",
             Self::ThreatLoader => "threat-loader",

@@ -34,15 +34,15 @@ use self::{
 };
 use crate::{
     api::{
-        ApiState, AuthRules, Gate, Lane, Listener, RequestLog, complete,
+        Admission, ApiState, AuthRules, FastPath, Listener, RequestLog, complete,
         lifecycle::{Lifecycle, Phase},
         refuse_unparsed, route, route_operations,
     },
     clock::Clock,
     config::{Config, LivenessConfig, ThreatsConfig},
-    engine::{EngineHandle, LivenessRules, Shard, ShardActor, start_archive},
+    engine::{EngineHandle, LivenessRules, Shard, ShardActor, start_threat_log},
     events::{Bus, EventRules},
-    fleet::{Heard, Thresholds},
+    fleet::{ActiveTime, Thresholds},
     front::{self, FrontMetrics, FrontParts, FrontRules},
     limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, WORKERS_START_MS},
     metrics::Metrics,
@@ -138,7 +138,7 @@ impl Parts {
     }
 
     fn start(self) -> Result<Running, ServeError> {
-        self.engine.attach_archive(start_archive(retention(&self.config.threats), &self.engine)?);
+        self.engine.attach_threat_log(start_threat_log(retention(&self.config.threats), &self.engine)?);
         let lifecycle = Arc::new(Lifecycle::default());
         let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
         let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
@@ -198,7 +198,7 @@ impl Parts {
         front: &FrontMetrics,
     ) -> Result<Server, ServeError> {
         let server = &self.config.server;
-        let gate = Gate {
+        let admission = Admission {
             lifecycle,
             request_log: state.request_log.clone(),
             listener: Listener::Api,
@@ -218,7 +218,7 @@ impl Parts {
                 .default_service(web::to(route))
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap_fn(|request, app| app.call(request).map_ok(complete));
-            gate.clone().around(Lane::before(app.into_factory(), state.clone()))
+            admission.clone().around(FastPath::before(app.into_factory(), state.clone()))
         };
         let rules = FrontRules {
             max_connections: server.max_connections,
@@ -236,7 +236,7 @@ impl Parts {
         lifecycle: Arc<Lifecycle>,
         front: &FrontMetrics,
     ) -> Result<Server, ServeError> {
-        let gate = Gate {
+        let admission = Admission {
             lifecycle,
             request_log: state.request_log.clone(),
             listener: Listener::Operations,
@@ -247,7 +247,7 @@ impl Parts {
         let parts = self.front_parts(&state.request_log, front, false);
         let make = move || {
             let app = App::new().app_data(state.clone()).default_service(web::to(route_operations));
-            gate.clone().around(app.into_factory().map(Response::from))
+            admission.clone().around(app.into_factory().map(Response::from))
         };
         let rules = FrontRules {
             max_connections: OPERATIONS_CONNECTIONS_MAX,
@@ -462,7 +462,7 @@ pub(crate) fn liveness_rules(config: &LivenessConfig) -> LivenessRules {
 }
 
 /// When a run that began at `base` has outlived its restart grace: see [`WriteBehind`].
-pub(crate) fn clock_from(base: Heard, rules: &LivenessRules) -> Heard {
+pub(crate) fn clock_from(base: ActiveTime, rules: &LivenessRules) -> ActiveTime {
     base.after(rules.restart_grace + rules.restart_spread)
 }
 

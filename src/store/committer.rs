@@ -35,7 +35,7 @@ impl Committer {
         Self { queue, healthy }
     }
 
-    /// Makes the change durable. What fails with another error than [`StoreError::InDoubt`] has not been done.
+    /// Makes the change durable. What fails with another error than [`StoreError::UnknownOutcome`] has not been done.
     pub fn commit(&self, change: Change) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         self.commit_all(vec![change])
     }
@@ -111,10 +111,10 @@ async fn refuse_until_it_works(
     }
 }
 
-/// What those are told who come while the store does not work: theirs is not in doubt.
+/// What those are told who come while the store does not work: theirs is not of unknown outcome.
 fn refusal(error: &StoreError) -> StoreError {
     match error {
-        StoreError::InDoubt(reason) => StoreError::Unavailable(reason.clone()),
+        StoreError::UnknownOutcome(reason) => StoreError::Unavailable(reason.clone()),
         error => error.clone(),
     }
 }
@@ -140,12 +140,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        fleet::{AgentId, Heard},
+        fleet::{ActiveTime, AgentId},
         store::{Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, StoreReader},
         threats::{Threat, ThreatEntry, ThreatKey},
     };
 
-    /// Takes changes, or leaves them in doubt.
+    /// Takes changes, or leaves them of unknown outcome.
     #[derive(Debug, Default)]
     struct Moody {
         silent: AtomicBool,
@@ -156,7 +156,7 @@ mod tests {
         fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
             self.tried.lock().unwrap().extend(changes);
             let silent = self.silent.load(Relaxed);
-            Box::pin(async move { if silent { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) } })
+            Box::pin(async move { if silent { Err(StoreError::UnknownOutcome("no answer".into())) } else { Ok(()) } })
         }
 
         fn discard(&self, _: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -169,7 +169,7 @@ mod tests {
     }
 
     impl StoreReader for Moody {
-        fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+        fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
             unreachable!("nobody asks for the time")
         }
 
@@ -187,13 +187,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn after_a_change_in_doubt_nothing_is_tried_until_the_store_works_again() {
+    async fn after_a_change_with_an_unknown_outcome_nothing_is_tried_until_the_store_works_again() {
         let store = Arc::new(Moody::default());
         let committer = Committer::start(store.clone());
         let change = |id| Change::Deregister(AgentId::new(id));
         committer.commit(change(1)).await.unwrap();
         store.silent.store(true, Relaxed);
-        assert!(matches!(committer.commit(change(2)).await, Err(StoreError::InDoubt(_))));
+        assert!(matches!(committer.commit(change(2)).await, Err(StoreError::UnknownOutcome(_))));
         assert!(!committer.is_healthy());
         assert!(matches!(committer.commit(change(3)).await, Err(StoreError::Unavailable(_))));
         store.silent.store(false, Relaxed);

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     fleet::{
-        AgentId, Figures, GuardFigures, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp,
+        ActiveTime, AgentId, Figures, GuardFigures, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp,
         TokenHash,
     },
     limits::{LOAD_CHUNK_MAX, PARTITIONS, POLICY_STEP_MAX},
-    policy::{Scope, ScopePolicies, samples::policies},
+    policy::{PolicyScope, ScopePolicies, samples::policies},
 };
 
 mod threats;
@@ -75,7 +75,7 @@ fn registration(id: u64) -> Registration {
         tags: vec!["a".into(), "b".into()],
         machine: Some(MachineKey::new(None, &format!("machine-{id}"))),
         registered_at: registered_at(id),
-        heard_at: Heard::from_micros(7),
+        heard_at: ActiveTime::from_micros(7),
         token: TokenHash::of("secret"),
     }
 }
@@ -91,7 +91,7 @@ fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
         id: AgentId::new(id),
         registration: registered_at(id),
         at: Timestamp::from_millis(heard),
-        heard: Heard::from_micros(heard),
+        heard: ActiveTime::from_micros(heard),
         version: "1.3.0".into(),
         figures: Figures {
             cpu: Some(48.2).into(),
@@ -99,7 +99,7 @@ fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
             guard: Some(Box::new(guard)),
             ..Figures::default()
         },
-        policies_seen: PolicyVersion::new(id as u32 % 5),
+        last_fetched: PolicyVersion::new(id as u32 % 5),
     }
 }
 
@@ -107,7 +107,7 @@ fn register(id: u64) -> Change {
     Change::Register(Box::new(registration(id)))
 }
 
-async fn save(store: &dyn Store, heartbeats: Vec<LastHeartbeat>, clock: Option<Heard>) {
+async fn save(store: &dyn Store, heartbeats: Vec<LastHeartbeat>, clock: Option<ActiveTime>) {
     store.save(&HeartbeatBatch { heartbeats, clock }).await.unwrap();
 }
 
@@ -145,7 +145,7 @@ async fn what_was_committed_and_saved_is_there_after_the_store_is_opened_again()
             let store = backend.open().await;
             assert_eq!(contents(&*store).await.0, []);
             store.commit(vec![register(1), register(2), register(3)]).await.unwrap();
-            save(&*store, vec![heartbeat(1, 10), heartbeat(2, 11)], Some(Heard::from_micros(99))).await;
+            save(&*store, vec![heartbeat(1, 10), heartbeat(2, 11)], Some(ActiveTime::from_micros(99))).await;
             save(&*store, vec![heartbeat(1, 12)], None).await;
         }
         let store = backend.open().await;
@@ -157,7 +157,7 @@ async fn what_was_committed_and_saved_is_there_after_the_store_is_opened_again()
         let (agents, loaded) = contents(&*store).await;
         assert_eq!(agents, expected);
         assert_eq!((loaded.agents, loaded.heartbeats, loaded.corrupt), (3, 2, 0));
-        assert_eq!(store.clock().await.unwrap(), Some(Heard::from_micros(99)));
+        assert_eq!(store.clock().await.unwrap(), Some(ActiveTime::from_micros(99)));
     })
     .await;
 }
@@ -201,10 +201,14 @@ async fn the_policies_of_each_scope_are_there_as_they_were_set_last() {
         {
             let store = backend.open().await;
             assert_eq!(policies_in(&*store).await, (vec![newer.clone(), acme], 2));
-            let gone = Scope::of(Some("acme"));
+            let gone = PolicyScope::of(Some("acme"));
             // Of several changes of one scope the last one counts.
             store
-                .commit(vec![Change::ForgetPolicies(Scope::Global), set(newer.clone()), Change::ForgetPolicies(gone)])
+                .commit(vec![
+                    Change::ForgetPolicies(PolicyScope::Global),
+                    set(newer.clone()),
+                    Change::ForgetPolicies(gone),
+                ])
                 .await
                 .unwrap();
         }
@@ -226,7 +230,7 @@ async fn the_newest_version_ever_given_out_is_kept_when_its_policy_is_gone() {
         assert_eq!(version(&*store).await, PolicyVersion::NONE);
         let given_out = Change::PolicyVersion(PolicyVersion::new(7));
         store.commit(vec![set(policies(None, &[7])), given_out]).await.unwrap();
-        store.commit(vec![Change::ForgetPolicies(Scope::Global)]).await.unwrap();
+        store.commit(vec![Change::ForgetPolicies(PolicyScope::Global)]).await.unwrap();
         drop(store);
         assert_eq!(version(&*backend.open().await).await, PolicyVersion::new(7));
     })

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{Committer, Policies, Store};
-use crate::fleet::Heard;
+use crate::fleet::ActiveTime;
 
 /// A store at work: what writes into it, and whether it can. Clones share it.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct Durability {
 }
 
 impl Durability {
-    /// Puts a store to work for `shards` shards, on the current runtime; hearing time is `base` now.
-    pub fn start(store: Arc<dyn Store>, shards: usize, base: Heard) -> Self {
+    /// Puts a store to work for `shards` shards, on the current runtime; active time is `base` now.
+    pub fn start(store: Arc<dyn Store>, shards: usize, base: ActiveTime) -> Self {
         let committer = Committer::start(store.clone());
         let policies = Arc::new(Policies::new(committer.clone()));
         Self { store, committer, policies, progress: Arc::new(Progress::new(shards, base)) }
@@ -38,11 +38,11 @@ impl Durability {
     }
 }
 
-/// Up to which moment of hearing time each shard has written what it heard.
+/// Up to which moment of active time each shard has written what it heard.
 #[derive(Debug)]
 pub struct Progress {
-    /// Hearing time when the run began.
-    base: Heard,
+    /// Active time when the run began.
+    base: ActiveTime,
     shards: Box<[ShardProgress]>,
 }
 
@@ -54,18 +54,18 @@ struct ShardProgress {
 
 impl Progress {
     /// No shard has written anything since `base`.
-    pub fn new(shards: usize, base: Heard) -> Self {
+    pub fn new(shards: usize, base: ActiveTime) -> Self {
         let at_base = || ShardProgress { reached: AtomicI64::new(base.as_micros()), failing: AtomicBool::new(false) };
         Self { base, shards: (0..shards).map(|_| at_base()).collect() }
     }
 
-    /// Hearing time when the run began.
-    pub(super) fn base(&self) -> Heard {
+    /// Active time when the run began.
+    pub(super) fn base(&self) -> ActiveTime {
         self.base
     }
 
     /// The shard has written all that it had heard by then.
-    pub(super) fn reached(&self, shard: usize, heard: Heard) {
+    pub(super) fn reached(&self, shard: usize, heard: ActiveTime) {
         self.shards[shard].reached.fetch_max(heard.as_micros(), Relaxed);
     }
 
@@ -79,15 +79,15 @@ impl Progress {
     }
 
     /// How long ago, at `now`, everything that had been heard was written.
-    pub fn behind(&self, now: Heard) -> Duration {
-        now.since(Heard::from_micros(self.slowest()))
+    pub fn behind(&self, now: ActiveTime) -> Duration {
+        now.since(ActiveTime::from_micros(self.slowest()))
     }
 
     /// The moment up to which everything heard is written, once it is not before `from`. A later one must not be saved:
     /// after a crash, agents whose heartbeats were still on their way to the store would seem to have been silent.
-    pub(super) fn saveable(&self, from: Heard) -> Option<Heard> {
+    pub(super) fn saveable(&self, from: ActiveTime) -> Option<ActiveTime> {
         let slowest = self.slowest();
-        (slowest >= from.as_micros()).then_some(Heard::from_micros(slowest))
+        (slowest >= from.as_micros()).then_some(ActiveTime::from_micros(slowest))
     }
 
     fn slowest(&self) -> i64 {

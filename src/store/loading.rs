@@ -29,13 +29,13 @@ pub(super) fn ids_of(partition: Partition) -> RangeInclusive<AgentId> {
 
 /// Whose turn it is to be read: runs of partitions, each given out once.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct WorkQueue {
     /// Consecutive partitions in a turn; a power of two.
     run: u16,
     taken: AtomicU16,
 }
 
-impl Turns {
+impl WorkQueue {
     /// All partitions, in runs of `run`, which is a power of two.
     pub(super) fn of(run: u16) -> Self {
         assert!(run.is_power_of_two() && run < PARTITIONS, "partitions are divided evenly");
@@ -44,10 +44,10 @@ impl Turns {
 
     /// The next partitions to read; none when all have been given out.
     pub(super) fn take(&self) -> Option<impl Iterator<Item = Partition> + use<>> {
-        let turns = PARTITIONS / self.run;
-        let turn = self.taken.fetch_update(Relaxed, Relaxed, |taken| (taken < turns).then_some(taken + 1)).ok()?;
+        let queue = PARTITIONS / self.run;
+        let turn = self.taken.fetch_update(Relaxed, Relaxed, |taken| (taken < queue).then_some(taken + 1)).ok()?;
         // With its bits reversed, a number that counts up goes through the whole range again and again, ever more finely.
-        let first = turn.reverse_bits() >> (u16::BITS - turns.trailing_zeros()) << self.run.trailing_zeros();
+        let first = turn.reverse_bits() >> (u16::BITS - queue.trailing_zeros()) << self.run.trailing_zeros();
         Some((first..first + self.run).filter_map(Partition::new))
     }
 
@@ -60,12 +60,12 @@ impl Turns {
 /// Agents in the order of their ids, to be handed over in chunks of bounded size: first the registrations of a chunk,
 /// then the heartbeats of the same agents, while the shard still has them at hand.
 #[derive(Debug, Default)]
-pub(super) struct Ordered {
+pub(super) struct ChunkBuilder {
     registrations: Vec<Registration>,
     heartbeats: Vec<LastHeartbeat>,
 }
 
-impl Ordered {
+impl ChunkBuilder {
     /// Takes an agent whose id is greater than those before it. Answers the chunks that are full.
     pub(super) fn push(&mut self, registration: Registration, last: Option<LastHeartbeat>) -> Option<[Chunk; 2]> {
         if self.registrations.capacity() == 0 {
@@ -88,14 +88,14 @@ impl Ordered {
 mod tests {
     use super::*;
 
-    fn all(turns: &Turns) -> Vec<Partition> {
-        std::iter::from_fn(|| turns.take()).flatten().collect()
+    fn all(queue: &WorkQueue) -> Vec<Partition> {
+        std::iter::from_fn(|| queue.take()).flatten().collect()
     }
 
     #[test]
     fn every_partition_has_its_turn_once() {
         for run in [1, 16, PARTITIONS / 2] {
-            let mut partitions = all(&Turns::of(run));
+            let mut partitions = all(&WorkQueue::of(run));
             partitions.sort_unstable();
             assert!(partitions.into_iter().eq(Partition::all()), "in runs of {run}");
         }
@@ -105,20 +105,20 @@ mod tests {
     fn turns_feed_all_shards_alike_from_the_first_to_the_last() {
         for shards in [2, 3, 8, 13] {
             let mut fed = vec![0_usize; shards];
-            for (turn, partition) in all(&Turns::of(1)).into_iter().enumerate() {
+            for (turn, partition) in all(&WorkQueue::of(1)).into_iter().enumerate() {
                 fed[partition.shard(shards)] += 1;
                 let (least, most) = (fed.iter().min().unwrap(), fed.iter().max().unwrap());
-                assert!(most - least <= 6, "{shards} shards, after {turn} turns: {fed:?}");
+                assert!(most - least <= 6, "{shards} shards, after {turn} queue: {fed:?}");
             }
         }
     }
 
     #[test]
     fn after_the_end_nobody_has_a_turn() {
-        let turns = Turns::of(1);
-        assert!(turns.take().is_some());
-        turns.end();
-        assert!(turns.take().is_none());
+        let queue = WorkQueue::of(1);
+        assert!(queue.take().is_some());
+        queue.end();
+        assert!(queue.take().is_none());
     }
 
     #[test]

@@ -10,12 +10,12 @@ use tokio::sync::mpsc;
 
 use super::{
     Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, StoredThreat,
-    ThreatRange, loading::Ordered, threat_record::decode_body,
+    ThreatRange, loading::ChunkBuilder, threat_record::decode_payload,
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
+    fleet::{ActiveTime, AgentId, LastHeartbeat, PolicyVersion, Registration},
     limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX},
-    policy::{Scope, ScopePolicies},
+    policy::{PolicyScope, ScopePolicies},
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
@@ -29,9 +29,9 @@ pub struct MemoryStore {
 struct Records {
     registrations: BTreeMap<AgentId, Registration>,
     heartbeats: BTreeMap<AgentId, LastHeartbeat>,
-    policies: BTreeMap<Scope, Arc<ScopePolicies>>,
+    policies: BTreeMap<PolicyScope, Arc<ScopePolicies>>,
     policy_version: PolicyVersion,
-    clock: Option<Heard>,
+    clock: Option<ActiveTime>,
     threats: BTreeMap<(Option<Box<str>>, ThreatId), StoredThreat>,
     last_threat: Option<ThreatId>,
 }
@@ -41,7 +41,7 @@ impl Records {
     fn all(&self) -> (Vec<Chunk>, u64) {
         let policies: Vec<_> = self.policies.values().cloned().collect();
         let mut chunks: Vec<_> = policies.chunks(POLICY_STEP_MAX).map(|some| Chunk::Policies(some.to_vec())).collect();
-        let mut ready = Ordered::default();
+        let mut ready = ChunkBuilder::default();
         for registration in self.registrations.values() {
             let last = self.heartbeats.get(&registration.id).cloned();
             chunks.extend(ready.push(registration.clone(), last).into_iter().flatten());
@@ -59,7 +59,7 @@ impl MemoryStore {
 }
 
 impl StoreReader for MemoryStore {
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         let clock = self.records().clock;
         async move { Ok(clock) }.boxed()
     }
@@ -103,7 +103,7 @@ impl StoreReader for MemoryStore {
         let records = self.records();
         let read = |key: ThreatKey| {
             let stored = records.threats.get(&(key.org.clone(), key.id))?;
-            Some(decode_body(key, &stored.body).expect("this process has encoded it"))
+            Some(decode_payload(key, &stored.body).expect("this process has encoded it"))
         };
         let threats = keys.into_iter().map(read).collect();
         async { Ok(threats) }.boxed()

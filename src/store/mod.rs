@@ -36,8 +36,8 @@ use tokio::sync::mpsc;
 #[cfg(doc)]
 use crate::limits::{LOAD_CHUNK_MAX, POLICY_STEP_MAX};
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
-    policy::{Scope, ScopePolicies},
+    fleet::{ActiveTime, AgentId, LastHeartbeat, PolicyVersion, Registration},
+    policy::{PolicyScope, ScopePolicies},
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
@@ -64,7 +64,7 @@ pub enum Change {
     /// What there is of policies in a scope; replaces what there was.
     SetPolicies(Arc<ScopePolicies>),
     /// There are no policies in this scope.
-    ForgetPolicies(Scope),
+    ForgetPolicies(PolicyScope),
     /// The newest version of a policy that was ever given out, whether that policy is still there or not.
     PolicyVersion(PolicyVersion),
     /// Threats were reported. Their ids grow, within this change and from one to the next.
@@ -107,8 +107,8 @@ pub struct ThreatRange {
 pub struct HeartbeatBatch {
     /// The latest state of agents that were heard.
     pub heartbeats: Vec<LastHeartbeat>,
-    /// Hearing time now, from which the next run goes on.
-    pub clock: Option<Heard>,
+    /// Active time now, from which the next run goes on.
+    pub clock: Option<ActiveTime>,
 }
 
 /// Part of a fleet that is being loaded: records in the order of their agents' ids, at most [`LOAD_CHUNK_MAX`] of them. An
@@ -214,7 +214,7 @@ pub enum StoreError {
     /// The store was asked and did not answer: a change may be there or not. Whoever asked must see to it that it is made
     /// or undone once the store answers again.
     #[error("the store did not answer: {0}")]
-    InDoubt(Arc<str>),
+    UnknownOutcome(Arc<str>),
     /// What is stored cannot be read any more.
     #[error("{0}")]
     Damaged(Arc<str>),
@@ -250,8 +250,8 @@ pub trait StoreReader: Send + Sync + Debug {
         Vec::new()
     }
 
-    /// Hearing time as it was saved last; none in a new store.
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>>;
+    /// Active time as it was saved last; none in a new store.
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>>;
 
     /// Hands the whole fleet to `out`, in chunks of bounded size. Ends early if `out` is closed.
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>>;

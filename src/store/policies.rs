@@ -14,7 +14,7 @@ use super::{Change, Committer, StoreError};
 use crate::{
     fleet::{PolicyVersion, Timestamp},
     limits::POLICY_STEP_MAX,
-    policy::{Board, BoardFull, PolicyDraft, PolicyId, Scope, ScopePolicies},
+    policy::{PolicyDraft, PolicyId, PolicyIndex, PolicyIndexFull, PolicyScope, ScopePolicies},
 };
 
 /// Why a policy was not published.
@@ -22,7 +22,7 @@ use crate::{
 pub enum PublishError {
     /// There is no room for it.
     #[error(transparent)]
-    Full(#[from] BoardFull),
+    Full(#[from] PolicyIndexFull),
     /// It could not be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -36,17 +36,17 @@ pub enum PublishError {
 #[derive(Debug)]
 pub struct Policies {
     committer: Committer,
-    board: RwLock<Board>,
-    /// Whose turn it is to write; with it go the scopes of which the store's record is in doubt.
-    turn: Mutex<BTreeSet<Scope>>,
-    /// Whether there are any: who has nothing to amend need not wait for a turn.
-    in_doubt: AtomicBool,
+    board: RwLock<PolicyIndex>,
+    /// Whose turn it is to write; with it go the scopes of which the store's record is of unknown outcome.
+    turn: Mutex<BTreeSet<PolicyScope>>,
+    /// Whether there are any: who has nothing to reconcile need not wait for a turn.
+    outcome_unknown: AtomicBool,
 }
 
 impl Policies {
     /// No policies, to be written through `committer`.
     pub(super) fn new(committer: Committer) -> Self {
-        Self { committer, board: RwLock::default(), turn: Mutex::default(), in_doubt: AtomicBool::new(false) }
+        Self { committer, board: RwLock::default(), turn: Mutex::default(), outcome_unknown: AtomicBool::new(false) }
     }
 
     /// Takes over what a store has kept. Only before the first publication.
@@ -60,7 +60,7 @@ impl Policies {
     }
 
     /// Answers a question from the board.
-    pub fn ask<T>(&self, question: impl FnOnce(&Board) -> T) -> T {
+    pub fn ask<T>(&self, question: impl FnOnce(&PolicyIndex) -> T) -> T {
         question(&self.board.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -74,12 +74,12 @@ impl Policies {
         announce: impl FnOnce(&Arc<ScopePolicies>) -> T,
     ) -> Result<(Arc<ScopePolicies>, T), PublishError> {
         let mut turn = self.turn.lock().await;
-        // A version whose publication is in doubt must be gone before another policy gets it.
+        // A version whose publication is of unknown outcome must be gone before another policy gets it.
         self.settle(&mut turn).await?;
         let next = Arc::new(self.ask(|board| board.publish(draft, id, at))?);
         let version = Change::PolicyVersion(next.newest().version);
         if let Err(error) = self.committer.commit_all(vec![Change::SetPolicies(next.clone()), version]).await {
-            if let StoreError::InDoubt(_) = error {
+            if let StoreError::UnknownOutcome(_) = error {
                 self.doubt(&mut turn, [next.scope().clone()]);
             }
             return Err(error.into());
@@ -90,37 +90,37 @@ impl Policies {
     }
 
     /// The store has lost what it had: it must be told of every scope once more.
-    pub async fn put_all_in_doubt(&self) {
+    pub async fn put_all_with_an_unknown_outcome(&self) {
         let mut turn = self.turn.lock().await;
         let scopes: Vec<_> = self.ask(|board| board.scopes().map(|one| one.scope().clone()).collect());
         self.doubt(&mut turn, scopes);
     }
 
-    /// Tells the store the truth of every scope of which its record is in doubt.
-    pub async fn amend(&self) -> Result<(), StoreError> {
-        if self.in_doubt.load(Relaxed) { self.settle(&mut self.turn.lock().await).await } else { Ok(()) }
+    /// Tells the store the truth of every scope of which its record is of unknown outcome.
+    pub async fn reconcile(&self) -> Result<(), StoreError> {
+        if self.outcome_unknown.load(Relaxed) { self.settle(&mut self.turn.lock().await).await } else { Ok(()) }
     }
 
-    async fn settle(&self, turn: &mut MutexGuard<'_, BTreeSet<Scope>>) -> Result<(), StoreError> {
+    async fn settle(&self, turn: &mut MutexGuard<'_, BTreeSet<PolicyScope>>) -> Result<(), StoreError> {
         while !turn.is_empty() {
             let some: Vec<_> = turn.iter().take(POLICY_STEP_MAX).cloned().collect();
-            let truth = |scope: &Scope| match self.ask(|board| board.of(scope).cloned()) {
+            let truth = |scope: &PolicyScope| match self.ask(|board| board.of(scope).cloned()) {
                 Some(policies) => Change::SetPolicies(policies),
                 None => Change::ForgetPolicies(scope.clone()),
             };
-            let last = Change::PolicyVersion(self.ask(Board::last));
+            let last = Change::PolicyVersion(self.ask(PolicyIndex::last));
             self.committer.commit_all(some.iter().map(truth).chain([last]).collect()).await?;
             some.iter().for_each(|scope| {
                 turn.remove(scope);
             });
         }
-        self.in_doubt.store(false, Relaxed);
+        self.outcome_unknown.store(false, Relaxed);
         Ok(())
     }
 
-    fn doubt(&self, turn: &mut MutexGuard<'_, BTreeSet<Scope>>, scopes: impl IntoIterator<Item = Scope>) {
+    fn doubt(&self, turn: &mut MutexGuard<'_, BTreeSet<PolicyScope>>, scopes: impl IntoIterator<Item = PolicyScope>) {
         turn.extend(scopes);
-        self.in_doubt.store(!turn.is_empty(), Relaxed);
+        self.outcome_unknown.store(!turn.is_empty(), Relaxed);
     }
 
     fn put(&self, policies: Arc<ScopePolicies>) {
@@ -144,7 +144,7 @@ mod tests {
         let publish = |number: u64| {
             let org = ["acme", "bolt"].get(number as usize % 3).copied();
             let name = Text::new("p").unwrap();
-            let draft = PolicyDraft { scope: Scope::of(org), name, description: None, rules: vec![] };
+            let draft = PolicyDraft { scope: PolicyScope::of(org), name, description: None, rules: vec![] };
             let announce = |next: &Arc<ScopePolicies>| announced.lock().unwrap().push(next.newest().version.get());
             policies.publish(draft, PolicyId::new(number), Timestamp::from_millis(1), announce)
         };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::record::RecordError;
 use crate::{
     fleet::{PolicyVersion, Timestamp},
-    policy::{Policy, PolicyId, Rule, Scope, ScopePolicies},
+    policy::{Policy, PolicyId, PolicyScope, Rule, ScopePolicies},
 };
 
 /// Version of the format.
@@ -41,7 +41,8 @@ pub fn encode_policies(policies: &ScopePolicies) -> Vec<u8> {
 
 /// Decodes the policies of the scope that is named so.
 pub fn decode_policies(scope: &[u8], bytes: &[u8]) -> Result<ScopePolicies, RecordError> {
-    let scope: Scope = std::str::from_utf8(scope).ok().and_then(|name| name.parse().ok()).ok_or(RecordError::Key)?;
+    let scope: PolicyScope =
+        std::str::from_utf8(scope).ok().and_then(|name| name.parse().ok()).ok_or(RecordError::Key)?;
     let PoliciesRecord(format, versions, id, name, description, created_at, rules) = serde_json::from_slice(bytes)?;
     if format != FORMAT {
         return Err(RecordError::Version(format));

@@ -1,7 +1,7 @@
 //! How the records of agents are written: JSON arrays, compact, versioned, the same in every backend.
 //!
 //! A registration: format version, hostname, operating system, version, address, tenant (or null), tags, key of the
-//! machine (or null), time of the registration (ms since 1970) and the same in hearing time (µs), SHA-256 of the token.
+//! machine (or null), time of the registration (ms since 1970) and the same in active time (µs), SHA-256 of the token.
 //! Key and hash are base64url without padding.
 //!
 //! ```json
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A last heartbeat: format version, time of the registration it belongs to, time it was heard (both in ms since 1970),
-//! hearing time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, an array of mode,
+//! active time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, an array of mode,
 //! events processed, threats detected, actions executed and memory use in MB (or null); then, once the agent has fetched a
 //! policy, the newest version in its scope at that time.
 //!
@@ -23,8 +23,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::fleet::{
-    AgentId, Figure, Figures, GuardFigures, Heard, LastHeartbeat, MachineKey, PolicyVersion, Registration, Timestamp,
-    TokenHash,
+    ActiveTime, AgentId, Figure, Figures, GuardFigures, LastHeartbeat, MachineKey, PolicyVersion, Registration,
+    Timestamp, TokenHash,
 };
 
 /// Version of both formats.
@@ -107,7 +107,7 @@ pub fn decode_registration(id: AgentId, bytes: &[u8]) -> Result<Registration, Re
         tags: tags.into_owned(),
         machine: machine.map(|key| unbase64(&key)).transpose()?.map(MachineKey::from_bytes),
         registered_at: Timestamp::from_millis(registered_at),
-        heard_at: Heard::from_micros(heard_at),
+        heard_at: ActiveTime::from_micros(heard_at),
         token: TokenHash::from_bytes(unbase64(&token)?),
     })
 }
@@ -136,7 +136,7 @@ fn is_zero(number: &u32) -> bool {
 /// Appends the encoded heartbeat, all but its id, to `out`.
 pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
     let Figures { uptime, cpu, memory, guard } = &last.figures;
-    let policies_seen = last.policies_seen.get();
+    let last_fetched = last.last_fetched.get();
     let record = HeartbeatRecord(
         FORMAT,
         last.registration.as_millis(),
@@ -146,15 +146,15 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
         *uptime,
         *cpu,
         *memory,
-        (guard.is_some() || policies_seen > 0).then_some(guard.as_deref().map(Cow::Borrowed)),
-        policies_seen,
+        (guard.is_some() || last_fetched > 0).then_some(guard.as_deref().map(Cow::Borrowed)),
+        last_fetched,
     );
     serde_json::to_writer(out, &record).expect("a record has only string keys");
 }
 
 /// Decodes the last heartbeat of `id`.
 pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, RecordError> {
-    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, guard, policies_seen) =
+    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, guard, last_fetched) =
         from_json(bytes)?;
     if format != FORMAT {
         return Err(RecordError::Version(format));
@@ -163,10 +163,10 @@ pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, Reco
         id,
         registration: Timestamp::from_millis(registration),
         at: Timestamp::from_millis(at),
-        heard: Heard::from_micros(heard),
+        heard: ActiveTime::from_micros(heard),
         version: version.into(),
         figures: Figures { uptime, cpu, memory, guard: guard.flatten().map(|guard| Box::new(guard.into_owned())) },
-        policies_seen: PolicyVersion::new(policies_seen),
+        last_fetched: PolicyVersion::new(last_fetched),
     })
 }
 
@@ -221,10 +221,10 @@ mod tests {
                 id: ID,
                 registration: Timestamp::from_millis(registration),
                 at: Timestamp::from_millis(at),
-                heard: Heard::from_micros(heard),
+                heard: ActiveTime::from_micros(heard),
                 version: version.into(),
                 figures: Figures { uptime, cpu, memory, guard },
-                policies_seen: PolicyVersion::new(seen),
+                last_fetched: PolicyVersion::new(seen),
             };
             let mut bytes = Vec::new();
             encode_heartbeat(&last, &mut bytes);
@@ -247,7 +247,7 @@ mod tests {
                 tags: tags.into_iter().map(Into::into).collect(),
                 machine: machine.map(MachineKey::from_bytes),
                 registered_at: Timestamp::from_millis(registered_at),
-                heard_at: Heard::from_micros(heard_at),
+                heard_at: ActiveTime::from_micros(heard_at),
                 token: TokenHash::from_bytes(token),
             };
             let bytes = encode_registration(&registration);
@@ -279,7 +279,7 @@ mod tests {
             tags: vec!["web".into()],
             machine: Some(MachineKey::from_bytes([0; 16])),
             registered_at: Timestamp::from_millis(1),
-            heard_at: Heard::from_micros(2),
+            heard_at: ActiveTime::from_micros(2),
             token: TokenHash::from_bytes([255; 32]),
         };
         assert_eq!(
@@ -301,19 +301,19 @@ mod tests {
             id: ID,
             registration: Timestamp::from_millis(1),
             at: Timestamp::from_millis(2),
-            heard: Heard::from_micros(3),
+            heard: ActiveTime::from_micros(3),
             version: "1.2.0".into(),
             figures,
-            policies_seen: PolicyVersion::NONE,
+            last_fetched: PolicyVersion::NONE,
         };
         let mut bytes = Vec::new();
         encode_heartbeat(&last, &mut bytes);
         assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null]"#);
-        last.policies_seen = PolicyVersion::new(7);
+        last.last_fetched = PolicyVersion::new(7);
         bytes.clear();
         encode_heartbeat(&last, &mut bytes);
         assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null,null,7]"#);
-        last.policies_seen = PolicyVersion::NONE;
+        last.last_fetched = PolicyVersion::NONE;
         last.figures.guard = Some(Box::new(GuardFigures { mode: Some("a".into()), ..GuardFigures::default() }));
         bytes.clear();
         encode_heartbeat(&last, &mut bytes);

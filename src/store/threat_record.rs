@@ -33,7 +33,7 @@ const FORMAT: u8 = 1;
 
 /// Written as an array, like every tuple struct.
 #[derive(Serialize, Deserialize)]
-struct RowRecord<'a>(
+struct IndexRecord<'a>(
     u8,
     #[serde(borrow)] Cow<'a, str>,
     #[serde(borrow)] Cow<'a, str>,
@@ -45,7 +45,7 @@ struct RowRecord<'a>(
 );
 
 #[derive(Serialize, Deserialize)]
-struct BodyRecord<'a>(
+struct PayloadRecord<'a>(
     u8,
     #[serde(borrow)] Cow<'a, str>,
     #[serde(borrow)] Cow<'a, str>,
@@ -70,18 +70,18 @@ pub struct StoredThreat {
 impl StoredThreat {
     /// Encodes a threat, and notes what it takes.
     pub fn new(threat: &Threat) -> Self {
-        let body = encode_body(threat);
+        let body = encode_payload(threat);
         let mut entry = threat.entry();
         // The row's own last digits hardly count.
-        let bytes = body.len() + encode_row(&entry).len();
+        let bytes = body.len() + encode_entry(&entry).len();
         entry.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         Self { entry, body: body.into() }
     }
 }
 
 /// Encodes the row of a threat.
-pub fn encode_row(entry: &ThreatEntry) -> Vec<u8> {
-    let record = RowRecord(
+pub fn encode_entry(entry: &ThreatEntry) -> Vec<u8> {
+    let record = IndexRecord(
         FORMAT,
         Cow::Owned(entry.agent.to_string()),
         Cow::Borrowed(&entry.hostname),
@@ -95,8 +95,8 @@ pub fn encode_row(entry: &ThreatEntry) -> Vec<u8> {
 }
 
 /// Decodes the row of the threat `key`.
-pub fn decode_row(key: ThreatKey, bytes: &[u8]) -> Result<ThreatEntry, RecordError> {
-    let RowRecord(format, agent, hostname, kind, severity, source_ip, size, at_ms) = from_json(bytes)?;
+pub fn decode_entry(key: ThreatKey, bytes: &[u8]) -> Result<ThreatEntry, RecordError> {
+    let IndexRecord(format, agent, hostname, kind, severity, source_ip, size, at_ms) = from_json(bytes)?;
     check(format)?;
     Ok(ThreatEntry {
         id: key.id,
@@ -111,9 +111,9 @@ pub fn decode_row(key: ThreatKey, bytes: &[u8]) -> Result<ThreatEntry, RecordErr
     })
 }
 
-fn encode_body(threat: &Threat) -> Vec<u8> {
+fn encode_payload(threat: &Threat) -> Vec<u8> {
     let details: &RawValue = serde_json::from_str(&threat.details).expect("details are JSON");
-    let record = BodyRecord(
+    let record = PayloadRecord(
         FORMAT,
         Cow::Owned(threat.agent.to_string()),
         Cow::Borrowed(&threat.hostname),
@@ -129,8 +129,8 @@ fn encode_body(threat: &Threat) -> Vec<u8> {
 }
 
 /// Decodes the body of the threat `key`.
-pub fn decode_body(key: ThreatKey, bytes: &[u8]) -> Result<Threat, RecordError> {
-    let BodyRecord(format, agent, hostname, kind, severity, confidence, rule_id, source_ip, occurred_at, details) =
+pub fn decode_payload(key: ThreatKey, bytes: &[u8]) -> Result<Threat, RecordError> {
+    let PayloadRecord(format, agent, hostname, kind, severity, confidence, rule_id, source_ip, occurred_at, details) =
         from_json(bytes)?;
     check(format)?;
     Ok(Threat {
@@ -150,9 +150,9 @@ pub fn decode_body(key: ThreatKey, bytes: &[u8]) -> Result<Threat, RecordError> 
 }
 
 /// The threat `key`, if its body can be read; if not, that is told.
-pub(super) fn read_body(key: ThreatKey, bytes: &[u8]) -> Option<Threat> {
+pub(super) fn read_payload(key: ThreatKey, bytes: &[u8]) -> Option<Threat> {
     let id = key.id;
-    decode_body(key, bytes).inspect_err(|error| is_left_out(id, error)).ok()
+    decode_payload(key, bytes).inspect_err(|error| is_left_out(id, error)).ok()
 }
 
 /// Tells that a threat is passed over.
@@ -198,10 +198,10 @@ mod tests {
         ] {
             let key = threat.key();
             let stored = StoredThreat::new(&threat);
-            assert_eq!(decode_row(key.clone(), &encode_row(&stored.entry)).unwrap(), stored.entry);
+            assert_eq!(decode_entry(key.clone(), &encode_entry(&stored.entry)).unwrap(), stored.entry);
             let apart = ThreatEntry { at_ms: Some(1_772_885_100_000), ..stored.entry };
-            assert_eq!(decode_row(key.clone(), &encode_row(&apart)).unwrap(), apart);
-            let read = decode_body(key, &stored.body).unwrap();
+            assert_eq!(decode_entry(key.clone(), &encode_entry(&apart)).unwrap(), apart);
+            let read = decode_payload(key, &stored.body).unwrap();
             assert_eq!(Threat { bytes: 0, ..read }, threat);
         }
     }
@@ -211,7 +211,7 @@ mod tests {
         let stored =
             StoredThreat::new(&Threat { hostname: "web-1".into(), details: r#"{"attempts":42}"#.into(), ..threat() });
         let row = r#"[1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,"203.0.113.9",175]"#;
-        assert_eq!(String::from_utf8(encode_row(&stored.entry)).unwrap(), row);
+        assert_eq!(String::from_utf8(encode_entry(&stored.entry)).unwrap(), row);
         let body = r#"[1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,0.9,"r-17","203.0.113.9",1772885100000,{"attempts":42}]"#;
         assert_eq!(String::from_utf8(stored.body.into()).unwrap(), body);
     }
@@ -219,15 +219,15 @@ mod tests {
     #[test]
     fn what_is_no_record_is_told_apart() {
         let key = || ThreatKey { org: None, id: ThreatId::new(1) };
-        assert!(matches!(decode_row(key(), b"[1,2]"), Err(RecordError::Malformed(_))));
+        assert!(matches!(decode_entry(key(), b"[1,2]"), Err(RecordError::Malformed(_))));
         assert!(matches!(
-            decode_row(key(), br#"[2,"agent-00f3a1b2c3d4e5f6","h","k",2,null,1]"#),
+            decode_entry(key(), br#"[2,"agent-00f3a1b2c3d4e5f6","h","k",2,null,1]"#),
             Err(RecordError::Version(2))
         ));
         assert!(matches!(
-            decode_row(key(), br#"[1,"agent-00f3a1b2c3d4e5f6","h","k",4,null,1]"#),
+            decode_entry(key(), br#"[1,"agent-00f3a1b2c3d4e5f6","h","k",4,null,1]"#),
             Err(RecordError::Severity(4))
         ));
-        assert!(decode_body(key(), b"\xff").is_err());
+        assert!(decode_payload(key(), b"\xff").is_err());
     }
 }

@@ -10,8 +10,8 @@ use tokio::{
 use super::{Change, Durability, HeartbeatBatch, StoreError};
 use crate::{
     clock::Clock,
-    fleet::{AgentId, Heard, LastHeartbeat},
-    limits::{AMEND_BATCH_MAX, CLOCK_SAVE_MS, FLUSH_BATCH_MAX, SWEEP_STEP_MAX},
+    fleet::{ActiveTime, AgentId, LastHeartbeat},
+    limits::{CLOCK_SAVE_MS, FLUSH_BATCH_MAX, RECONCILE_BATCH_MAX, SWEEP_STEP_MAX},
     metrics::Metrics,
 };
 
@@ -29,14 +29,14 @@ pub trait DirtySource: std::fmt::Debug {
     /// The state of up to `most` agents that come after `after` in id order, dirty or not; empty at the end.
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat>;
 
-    /// Takes up to `most` agents of which the store's registration is in doubt, and says what the store must be told of
+    /// Takes up to `most` agents of which the store's registration is of unknown outcome, and says what the store must be told of
     /// them: their registration, or that they are not of the fleet. Those with a change under way are left for later.
-    fn amends(&self, most: usize) -> Vec<Change>;
+    fn reconciliation(&self, most: usize) -> Vec<Change>;
 
-    /// The store's registration of these agents is in doubt.
-    fn put_in_doubt(&self, agents: &[AgentId]);
+    /// The store's registration of these agents is of unknown outcome.
+    fn put_with_an_unknown_outcome(&self, agents: &[AgentId]);
 
-    /// The registrations of these agents. Of those with a change under way there is none: they are put in doubt.
+    /// The registrations of these agents. Of those with a change under way there is none: they are put of unknown outcome.
     fn registrations(&self, agents: &[LastHeartbeat]) -> Vec<Change>;
 
     /// Told when something must not wait for the next flush.
@@ -48,8 +48,8 @@ pub trait DirtySource: std::fmt::Debug {
 pub struct FlushRules {
     /// Between two flushes.
     pub interval: Duration,
-    /// Hearing time is saved only from this moment on: see [`WriteBehind`].
-    pub clock_from: Heard,
+    /// Active time is saved only from this moment on: see [`WriteBehind`].
+    pub clock_from: ActiveTime,
     /// The shard this is for.
     pub shard: usize,
     /// Shards that write into the same store.
@@ -58,7 +58,7 @@ pub struct FlushRules {
 
 /// Writes the dirty set of one shard, on the shard's thread.
 ///
-/// A flush carries hearing time along, so that the next run knows how long each agent has been silent. It is saved only
+/// A flush carries active time along, so that the next run knows how long each agent has been silent. It is saved only
 /// once this run has outlived its restart grace: until then the agents found at the start are still being waited for,
 /// and a run that ends early must leave the next one to wait for them anew. At its end it saves the clock it began with.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ impl WriteBehind {
             return Err(StoreError::unavailable("it cannot be reached"));
         }
         // Heartbeats do not wait for registrations: those may be refused where these are not.
-        let amended = self.amend().await;
+        let amended = self.reconcile().await;
         let mut left = self.source.dirty();
         let wrote = left > 0;
         while left > 0 {
@@ -173,17 +173,17 @@ impl WriteBehind {
     }
 
     /// Tells the store the truth of what it was last told and may have or not: policies, and agents of this shard.
-    async fn amend(&self) -> Result<(), StoreError> {
-        self.durability.policies.amend().await?;
-        let amends = self.source.amends(AMEND_BATCH_MAX);
-        if amends.is_empty() {
+    async fn reconcile(&self) -> Result<(), StoreError> {
+        self.durability.policies.reconcile().await?;
+        let reconciliation = self.source.reconciliation(RECONCILE_BATCH_MAX);
+        if reconciliation.is_empty() {
             return Ok(());
         }
-        let agents: Vec<_> = amends.iter().filter_map(Change::agent).collect();
-        let outcome = self.durability.committer.commit_all(amends).await;
+        let agents: Vec<_> = reconciliation.iter().filter_map(Change::agent).collect();
+        let outcome = self.durability.committer.commit_all(reconciliation).await;
         if outcome.is_err() {
             self.metrics.flush_failures.increment(1);
-            self.source.put_in_doubt(&agents);
+            self.source.put_with_an_unknown_outcome(&agents);
         }
         outcome
     }
@@ -197,8 +197,8 @@ impl WriteBehind {
         let come_to = self.sweeping.get().filter(|(number, _)| *number == sweep.number).map(|(_, agent)| agent);
         if sweep.registrations && come_to.is_none() && self.rules.shard == 0 {
             // They are no shard's; one of them sees to it.
-            policies.put_all_in_doubt().await;
-            policies.amend().await?;
+            policies.put_all_with_an_unknown_outcome().await;
+            policies.reconcile().await?;
         }
         let _one_at_a_time = self.flushing.lock().await;
         let batch = HeartbeatBatch { heartbeats: self.source.next_in_order(come_to, SWEEP_STEP_MAX), clock: None };
@@ -251,11 +251,11 @@ mod tests {
             Vec::new()
         }
 
-        fn amends(&self, _: usize) -> Vec<Change> {
+        fn reconciliation(&self, _: usize) -> Vec<Change> {
             Vec::new()
         }
 
-        fn put_in_doubt(&self, _: &[AgentId]) {}
+        fn put_with_an_unknown_outcome(&self, _: &[AgentId]) {}
 
         fn registrations(&self, _: &[LastHeartbeat]) -> Vec<Change> {
             Vec::new()
@@ -267,13 +267,14 @@ mod tests {
     }
 
     fn write_behind(source: Rc<Busy>, durability: Durability, shard: usize) -> WriteBehind {
-        let clock = Clock::simulated(2, Heard::default(), Duration::from_secs(30), Timestamp::from_millis(0));
-        let rules = FlushRules { interval: Duration::from_millis(100), clock_from: Heard::default(), shard, shards: 2 };
+        let clock = Clock::simulated(2, ActiveTime::default(), Duration::from_secs(30), Timestamp::from_millis(0));
+        let rules =
+            FlushRules { interval: Duration::from_millis(100), clock_from: ActiveTime::default(), shard, shards: 2 };
         WriteBehind::new(source, durability, clock, Arc::new(Metrics::new()), rules)
     }
 
     fn durability() -> Durability {
-        Durability::start(Arc::<MemoryStore>::default(), 2, Heard::default())
+        Durability::start(Arc::<MemoryStore>::default(), 2, ActiveTime::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -287,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_run_that_ends_within_its_restart_grace_leaves_the_clock_it_began_with() {
-        let base = Heard::from_micros(5_000_000);
+        let base = ActiveTime::from_micros(5_000_000);
         let durability = Durability::start(Arc::<MemoryStore>::default(), 2, base);
         let store = durability.store.clone();
         let mut shards = [0, 1].map(|shard| write_behind(Rc::default(), durability.clone(), shard));
@@ -310,10 +311,10 @@ mod tests {
         shards[0].drain().await.unwrap();
         assert_eq!(
             store.clock().await.unwrap(),
-            Some(Heard::default()),
+            Some(ActiveTime::default()),
             "the other shard may have unwritten heartbeats"
         );
         shards[1].drain().await.unwrap();
-        assert_eq!(store.clock().await.unwrap(), Some(Heard::from_micros(10_000_000)));
+        assert_eq!(store.clock().await.unwrap(), Some(ActiveTime::from_micros(10_000_000)));
     }
 }

@@ -12,7 +12,7 @@ use super::{
     threats,
 };
 use crate::{
-    fleet::{Heard, Timestamp},
+    fleet::{ActiveTime, Timestamp},
     threats::ThreatKey,
 };
 
@@ -39,8 +39,8 @@ pub struct Report {
     pub damage: u64,
     /// When the newest heartbeat was heard.
     pub newest: Option<Timestamp>,
-    /// Hearing time as it was saved last.
-    pub clock: Option<Heard>,
+    /// Active time as it was saved last.
+    pub clock: Option<ActiveTime>,
 }
 
 /// Reads the whole store.
@@ -112,7 +112,9 @@ impl fmt::Display for Report {
             None => line("last saved", &"never", " (no heartbeat)")?,
         }
         match self.clock {
-            Some(clock) => line("clock", &Span(clock.since(Heard::default())), " (time in which servers could hear)"),
+            Some(clock) => {
+                line("clock", &Span(clock.since(ActiveTime::default())), " (time in which servers could hear)")
+            }
             None => line("clock", &"not saved yet", ""),
         }
     }
@@ -149,7 +151,7 @@ mod tests {
             corrupt: 0,
             damage: 0,
             newest: Some(Timestamp::from_millis(1_772_885_100_000)),
-            clock: Some(Heard::from_micros(93_784_000_000)),
+            clock: Some(ActiveTime::from_micros(93_784_000_000)),
         };
         let expected = "\
 store            embedded:/data/store

@@ -1,6 +1,6 @@
 //! Copying a fleet from one store to another.
 //!
-//! Policies and agents go before heartbeats, and hearing time goes last, when everything else has been read back: a server that
+//! Policies and agents go before heartbeats, and active time goes last, when everything else has been read back: a server that
 //! is started on half a copy by mistake then takes agents for alive for too long, and never one for silent that is not.
 
 #[cfg(test)]
@@ -19,9 +19,9 @@ use super::{
     threats,
 };
 use crate::{
-    fleet::{Heard, LastHeartbeat, PolicyVersion, Registration},
+    fleet::{ActiveTime, LastHeartbeat, PolicyVersion, Registration},
     limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX},
-    policy::{Board, Policy, ScopePolicies},
+    policy::{Policy, PolicyIndex, ScopePolicies},
     process::signals::Signals,
     store::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError},
 };
@@ -133,15 +133,15 @@ impl Transfer<'_> {
     }
 
     /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty, and its policies.
-    async fn look_into_target(&self, merge: bool) -> Result<(bool, Board), ToolError> {
+    async fn look_into_target(&self, merge: bool) -> Result<(bool, PolicyIndex), ToolError> {
         let place = &self.order.to;
         let progress = Progress::counting(self.screen, "looking into the target");
-        let (mut agents, mut scopes, mut board) = (0, 0, Board::default());
+        let (mut agents, mut scopes, mut policy_index) = (0, 0, PolicyIndex::default());
         let loaded = read(&*self.target.reader, async |chunk| {
             match chunk {
                 Chunk::Policies(policies) => {
                     scopes += policies.len() as u64;
-                    policies.into_iter().for_each(|one| board.put(one));
+                    policies.into_iter().for_each(|one| policy_index.put(one));
                 }
                 Chunk::Registrations(registrations) => agents += registrations.len() as u64,
                 Chunk::Heartbeats(_) => {}
@@ -151,11 +151,11 @@ impl Transfer<'_> {
         })
         .await
         .map_err(|stopped| told(stopped, place))?;
-        board.gave_out(loaded.policy_version);
+        policy_index.gave_out(loaded.policy_version);
         let threats = threats::read(&*self.target.reader, place, async |_| Ok(())).await?;
         let (threats, corrupt) = (threats.threats, loaded.corrupt + threats.corrupt);
         if (agents, scopes, threats, corrupt) == (0, 0, 0, 0) {
-            return Ok((true, board));
+            return Ok((true, policy_index));
         }
         let mut content = counted(agents, "agent");
         if threats > 0 {
@@ -167,17 +167,17 @@ impl Transfer<'_> {
         if corrupt > 0 {
             content = format!("{content} and {} that cannot be read", counted(corrupt, "record"));
         }
-        if merge { Ok((false, board)) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
+        if merge { Ok((false, policy_index)) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
     }
 
     /// Writes everything but the clock.
     ///
     /// If the target has given out versions of policies, those of the source may be the same for others: its policies are
     /// then published anew, under the versions that come next, and its agents have fetched none of them.
-    async fn write(&self, shift: Shift, mut board: Board) -> Result<(Tally, Loaded), ToolError> {
+    async fn write(&self, shift: Shift, mut policy_index: PolicyIndex) -> Result<(Tally, Loaded), ToolError> {
         let progress = Progress::counting(self.screen, "copying");
         let mut tally = Tally::default();
-        let is_anew = board.last() > PolicyVersion::NONE;
+        let is_anew = policy_index.last() > PolicyVersion::NONE;
         let mut batches = Batches::new(&*self.target.store);
         self.has_begun.set(true);
         let loaded = read(&*self.source.reader, async |chunk| {
@@ -185,12 +185,12 @@ impl Transfer<'_> {
                 Chunk::Policies(policies) => {
                     let mut written = Vec::with_capacity(policies.len());
                     for one in policies {
-                        let one = if is_anew { anew(&board, &one) } else { one };
+                        let one = if is_anew { anew(&policy_index, &one) } else { one };
                         tally.publish(&one);
-                        board.put(one.clone());
+                        policy_index.put(one.clone());
                         written.push(one);
                     }
-                    batches.publish(written, board.last()).await?;
+                    batches.publish(written, policy_index.last()).await?;
                 }
                 Chunk::Registrations(registrations) => {
                     for registration in registrations {
@@ -201,8 +201,8 @@ impl Transfer<'_> {
                 }
                 Chunk::Heartbeats(heartbeats) => {
                     for last in heartbeats {
-                        let policies_seen = if is_anew { PolicyVersion::NONE } else { last.policies_seen };
-                        let last = LastHeartbeat { heard: shift.of(last.heard), policies_seen, ..last };
+                        let last_fetched = if is_anew { PolicyVersion::NONE } else { last.last_fetched };
+                        let last = LastHeartbeat { heard: shift.of(last.heard), last_fetched, ..last };
                         if tally.hear(&last) {
                             batches.hear(last).await?;
                         }
@@ -218,10 +218,10 @@ impl Transfer<'_> {
             Stopped::Reader(error) => self.order.to.failed(error),
         })?;
         if !is_anew {
-            board.gave_out(loaded.policy_version);
+            policy_index.gave_out(loaded.policy_version);
         }
-        if board.last() > PolicyVersion::NONE {
-            batches.publish(Vec::new(), board.last()).await.map_err(|error| self.order.to.failed(error))?;
+        if policy_index.last() > PolicyVersion::NONE {
+            batches.publish(Vec::new(), policy_index.last()).await.map_err(|error| self.order.to.failed(error))?;
         }
         batches.finish().await.map_err(|error| self.order.to.failed(error))?;
         Ok((tally, loaded))
@@ -253,10 +253,10 @@ impl Transfer<'_> {
     }
 }
 
-/// The newest policy of a scope, as the next that is published among those of `board`.
-fn anew(board: &Board, policies: &ScopePolicies) -> Arc<ScopePolicies> {
-    let policy = Policy { version: board.last().next(), ..Policy::clone(policies.newest()) };
-    Arc::new(ScopePolicies::after(board.of(policies.scope()).map(|known| &**known), policy))
+/// The newest policy of a scope, as the next that is published among those of `policy_index`.
+fn anew(policy_index: &PolicyIndex, policies: &ScopePolicies) -> Arc<ScopePolicies> {
+    let policy = Policy { version: policy_index.last().next(), ..Policy::clone(policies.newest()) };
+    Arc::new(ScopePolicies::after(policy_index.of(policies.scope()).map(|known| &**known), policy))
 }
 
 fn told(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
@@ -265,19 +265,19 @@ fn told(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
     }
 }
 
-/// From the hearing time of one store to that of another: how long an agent has been silent stays the same.
+/// From the active time of one store to that of another: how long an agent has been silent stays the same.
 #[derive(Clone, Copy, Debug)]
 struct Shift {
     micros: i64,
 }
 
 impl Shift {
-    fn between(from: Heard, to: Heard) -> Self {
+    fn between(from: ActiveTime, to: ActiveTime) -> Self {
         Self { micros: to.as_micros().saturating_sub(from.as_micros()) }
     }
 
-    fn of(self, moment: Heard) -> Heard {
-        Heard::from_micros(moment.as_micros().saturating_add(self.micros))
+    fn of(self, moment: ActiveTime) -> ActiveTime {
+        ActiveTime::from_micros(moment.as_micros().saturating_add(self.micros))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Records for the tests of this room.
 
-use crate::fleet::{AgentId, Figures, Heard, LastHeartbeat, PolicyVersion, Registration, Timestamp, TokenHash};
+use crate::fleet::{ActiveTime, AgentId, Figures, LastHeartbeat, PolicyVersion, Registration, Timestamp, TokenHash};
 
 pub(super) fn registration(id: u64) -> Registration {
     Registration {
@@ -13,7 +13,7 @@ pub(super) fn registration(id: u64) -> Registration {
         tags: vec!["a".into()],
         machine: None,
         registered_at: Timestamp::from_millis(1_000),
-        heard_at: Heard::from_micros(1),
+        heard_at: ActiveTime::from_micros(1),
         token: TokenHash::of("secret"),
     }
 }
@@ -24,9 +24,9 @@ pub(super) fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
         id: AgentId::new(id),
         registration: registration(id).registered_at,
         at: Timestamp::from_millis(1_000 + heard),
-        heard: Heard::from_micros(heard),
+        heard: ActiveTime::from_micros(heard),
         version: "1.3.0".into(),
         figures: Figures { cpu: Some(48.2).into(), ..Figures::default() },
-        policies_seen: PolicyVersion::new(1),
+        last_fetched: PolicyVersion::new(1),
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     fleet::{AgentId, LastHeartbeat, Partition, Registration, Timestamp},
-    policy::{Scope, ScopePolicies},
+    policy::{PolicyScope, ScopePolicies},
     store::{
         Chunk,
         policy_record::encode_policies,
@@ -36,9 +36,9 @@ pub(super) struct Tally {
     content: Content,
     newest: Option<Timestamp>,
     orphans: HashSet<AgentId>,
-    roster: Roster,
-    scopes: BTreeSet<Scope>,
-    among: Option<Box<(Roster, BTreeSet<Scope>)>>,
+    roster: KnownAgents,
+    scopes: BTreeSet<PolicyScope>,
+    among: Option<Box<(KnownAgents, BTreeSet<PolicyScope>)>>,
     buffer: Vec<u8>,
 }
 
@@ -162,7 +162,7 @@ struct Member {
 
 /// The agents of a fleet, by partition.
 #[derive(Debug)]
-struct Roster {
+struct KnownAgents {
     partitions: Box<[Members]>,
 }
 
@@ -172,13 +172,13 @@ struct Members {
     is_sorted: bool,
 }
 
-impl Default for Roster {
+impl Default for KnownAgents {
     fn default() -> Self {
         Self { partitions: Partition::all().map(|_| Members::default()).collect() }
     }
 }
 
-impl Roster {
+impl KnownAgents {
     fn add(&mut self, member: Member) {
         let partition = &mut self.partitions[usize::from(member.id.partition().get())];
         partition.members.push(member);

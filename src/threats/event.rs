@@ -9,7 +9,7 @@ use crate::fleet::Timestamp;
 
 /// One threat as an agent reports it, validated.
 #[derive(Clone, Debug)]
-pub struct Event {
+pub struct ReportedThreat {
     /// What kind of threat it is.
     pub kind: Box<str>,
     /// How bad it is.

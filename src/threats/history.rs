@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
     BySeverity, Period, ThreatEntry, ThreatId,
-    index_entry::Row,
+    index_entry::IndexEntry,
     names::{Agents, Names},
     tenant::Tenant,
     tenants::Tenants,
@@ -48,7 +48,7 @@ pub struct Retention {
 
 /// Whose threats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope<'a> {
+pub enum ThreatScope<'a> {
     /// Everybody's.
     Fleet,
     /// One tenant's; those of agents that belong to none for `None`.
@@ -145,7 +145,7 @@ impl History {
         let agent = self.agents.acquire(entry.agent, entry.hostname, entry.id);
         let kind = self.kinds.acquire(entry.kind);
         let ip = entry.source_ip.map(|ip| self.ips.acquire(ip));
-        let row = Row::new(entry.id, agent, kind, ip, entry.severity, entry.bytes);
+        let row = IndexEntry::new(entry.id, agent, kind, ip, entry.severity, entry.bytes);
         tenant.insert(row, self.times.of(entry.id), self.now_ms, &mut self.fleet);
         self.rows += 1;
         self.bytes += row.bytes();
@@ -194,10 +194,10 @@ impl History {
     }
 
     /// The window of a period; none for a tenant without threats.
-    pub(super) fn window_mut(&mut self, scope: Scope<'_>, period: Period) -> Option<&mut Window> {
+    pub(super) fn window_mut(&mut self, scope: ThreatScope<'_>, period: Period) -> Option<&mut Window> {
         match scope {
-            Scope::Fleet => Some(self.fleet.of_mut(period)),
-            Scope::Tenant(org) => {
+            ThreatScope::Fleet => Some(self.fleet.of_mut(period)),
+            ThreatScope::Tenant(org) => {
                 let slot = self.tenants.find(org)?;
                 Some(self.tenants.get_mut(slot).windows.of_mut(period))
             }
@@ -233,7 +233,7 @@ impl History {
     }
 
     /// Lets go of what a row named that has left everything.
-    fn forget(&mut self, row: &Row) {
+    fn forget(&mut self, row: &IndexEntry) {
         self.rows -= 1;
         self.bytes -= row.bytes();
         self.agents.release(row.agent);

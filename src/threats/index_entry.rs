@@ -5,7 +5,7 @@ use crate::limits::THREAT_BYTES_MAX;
 
 /// A threat in 24 bytes; numbers stand for its agent, its kind and its address.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
+pub(super) struct IndexEntry {
     pub(super) id: ThreatId,
     pub(super) agent: u32,
     pub(super) kind: u32,
@@ -21,12 +21,12 @@ const NO_IP: u32 = u32::MAX;
 const SEVERITY_BITS: u32 = 2;
 
 const _: () = {
-    assert!(size_of::<Row>() == 24);
+    assert!(size_of::<IndexEntry>() == 24);
     assert!(Severity::ALL.len() <= 1 << SEVERITY_BITS);
     assert!(THREAT_BYTES_MAX <= u32::MAX >> SEVERITY_BITS);
 };
 
-impl Row {
+impl IndexEntry {
     pub(super) fn new(id: ThreatId, agent: u32, kind: u32, ip: Option<u32>, severity: Severity, bytes: u32) -> Self {
         let weight = bytes.min(THREAT_BYTES_MAX) << SEVERITY_BITS | severity.index() as u32;
         Self { id, agent, kind, ip: ip.unwrap_or(NO_IP), weight }
@@ -53,11 +53,11 @@ mod tests {
     fn size_and_severity_share_a_word_and_come_out_as_they_went_in() {
         for severity in Severity::ALL {
             for bytes in [0, 1, 512, THREAT_BYTES_MAX] {
-                let row = Row::new(ThreatId::new(1), 2, 3, None, severity, bytes);
+                let row = IndexEntry::new(ThreatId::new(1), 2, 3, None, severity, bytes);
                 assert_eq!((row.severity(), row.bytes(), row.ip()), (severity, bytes.into(), None));
             }
         }
-        let row = Row::new(ThreatId::new(1), 2, 3, Some(4), Severity::Low, u32::MAX);
+        let row = IndexEntry::new(ThreatId::new(1), 2, 3, Some(4), Severity::Low, u32::MAX);
         assert_eq!((row.bytes(), row.ip()), (THREAT_BYTES_MAX.into(), Some(4)));
     }
 }

@@ -26,8 +26,8 @@ mod threat_id;
 mod times;
 mod window;
 
-pub use event::Event;
-pub use history::{Dropped, History, Retention, Scope, Trim};
+pub use event::ReportedThreat;
+pub use history::{Dropped, History, Retention, ThreatScope, Trim};
 pub use period::Period;
 pub use query::{Filter, Page};
 pub use severity::{BySeverity, Severity};

@@ -2,14 +2,14 @@
 
 use std::collections::{BinaryHeap, binary_heap::PeekMut};
 
-use super::{History, Scope, Severity, ThreatId, ThreatKey, history::org_of, index_entry::Row};
+use super::{History, Severity, ThreatId, ThreatKey, ThreatScope, history::org_of, index_entry::IndexEntry};
 use crate::fleet::AgentId;
 
 /// What threats must be, to be found. What is not given matches all.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
     /// Whose.
-    pub scope: Scope<'a>,
+    pub scope: ThreatScope<'a>,
     /// Not older than this, in milliseconds since 1970.
     pub since_ms: Option<u64>,
     /// How bad.
@@ -86,7 +86,7 @@ impl History {
     /// Of each tenant the newest row before `before`, if it is not too old: its id, the tenant and its place there.
     fn newest(
         &self,
-        scope: Scope<'_>,
+        scope: ThreatScope<'_>,
         before: Option<ThreatId>,
         since_ms: u64,
     ) -> BinaryHeap<(ThreatId, usize, usize)> {
@@ -98,14 +98,14 @@ impl History {
             (self.times.of(id) >= since_ms).then_some((id, slot, place))
         };
         match scope {
-            Scope::Fleet => self.tenants.slots().filter_map(newest_of).collect(),
-            Scope::Tenant(org) => self.tenants.find(org).and_then(newest_of).into_iter().collect(),
+            ThreatScope::Fleet => self.tenants.slots().filter_map(newest_of).collect(),
+            ThreatScope::Tenant(org) => self.tenants.find(org).and_then(newest_of).into_iter().collect(),
         }
     }
 }
 
 impl Wanted {
-    fn matches(&self, row: &Row) -> bool {
+    fn matches(&self, row: &IndexEntry) -> bool {
         self.severity.is_none_or(|severity| severity == row.severity())
             && self.kind.is_none_or(|kind| kind == row.kind)
             && self.agent.is_none_or(|agent| agent == row.agent)

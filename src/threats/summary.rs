@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{BySeverity, History, Period, Scope};
+use super::{BySeverity, History, Period, ThreatScope};
 use crate::{fleet::AgentId, limits::THREAT_TOP_MAX};
 
 /// The figures of one period.
@@ -24,7 +24,7 @@ pub struct Summary {
 
 impl History {
     /// The figures of a period, with the `most` agents and addresses that occur most, at most [`THREAT_TOP_MAX`].
-    pub fn summary(&mut self, scope: Scope<'_>, period: Period, most: usize) -> Summary {
+    pub fn summary(&mut self, scope: ThreatScope<'_>, period: Period, most: usize) -> Summary {
         let most = most.min(THREAT_TOP_MAX);
         let Some(window) = self.window_mut(scope, period) else { return Summary::default() };
         let (total, by_severity) = (window.total, window.by_severity);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Period, ThreatId, index_entry::Row, times::Times, window::Windows};
+use super::{Period, ThreatId, index_entry::IndexEntry, times::Times, window::Windows};
 
 /// One tenant's rows. Every row that enters or leaves a window here does the same in the fleet's window, so the two
 /// always agree.
@@ -11,7 +11,7 @@ pub(super) struct Tenant {
     /// Its name; empty for the agents that belong to none.
     pub(super) org: Box<str>,
     /// In the order of their ids, and so of their times.
-    rows: VecDeque<Row>,
+    rows: VecDeque<IndexEntry>,
     /// Sizes of all rows together.
     pub(super) bytes: u64,
     pub(super) windows: Windows,
@@ -27,7 +27,7 @@ impl Tenant {
         Self { org, due_ms: u64::MAX, ..Self::default() }
     }
 
-    pub(super) fn rows(&self) -> &VecDeque<Row> {
+    pub(super) fn rows(&self) -> &VecDeque<IndexEntry> {
         &self.rows
     }
 
@@ -46,7 +46,7 @@ impl Tenant {
     }
 
     /// Adds a row of this time whose id is not here yet, and counts it in the windows that it is young enough for.
-    pub(super) fn insert(&mut self, row: Row, at_ms: u64, now_ms: u64, fleet: &mut Windows) {
+    pub(super) fn insert(&mut self, row: IndexEntry, at_ms: u64, now_ms: u64, fleet: &mut Windows) {
         let place = self.place_of(row.id);
         self.rows.insert(place, row);
         self.bytes += row.bytes();
@@ -64,18 +64,18 @@ impl Tenant {
     }
 
     /// Takes out the row with this id.
-    pub(super) fn remove(&mut self, id: ThreatId, fleet: &mut Windows) -> Option<Row> {
+    pub(super) fn remove(&mut self, id: ThreatId, fleet: &mut Windows) -> Option<IndexEntry> {
         let place = self.place_of(id);
         self.rows.get(place).filter(|row| row.id == id)?;
         self.take(place, fleet)
     }
 
     /// Takes out the oldest row.
-    pub(super) fn pop(&mut self, fleet: &mut Windows) -> Option<Row> {
+    pub(super) fn pop(&mut self, fleet: &mut Windows) -> Option<IndexEntry> {
         self.take(0, fleet)
     }
 
-    fn take(&mut self, place: usize, fleet: &mut Windows) -> Option<Row> {
+    fn take(&mut self, place: usize, fleet: &mut Windows) -> Option<IndexEntry> {
         let row = self.rows.remove(place)?;
         self.bytes -= row.bytes();
         for period in Period::ALL {
@@ -116,7 +116,7 @@ impl Tenant {
 
     /// When the next row leaves a window, or is too old to be kept; `u64::MAX` for never.
     pub(super) fn next_due_ms(&self, max_age_ms: u64, times: &Times) -> u64 {
-        let too_old_at = |row: &Row, age_ms: u64| times.of(row.id).saturating_add(age_ms).saturating_add(1);
+        let too_old_at = |row: &IndexEntry, age_ms: u64| times.of(row.id).saturating_add(age_ms).saturating_add(1);
         let leaves = Period::ALL.into_iter().filter_map(|period| {
             self.rows.get(self.oldest_in[period.index()]).map(|row| too_old_at(row, period.millis()))
         });

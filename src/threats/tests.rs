@@ -28,7 +28,7 @@ fn entry(id: ThreatId, org: Option<&str>, agent: u64, kind: &str) -> ThreatEntry
     }
 }
 
-fn all(scope: Scope<'_>) -> Filter<'_> {
+fn all(scope: ThreatScope<'_>) -> Filter<'_> {
     Filter { scope, since_ms: None, severity: None, kind: None, agent: None }
 }
 
@@ -42,10 +42,10 @@ struct Plain {
 }
 
 impl Plain {
-    fn of<'a>(&'a self, scope: Scope<'a>) -> impl Iterator<Item = &'a ThreatEntry> {
+    fn of<'a>(&'a self, scope: ThreatScope<'a>) -> impl Iterator<Item = &'a ThreatEntry> {
         self.entries.iter().filter(move |entry| match scope {
-            Scope::Fleet => true,
-            Scope::Tenant(org) => entry.org.as_deref() == org,
+            ThreatScope::Fleet => true,
+            ThreatScope::Tenant(org) => entry.org.as_deref() == org,
         })
     }
 
@@ -99,7 +99,7 @@ impl Plain {
     }
 
     /// The figures of a window, without the names of equal counts.
-    fn summary(&self, scope: Scope<'_>, period: Period, most: usize) -> (u64, BySeverity, [Vec<u64>; 3]) {
+    fn summary(&self, scope: ThreatScope<'_>, period: Period, most: usize) -> (u64, BySeverity, [Vec<u64>; 3]) {
         let since_ms = self.now_ms.saturating_sub(period.millis());
         let entries: Vec<_> = self.of(scope).filter(|entry| self.time(entry.id) >= since_ms).collect();
         let mut by_severity = BySeverity::default();
@@ -166,8 +166,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn scopes() -> impl Iterator<Item = Scope<'static>> {
-    ORGS.into_iter().map(Scope::Tenant).chain([Scope::Fleet, Scope::Tenant(Some("nobody"))])
+fn scopes() -> impl Iterator<Item = ThreatScope<'static>> {
+    ORGS.into_iter().map(ThreatScope::Tenant).chain([ThreatScope::Fleet, ThreatScope::Tenant(Some("nobody"))])
 }
 
 fn check_figures(history: &mut History, plain: &Plain) -> Result<(), TestCaseError> {
@@ -188,7 +188,7 @@ fn check_figures(history: &mut History, plain: &Plain) -> Result<(), TestCaseErr
                 prop_assert_eq!(&*hostname, format!("host-{}", agent.get()));
             }
         }
-        let (total, by_severity, _) = plain.summary(Scope::Fleet, period, 0);
+        let (total, by_severity, _) = plain.summary(ThreatScope::Fleet, period, 0);
         prop_assert_eq!(history.totals(period), (total, by_severity));
     }
     for agent in (0..7).map(AgentId::new) {
@@ -265,7 +265,7 @@ proptest! {
                     }
                 }
                 Step::Remove { org, picks } => {
-                    let ids: Vec<_> = plain.of(Scope::Tenant(ORGS[org])).map(|entry| entry.id).collect();
+                    let ids: Vec<_> = plain.of(ThreatScope::Tenant(ORGS[org])).map(|entry| entry.id).collect();
                     let mut wanted: Vec<_> = picks.iter().filter(|_| !ids.is_empty()).map(|pick| *pick.get(&ids)).collect();
                     wanted.push(ThreatId::new(u64::MAX));
                     let before = plain.entries.len();
@@ -286,7 +286,7 @@ proptest! {
             check_figures(&mut history, &plain)?;
         }
         let filter = Filter {
-            scope: ORGS.get(org).map_or(Scope::Fleet, |org| Scope::Tenant(*org)),
+            scope: ORGS.get(org).map_or(ThreatScope::Fleet, |org| ThreatScope::Tenant(*org)),
             since_ms: since.map(|age_ms| plain.now_ms.saturating_sub(age_ms)),
             severity: Severity::ALL.get(severity).copied(),
             kind: KINDS.get(kind).copied(),
@@ -331,9 +331,9 @@ fn what_no_threat_names_is_not_looked_for() {
     let mut history = History::new(RETENTION, START_MS);
     (0..9).for_each(|n| _ = history.add(entry(ThreatId::first_of(START_MS + n), None, n, "scan")));
     for filter in [
-        Filter { kind: Some("malware"), ..all(Scope::Fleet) },
-        Filter { agent: Some(AgentId::new(99)), ..all(Scope::Fleet) },
-        all(Scope::Tenant(Some("acme"))),
+        Filter { kind: Some("malware"), ..all(ThreatScope::Fleet) },
+        Filter { agent: Some(AgentId::new(99)), ..all(ThreatScope::Fleet) },
+        all(ThreatScope::Tenant(Some("acme"))),
     ] {
         assert_eq!(history.query(&filter, None, 5, 1), Page::default());
     }
@@ -345,7 +345,7 @@ fn of_many_kinds_the_most_frequent_are_named_and_the_rest_is_one_number() {
     for n in 0..1_200 {
         history.add(entry(ThreatId::first_of(START_MS + n), None, 1, &format!("kind-{}", n % 150)));
     }
-    let summary = history.summary(Scope::Fleet, Period::Hour1, 10);
+    let summary = history.summary(ThreatScope::Fleet, Period::Hour1, 10);
     assert_eq!(summary.by_kind.len(), 100);
     assert_eq!((summary.total, summary.other_kinds), (1_200, 50 * 8));
 }

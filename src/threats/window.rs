@@ -1,6 +1,6 @@
 //! What is counted of the threats of one period.
 
-use super::{BySeverity, Period, counts::Counts, index_entry::Row};
+use super::{BySeverity, Period, counts::Counts, index_entry::IndexEntry};
 
 /// The figures of the rows that are young enough for one period.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Windows {
 
 impl Window {
     /// Counts a row that is not in yet.
-    pub(super) fn enter(&mut self, row: &Row) {
+    pub(super) fn enter(&mut self, row: &IndexEntry) {
         self.total += 1;
         self.by_severity[row.severity().index()] += 1;
         self.kinds.increment(row.kind);
@@ -41,7 +41,7 @@ impl Window {
     }
 
     /// Takes a row out that is in.
-    pub(super) fn leave(&mut self, row: &Row) {
+    pub(super) fn leave(&mut self, row: &IndexEntry) {
         self.total -= 1;
         self.by_severity[row.severity().index()] -= 1;
         self.kinds.decrement(row.kind);

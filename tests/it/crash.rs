@@ -9,15 +9,15 @@ use std::{
 use crate::support::{
     Launch, Server,
     redis::RedisServer,
-    trouble::{Dice, Told, trouble},
+    trouble::{Reported, Rng, trouble},
 };
 
 /// Rounds of trouble, each ended in the middle of it by `fall`, which ends the daemon. `rise` mends what else fell.
-pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Dice), rise: impl Fn()) -> Told {
+pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Rng), rise: impl Fn()) -> Reported {
     // Sixty seconds of timeout, a minute and a half of threshold: whoever is stale in here is falsely so.
     let mut server = launch.start();
-    let mut told = Told::default();
-    let mut dice = Dice::new();
+    let mut told = Reported::default();
+    let mut dice = Rng::new();
     let mut prompt = 0;
     for round in 0..rounds {
         let written = trouble(&mut server, &mut told, &mut dice, |server, dice| {
@@ -44,7 +44,7 @@ pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Dice),
 }
 
 /// The moment up to which all heartbeats are in the store, as the server itself says, and how long ago that is: on a busy
-/// machine a flush takes its time, and then a crash may cost more than an interval. Hearing time leaves out what the server
+/// machine a flush takes its time, and then a crash may cost more than an interval. Active time leaves out what the server
 /// could not hear.
 fn written_by(server: &Server) -> (Duration, Instant) {
     let asked = Instant::now();

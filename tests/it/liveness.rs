@@ -58,7 +58,7 @@ fn beat_on(server: &Server, agents: usize, over: &AtomicBool, meanwhile: impl Fn
                 }
             });
         }
-        // Told to stop even if `meanwhile` panics: the threads would go on for ever.
+        // Reported to stop even if `meanwhile` panics: the threads would go on for ever.
         let _stop = StopOnDrop(over);
         meanwhile();
     });

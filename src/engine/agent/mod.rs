@@ -12,13 +12,13 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 use self::context::AgentContext;
 use super::{
     messages::{
-        AgentState, Beat, BeatAck, FetchPolicy, Identify, Identity, Introduce, PostedBeat, Prepare, Proof, Refusal,
-        RelayedBeat, Reporter, Reregister, Revive, Settle, Show, Stop,
+        AgentState, Beat, BeatAck, BeginChange, Credential, Describe, EndChange, FetchPolicy, Identify, Identity,
+        QueuedBeat, Refusal, RelayedBeat, Reporter, Reregister, RespawnAgent, Show, Stop,
     },
     shard::Shard,
 };
 use crate::{
-    fleet::{Agent, Heard, Heartbeat, LastHeartbeat, PolicyVersion, SharedTexts, Status, Timestamp, Transition},
+    fleet::{ActiveTime, Agent, Heartbeat, LastHeartbeat, PolicyVersion, SharedStrings, Status, Timestamp, Transition},
     policy::Policy,
     store::{Change, DirtySource},
 };
@@ -39,7 +39,7 @@ pub struct AgentCell {
     /// Whether it has been deregistered: messages still on their way find nothing.
     pub(super) retired: Cell<bool>,
     /// The newest version in its scope when it last fetched its policy. Stays when the agent registers again.
-    pub(super) policies_seen: Cell<PolicyVersion>,
+    pub(super) last_fetched: Cell<PolicyVersion>,
 }
 
 /// With the two counts of `Rc` just one of the allocator's size classes, 192 bytes; the next is 224.
@@ -54,20 +54,20 @@ impl AgentCell {
             dirty: Cell::new(false),
             changing: Cell::new(0),
             retired: Cell::new(false),
-            policies_seen: Cell::default(),
+            last_fetched: Cell::default(),
         })
     }
 }
 
 impl AgentCell {
     /// Its registration, for a store in which it may be lost or wrong.
-    pub(super) fn restated(&self, texts: &SharedTexts) -> Change {
+    pub(super) fn restated(&self, texts: &SharedStrings) -> Change {
         Change::Reregister(Box::new(self.agent.borrow().registration(texts)))
     }
 
     /// What the store must know besides.
-    pub(super) fn last_heartbeat(&self, texts: &SharedTexts) -> LastHeartbeat {
-        self.agent.borrow().last_heartbeat(self.policies_seen.get(), texts)
+    pub(super) fn last_heartbeat(&self, texts: &SharedStrings) -> LastHeartbeat {
+        self.agent.borrow().last_heartbeat(self.last_fetched.get(), texts)
     }
 }
 
@@ -100,27 +100,27 @@ impl AgentActor {
     ///
     /// Lazy: a heartbeat does not move the timer. It goes off at the moment that was right when it was set, finds that
     /// the agent has been heard since, and sleeps for the rest.
-    fn set_timer(&self, now: Heard, ctx: &mut AgentContext) {
+    fn set_timer(&self, now: ActiveTime, ctx: &mut AgentContext) {
         let clock = &self.shard.clock;
         let liveness = self.cell.agent.borrow().liveness();
         if let Some(change) = liveness.next_change(now, &self.shard.thresholds) {
             let (due, present) = (clock.instant_of(change), clock.monotonic());
-            // Past only while another worker is starved and hearing time stands still: then look again in a while.
+            // Past only while another worker is starved and active time stands still: then look again in a while.
             ctx.wake_at(if due > present { due } else { present + clock.pulse_interval() });
         }
     }
 
-    fn check(&self, proof: Proof) -> Result<(), Refusal> {
-        match proof {
+    fn check(&self, credential: Credential) -> Result<(), Refusal> {
+        match credential {
             _ if self.cell.retired.get() => Err(Refusal::Gone),
-            Proof::Admin => Ok(()),
-            Proof::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
-            Proof::Token(_) => Err(Refusal::WrongToken),
+            Credential::Admin => Ok(()),
+            Credential::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
+            Credential::Token(_) => Err(Refusal::WrongToken),
         }
     }
 
-    fn identity(&self, proof: Proof) -> Result<Identity, Refusal> {
-        self.check(proof)?;
+    fn identity(&self, credential: Credential) -> Result<Identity, Refusal> {
+        self.check(credential)?;
         let agent = self.cell.agent.borrow();
         Ok(Identity { machine: agent.machine(), registered_at: agent.registered_at() })
     }
@@ -129,8 +129,8 @@ impl AgentActor {
         self.cell.changing.set(self.cell.changing.get().saturating_sub(1));
     }
 
-    fn beat(&self, proof: Proof, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Result<BeatAck, Refusal> {
-        self.check(proof)?;
+    fn beat(&self, credential: Credential, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Result<BeatAck, Refusal> {
+        self.check(credential)?;
         let at = self.take_over(heartbeat, ctx);
         let pending_policies = self.shard.pending_policies(&self.cell);
         Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies })
@@ -149,7 +149,7 @@ impl AgentActor {
     }
 
     /// After a sign of life at `now`, that of `before` being the one that was known: the agent is online, whatever it was.
-    fn is_alive(&self, before: Heard, now: Heard, ctx: &mut AgentContext) {
+    fn is_alive(&self, before: ActiveTime, now: ActiveTime, ctx: &mut AgentContext) {
         if let Some(transition) = Transition::between(self.cell.counted_as.get(), Status::Online) {
             self.shard.transition(&self.cell, transition);
             self.set_timer(now, ctx);
@@ -177,7 +177,7 @@ impl Drop for AgentActor {
         if std::thread::panicking() {
             // A panic in a handler has released its borrows by now; if not, whoever asks next will notice.
             if let Ok(agent) = self.cell.agent.try_borrow() {
-                self.shard.address().do_send(Revive(agent.id()));
+                self.shard.address().do_send(RespawnAgent(agent.id()));
             }
         }
     }
@@ -187,15 +187,15 @@ impl Handler<Beat> for AgentActor {
     type Result = Result<BeatAck, Refusal>;
 
     fn handle(&mut self, beat: Beat, ctx: &mut AgentContext) -> Self::Result {
-        self.beat(beat.proof, beat.heartbeat, ctx)
+        self.beat(beat.credential, beat.heartbeat, ctx)
     }
 }
 
-impl Handler<PostedBeat> for AgentActor {
+impl Handler<QueuedBeat> for AgentActor {
     type Result = ();
 
-    fn handle(&mut self, PostedBeat { proof, heartbeat, reply }: PostedBeat, ctx: &mut AgentContext) {
-        reply.send(self.beat(proof, heartbeat, ctx));
+    fn handle(&mut self, QueuedBeat { credential, heartbeat, reply }: QueuedBeat, ctx: &mut AgentContext) {
+        reply.send(self.beat(credential, heartbeat, ctx));
     }
 }
 
@@ -214,7 +214,7 @@ impl Handler<Show> for AgentActor {
     type Result = Result<AgentState, Refusal>;
 
     fn handle(&mut self, show: Show, _: &mut AgentContext) -> Self::Result {
-        self.check(show.proof)?;
+        self.check(show.credential)?;
         let agent = self.cell.agent.borrow();
         let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
         let texts = self.shard.texts.borrow();
@@ -232,17 +232,17 @@ impl Handler<Show> for AgentActor {
 impl Handler<FetchPolicy> for AgentActor {
     type Result = Result<Option<Arc<Policy>>, Refusal>;
 
-    fn handle(&mut self, FetchPolicy { proof, is_fetch }: FetchPolicy, _: &mut AgentContext) -> Self::Result {
-        self.check(proof)?;
+    fn handle(&mut self, FetchPolicy { credential, is_fetch }: FetchPolicy, _: &mut AgentContext) -> Self::Result {
+        self.check(credential)?;
         Ok(self.shard.policy_of(&self.cell, is_fetch))
     }
 }
 
-impl Handler<Introduce> for AgentActor {
+impl Handler<Describe> for AgentActor {
     type Result = Result<Reporter, Refusal>;
 
-    fn handle(&mut self, introduce: Introduce, _: &mut AgentContext) -> Self::Result {
-        self.check(introduce.proof)?;
+    fn handle(&mut self, introduce: Describe, _: &mut AgentContext) -> Self::Result {
+        self.check(introduce.credential)?;
         let (agent, texts) = (self.cell.agent.borrow(), self.shard.texts.borrow());
         Ok(Reporter { hostname: agent.hostname().into(), org: agent.org_id(&texts).map(Into::into) })
     }
@@ -252,15 +252,15 @@ impl Handler<Identify> for AgentActor {
     type Result = MessageResult<Identify>;
 
     fn handle(&mut self, identify: Identify, _: &mut AgentContext) -> Self::Result {
-        MessageResult(self.identity(identify.proof))
+        MessageResult(self.identity(identify.credential))
     }
 }
 
-impl Handler<Prepare> for AgentActor {
-    type Result = MessageResult<Prepare>;
+impl Handler<BeginChange> for AgentActor {
+    type Result = MessageResult<BeginChange>;
 
-    fn handle(&mut self, prepare: Prepare, _: &mut AgentContext) -> Self::Result {
-        let identity = self.identity(prepare.proof);
+    fn handle(&mut self, prepare: BeginChange, _: &mut AgentContext) -> Self::Result {
+        let identity = self.identity(prepare.credential);
         if identity.is_ok() {
             self.cell.changing.set(self.cell.changing.get().saturating_add(1));
         }
@@ -268,13 +268,13 @@ impl Handler<Prepare> for AgentActor {
     }
 }
 
-impl Handler<Settle> for AgentActor {
+impl Handler<EndChange> for AgentActor {
     type Result = ();
 
-    fn handle(&mut self, settle: Settle, _: &mut AgentContext) {
+    fn handle(&mut self, settle: EndChange, _: &mut AgentContext) {
         self.settled();
-        if settle.in_doubt {
-            self.shard.put_in_doubt(&[self.cell.agent.borrow().id()]);
+        if settle.outcome_unknown {
+            self.shard.put_with_an_unknown_outcome(&[self.cell.agent.borrow().id()]);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A message to an actor of another thread wakes that thread by a system call, and its answer wakes this one by another:
 //! together they cost as much as all the engine does for a heartbeat. So what is on its way to another thread is gathered.
-//! Each worker has a carrier, a task that has its turn after those that are ready by then, takes what they have left for
+//! Each worker has a flusher, a task that has its turn after those that are ready by then, takes what they have left for
 //! other threads to the inboxes there, and wakes each of these threads once. Answers come back the same way.
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::routing::Routing;
-use crate::engine::messages::{BeatAck, PostedBeat, Proof, Refusal};
+use crate::engine::messages::{BeatAck, Credential, QueuedBeat, Refusal};
 use crate::fleet::{AgentId, Heartbeat};
 
 thread_local! {
@@ -25,33 +25,33 @@ thread_local! {
 /// What an agent answers to a heartbeat.
 pub type Outcome = Result<BeatAck, Refusal>;
 
-/// The post between the workers of an engine.
+/// The queues between the workers of an engine.
 #[derive(Debug)]
-pub struct Post {
-    desks: Box<[Desk]>,
+pub struct WorkerQueues {
+    queues: Box<[WorkerQueue]>,
 }
 
 /// One worker's part of it.
 #[derive(Debug, Default)]
-struct Desk {
+struct WorkerQueue {
     /// Left by this worker, with where it is to go.
-    out: Mutex<Vec<(usize, Letter)>>,
-    /// Brought by the carriers of others.
-    inbox: Mutex<Vec<Letter>>,
-    /// Wakes the carrier of this worker.
+    out: Mutex<Vec<(usize, Envelope)>>,
+    /// Brought by the flushers of others.
+    inbox: Mutex<Vec<Envelope>>,
+    /// Wakes the flusher of this worker.
     work: Notify,
 }
 
 #[derive(Debug)]
-enum Letter {
-    Beat(AgentId, PostedBeat),
+enum Envelope {
+    Beat(AgentId, QueuedBeat),
     Answer(oneshot::Sender<Outcome>, Outcome),
 }
 
 /// Brings the answer to a heartbeat back to the thread that waits for it. Dropped, it says that there will be none.
 #[derive(Debug)]
 pub struct Reply {
-    post: Arc<Post>,
+    queues: Arc<WorkerQueues>,
     /// Where the agent lives.
     from: usize,
     /// Where the answer is waited for.
@@ -62,20 +62,20 @@ pub struct Reply {
 impl Reply {
     /// Answers.
     pub fn send(self, outcome: Outcome) {
-        let Self { post, from, to, answer } = self;
-        post.leave(from, to, Letter::Answer(answer, outcome));
+        let Self { queues, from, to, answer } = self;
+        queues.leave(from, to, Envelope::Answer(answer, outcome));
     }
 }
 
-impl Post {
-    /// A post for so many workers. Each has to run a carrier.
+impl WorkerQueues {
+    /// Queues for so many workers. Each has to run a flusher.
     pub fn new(workers: usize) -> Self {
-        Self { desks: (0..workers).map(|_| Desk::default()).collect() }
+        Self { queues: (0..workers).map(|_| WorkerQueue::default()).collect() }
     }
 
-    /// The worker on whose thread this is called, if `home` is another one: then the post is the way to go there.
+    /// The worker on whose thread this is called, if `home` is another one: then the queues are the way to go there.
     pub fn away_from(&self, home: usize) -> Option<usize> {
-        HERE.get().filter(|here| *here != home && *here < self.desks.len())
+        HERE.get().filter(|here| *here != home && *here < self.queues.len())
     }
 
     /// Sends a heartbeat from worker `here` to an agent of worker `home`, and waits for the answer. `None` if the agent is
@@ -84,48 +84,48 @@ impl Post {
         self: &Arc<Self>,
         (here, home): (usize, usize),
         id: AgentId,
-        proof: Proof,
+        credential: Credential,
         heartbeat: Heartbeat,
     ) -> Option<Outcome> {
         let (answer, answered) = oneshot::channel();
-        let reply = Reply { post: self.clone(), from: home, to: here, answer };
-        self.leave(here, home, Letter::Beat(id, PostedBeat { proof, heartbeat, reply }));
+        let reply = Reply { queues: self.clone(), from: home, to: here, answer };
+        self.leave(here, home, Envelope::Beat(id, QueuedBeat { credential, heartbeat, reply }));
         answered.await.ok()
     }
 
-    /// Carries letters from and to worker `index`, on its thread, for ever.
-    pub async fn carry(self: Arc<Self>, index: usize, routing: Arc<Routing>) {
+    /// Carries envelopes from and to worker `index`, on its thread, for ever.
+    pub async fn flush(self: Arc<Self>, index: usize, routing: Arc<Routing>) {
         HERE.set(Some(index));
-        let desk = &self.desks[index];
+        let queue = &self.queues[index];
         let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
         loop {
-            desk.work.notified().await;
-            mem::swap(&mut incoming, &mut *lock(&desk.inbox));
-            for letter in incoming.drain(..) {
-                match letter {
-                    Letter::Beat(id, beat) => routing.do_send(id, beat),
+            queue.work.notified().await;
+            mem::swap(&mut incoming, &mut *lock(&queue.inbox));
+            for envelope in incoming.drain(..) {
+                match envelope {
+                    Envelope::Beat(id, beat) => routing.do_send(id, beat),
                     // Who hung up needs no answer.
-                    Letter::Answer(answer, outcome) => _ = answer.send(outcome),
+                    Envelope::Answer(answer, outcome) => _ = answer.send(outcome),
                 }
             }
-            mem::swap(&mut outgoing, &mut *lock(&desk.out));
-            for (to, letter) in outgoing.drain(..) {
-                add(&self.desks[to].inbox, letter, &self.desks[to].work);
+            mem::swap(&mut outgoing, &mut *lock(&queue.out));
+            for (to, envelope) in outgoing.drain(..) {
+                add(&self.queues[to].inbox, envelope, &self.queues[to].work);
             }
         }
     }
 
-    fn leave(&self, from: usize, to: usize, letter: Letter) {
-        add(&self.desks[from].out, (to, letter), &self.desks[from].work);
+    fn leave(&self, from: usize, to: usize, envelope: Envelope) {
+        add(&self.queues[from].out, (to, envelope), &self.queues[from].work);
     }
 }
 
-/// Adds a letter; the first one of a heap wakes who will take all of it.
-fn add<T>(heap: &Mutex<Vec<T>>, letter: T, work: &Notify) {
+/// Adds an envelope; the first one of a queue wakes who will take all of it.
+fn add<T>(queue: &Mutex<Vec<T>>, envelope: T, work: &Notify) {
     let is_first = {
-        let mut heap = lock(heap);
-        heap.push(letter);
-        heap.len() == 1
+        let mut queue = lock(queue);
+        queue.push(envelope);
+        queue.len() == 1
     };
     if is_first {
         work.notify_one();
@@ -133,8 +133,8 @@ fn add<T>(heap: &Mutex<Vec<T>>, letter: T, work: &Notify) {
 }
 
 /// Whole after every step: a panic elsewhere does not spoil it.
-fn lock<T>(heap: &Mutex<T>) -> MutexGuard<'_, T> {
-    heap.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -143,33 +143,33 @@ mod tests {
 
     #[tokio::test]
     async fn who_asks_for_an_agent_that_is_not_there_is_told_so() {
-        let post = Arc::new(Post::new(2));
-        let carriers = (0..2).map(|worker| post.clone().carry(worker, Arc::default()));
-        let carriers: Vec<_> = carriers.map(tokio::spawn).collect();
-        let beat = post.ask((0, 1), AgentId::new(7), Proof::Admin, Heartbeat::default());
+        let queues = Arc::new(WorkerQueues::new(2));
+        let flushers = (0..2).map(|worker| queues.clone().flush(worker, Arc::default()));
+        let flushers: Vec<_> = flushers.map(tokio::spawn).collect();
+        let beat = queues.ask((0, 1), AgentId::new(7), Credential::Admin, Heartbeat::default());
         assert_eq!(beat.await, None);
-        carriers.iter().for_each(|carrier| carrier.abort());
+        flushers.iter().for_each(|flusher| flusher.abort());
     }
 
     #[tokio::test]
     async fn letters_left_while_the_carrier_is_away_go_together_and_wake_once() {
-        let post = Post::new(2);
-        let reply = |answer| Letter::Answer(answer, Err(Refusal::Gone));
+        let queues = WorkerQueues::new(2);
+        let reply = |answer| Envelope::Answer(answer, Err(Refusal::Gone));
         let (first, second) = (oneshot::channel(), oneshot::channel());
-        post.leave(0, 1, reply(first.0));
-        post.leave(0, 1, reply(second.0));
-        assert_eq!(lock(&post.desks[0].out).len(), 2);
-        post.desks[0].work.notified().await;
-        let again = post.desks[0].work.notified();
+        queues.leave(0, 1, reply(first.0));
+        queues.leave(0, 1, reply(second.0));
+        assert_eq!(lock(&queues.queues[0].out).len(), 2);
+        queues.queues[0].work.notified().await;
+        let again = queues.queues[0].work.notified();
         assert!(futures_util::FutureExt::now_or_never(again).is_none(), "one wake for both");
     }
 
     #[test]
     fn the_post_is_for_other_threads_only() {
         HERE.set(Some(1));
-        let post = Post::new(2);
-        assert_eq!((post.away_from(0), post.away_from(1)), (Some(1), None));
+        let queues = WorkerQueues::new(2);
+        assert_eq!((queues.away_from(0), queues.away_from(1)), (Some(1), None));
         HERE.set(None);
-        assert_eq!(post.away_from(0), None, "whoever is no worker sends directly");
+        assert_eq!(queues.away_from(0), None, "whoever is no worker sends directly");
     }
 }

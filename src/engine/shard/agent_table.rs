@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::fleet::{AgentId, Labels, Sieve, Status};
+use crate::fleet::{AgentId, CompiledFilter, Labels, Status};
 
 /// Most agents in a chunk.
 const CHUNK_MAX: usize = 512;
@@ -16,7 +16,7 @@ const CHUNK_STEP: usize = 64;
 /// filtered listing reads the labels and statuses of a hundred thousand agents in a fraction of a millisecond, where following
 /// a pointer to each agent would take tens. It takes 25 bytes for an agent, and a tenth of spare room.
 #[derive(Debug)]
-pub struct Roster<T> {
+pub struct AgentTable<T> {
     /// `firsts[i]` is at most the least id in `chunks[i]` and greater than every id before it.
     firsts: Vec<AgentId>,
     /// None of them empty.
@@ -31,7 +31,7 @@ struct Chunk<T> {
     values: Vec<T>,
 }
 
-impl<T> Default for Roster<T> {
+impl<T> Default for AgentTable<T> {
     fn default() -> Self {
         Self { firsts: Vec::new(), chunks: Vec::new() }
     }
@@ -40,7 +40,7 @@ impl<T> Default for Roster<T> {
 /// Where an id is, or would be: its chunk, and its place there.
 type Place = (usize, Result<usize, usize>);
 
-impl<T> Roster<T> {
+impl<T> AgentTable<T> {
     /// The value of `id`.
     pub fn get(&self, id: AgentId) -> Option<&T> {
         let (chunk, place) = self.find(id)?;
@@ -118,7 +118,7 @@ impl<T> Roster<T> {
         &self,
         after: Option<AgentId>,
         most: usize,
-        sieve: &Sieve,
+        sieve: &CompiledFilter,
         mut visit: impl FnMut(AgentId, &T) -> ControlFlow<()>,
     ) -> Option<AgentId> {
         let (first, mut from) = self.start(after);
@@ -231,14 +231,14 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::fleet::{AgentFilter, SharedTexts};
+    use crate::fleet::{AgentFilter, SharedStrings};
     use proptest::prelude::*;
 
-    fn labels(texts: &mut SharedTexts, tag: u8) -> Labels {
+    fn labels(texts: &mut SharedStrings, tag: u8) -> Labels {
         Labels { tags: texts.tags.acquire(&[format!("tag-{tag}").into()]), org: None }
     }
 
-    fn sieve(texts: &SharedTexts, status: Option<Status>, tag: Option<u8>) -> Option<Sieve> {
+    fn sieve(texts: &SharedStrings, status: Option<Status>, tag: Option<u8>) -> Option<CompiledFilter> {
         let tags = tag.map(|tag| format!("tag-{tag}").into()).into_iter().collect();
         AgentFilter { status, org_id: None, tags }.sieve(texts)
     }
@@ -250,9 +250,9 @@ mod tests {
 
     #[test]
     fn ids_that_come_in_order_fill_their_chunks() {
-        let mut texts = SharedTexts::default();
+        let mut texts = SharedStrings::default();
         let labels = labels(&mut texts, 0);
-        let mut roster = Roster::default();
+        let mut roster = AgentTable::default();
         (0..10 * CHUNK_MAX as u16).for_each(|n| roster.insert(id(n), labels, Status::Online, n));
         assert_eq!(roster.chunks.len(), 10);
         assert!(roster.after(None).map(|(_, n)| *n).eq(0..10 * CHUNK_MAX as u16));
@@ -260,9 +260,9 @@ mod tests {
 
     #[test]
     fn a_roster_that_shrinks_gives_its_room_back() {
-        let mut texts = SharedTexts::default();
+        let mut texts = SharedStrings::default();
         let labels = labels(&mut texts, 0);
-        let mut roster = Roster::default();
+        let mut roster = AgentTable::default();
         (0..10_000).for_each(|n| roster.insert(id(n), labels, Status::Online, n));
         (0..10_000).filter(|n| n % 100 > 0).for_each(|n| _ = roster.remove(id(n)));
         assert!(roster.chunks.len() <= 2, "{}", roster.chunks.len());
@@ -302,9 +302,9 @@ mod tests {
             most in 1..2_000_usize,
             enough in 1..700_usize,
         ) {
-            let mut texts = SharedTexts::default();
+            let mut texts = SharedStrings::default();
             let all_labels: Vec<_> = (0..5).map(|tag| labels(&mut texts, tag)).collect();
-            let mut roster = Roster::default();
+            let mut roster = AgentTable::default();
             let mut expected = BTreeMap::new();
             let filled = (0..start).map(|n| Step::Insert(n, (n % 5) as u8, Status::Online));
             for step in filled.chain(steps) {

@@ -7,7 +7,7 @@ use actix::{Context, Handler, MessageResult};
 use super::{Shard, ShardActor};
 use crate::engine::messages::List;
 use crate::{
-    fleet::{Agent, AgentFilter, AgentId, SharedTexts, Status},
+    fleet::{Agent, AgentFilter, AgentId, SharedStrings, Status},
     limits::{LIST_CHUNK_BYTES, LIST_PASS_MAX, LIST_SCAN_MAX},
 };
 
@@ -32,7 +32,7 @@ pub struct AgentView<'a> {
     /// Whether it is heard from.
     pub status: Status,
     /// The strings that it shares with others.
-    pub texts: &'a SharedTexts,
+    pub texts: &'a SharedStrings,
 }
 
 /// Some agents of a listing.

@@ -16,20 +16,20 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, Response
 use papaya::HashMap;
 use tokio::sync::Notify;
 
-use self::{agent_table::Roster, counts::ShardCounts};
+use self::{agent_table::AgentTable, counts::ShardCounts};
 use super::{
     agent::{AgentActor, AgentCell, context::AgentContext},
-    delivery::{routing::Routing, worker_queue::Post},
+    delivery::{routing::Routing, worker_queue::WorkerQueues},
     handle::EngineHandle,
-    messages::{Admit, Begin, Disown, Drain, Restore, Retire, Revive, ShardCensus, TakeCensus},
+    messages::{AddAgent, Begin, CountLabels, Drain, MarkUnknown, RemoveAgent, RespawnAgent, Restore, ShardLabels},
 };
 use crate::{
     clock::Clock,
-    events::{Gathering, StatusChange},
-    fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedTexts, Status, Thresholds, Transition},
+    events::{EventAggregator, StatusChange},
+    fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedStrings, Status, Thresholds, Transition},
     limits::CENSUS_REPORT_MAX,
     metrics::Metrics,
-    policy::Board,
+    policy::PolicyIndex,
     process::supervision::{Task, indispensable},
     store::{Change, Chunk, DirtySource, StoreError, WriteBehind},
 };
@@ -52,20 +52,20 @@ pub struct Shard {
     pub(super) clock: Clock,
     pub(super) thresholds: Thresholds,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) texts: RefCell<SharedTexts>,
-    pub(super) agents: RefCell<Roster<Rc<AgentCell>>>,
+    pub(super) texts: RefCell<SharedStrings>,
+    pub(super) agents: RefCell<AgentTable<Rc<AgentCell>>>,
     /// The policies of the fleet.
-    pub(super) policies: RefCell<Board>,
+    pub(super) policies: RefCell<PolicyIndex>,
     rules: LivenessRules,
     counts: Arc<ShardCounts>,
-    changes: Arc<Gathering>,
-    post: Arc<Post>,
+    changes: Arc<EventAggregator>,
+    queues: Arc<WorkerQueues>,
     pub(super) routing: Arc<Routing>,
     machines: Arc<HashMap<MachineKey, AgentId>>,
     /// Agents whose last heartbeat is not in the store yet; each is in it once.
     dirty: RefCell<VecDeque<Rc<AgentCell>>>,
-    /// Agents of which the store's registration is in doubt: those that are not in `agents` must not be in the store either.
-    in_doubt: RefCell<BTreeSet<AgentId>>,
+    /// Agents of which the store's registration is of unknown outcome: those that are not in `agents` must not be in the store either.
+    outcome_unknown: RefCell<BTreeSet<AgentId>>,
     /// An agent came back: its heartbeat must not wait for the next flush, or a crash would forget it.
     urgent: Notify,
     address: OnceCell<Addr<ShardActor>>,
@@ -85,11 +85,11 @@ impl Shard {
             rules,
             counts: engine.counts_of(index).clone(),
             changes: engine.changes().clone(),
-            post: engine.post().clone(),
+            queues: engine.queues().clone(),
             routing: engine.routing().clone(),
             machines: engine.fleet.machines.clone(),
             dirty: RefCell::default(),
-            in_doubt: RefCell::default(),
+            outcome_unknown: RefCell::default(),
             urgent: Notify::new(),
             address: OnceCell::new(),
         })
@@ -162,7 +162,7 @@ impl Shard {
 
     fn restore_heartbeat(&self, last: LastHeartbeat) {
         if let Some(cell) = self.agents.borrow().get(last.id) {
-            self.restore_mark(cell, last.policies_seen);
+            self.restore_mark(cell, last.last_fetched);
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
         }
     }
@@ -216,9 +216,9 @@ impl Shard {
         }
     }
 
-    fn census(&self) -> ShardCensus {
+    fn census(&self) -> ShardLabels {
         let texts = self.texts.borrow();
-        ShardCensus {
+        ShardLabels {
             os: texts.os.top(CENSUS_REPORT_MAX),
             version: texts.version.top(CENSUS_REPORT_MAX),
             org: texts.org.top(CENSUS_REPORT_MAX),
@@ -254,30 +254,30 @@ impl DirtySource for Shard {
         agents.after(after).take(most).map(|(_, cell)| cell.last_heartbeat(&texts)).collect()
     }
 
-    fn amends(&self, most: usize) -> Vec<Change> {
+    fn reconciliation(&self, most: usize) -> Vec<Change> {
         let agents = self.agents.borrow();
         let settled = |id: &AgentId| agents.get(*id).is_none_or(|cell| cell.changing.get() == 0);
-        let mut in_doubt = self.in_doubt.borrow_mut();
-        let ids: Vec<_> = in_doubt.iter().copied().filter(settled).take(most).collect();
-        let amend = |id: AgentId| {
-            in_doubt.remove(&id);
+        let mut outcome_unknown = self.outcome_unknown.borrow_mut();
+        let ids: Vec<_> = outcome_unknown.iter().copied().filter(settled).take(most).collect();
+        let reconcile = |id: AgentId| {
+            outcome_unknown.remove(&id);
             let Some(cell) = agents.get(id) else { return Change::Deregister(id) };
             // With its registration its last heartbeat may have gone.
             self.mark_dirty(cell);
             cell.restated(&self.texts.borrow())
         };
-        ids.into_iter().map(amend).collect()
+        ids.into_iter().map(reconcile).collect()
     }
 
-    fn put_in_doubt(&self, agents: &[AgentId]) {
-        self.in_doubt.borrow_mut().extend(agents);
+    fn put_with_an_unknown_outcome(&self, agents: &[AgentId]) {
+        self.outcome_unknown.borrow_mut().extend(agents);
     }
 
     fn registrations(&self, heartbeats: &[LastHeartbeat]) -> Vec<Change> {
         let agents = self.agents.borrow();
         let cells = heartbeats.iter().filter_map(|last| agents.get(last.id).map(|cell| (last.id, cell)));
         let (settled, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
-        self.in_doubt.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
+        self.outcome_unknown.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
         settled.into_iter().map(|(_, cell)| cell.restated(&self.texts.borrow())).collect()
     }
 
@@ -301,7 +301,7 @@ impl ShardActor {
             let write_behind = write_behind.clone();
             async move { indispensable(Task::Flusher, write_behind.run()).await }
         });
-        let carry = shard.post.clone().carry(shard.index, shard.routing.clone());
+        let carry = shard.queues.clone().flush(shard.index, shard.routing.clone());
         actix_rt::spawn(indispensable(Task::Carrier, carry));
         let address = Actor::start(Self { shard: shard.clone(), write_behind });
         shard.address.set(address.clone()).expect("a shard is started once");
@@ -330,19 +330,19 @@ impl Drop for ShardActor {
     }
 }
 
-impl Handler<Admit> for ShardActor {
+impl Handler<AddAgent> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Admit(registration, mailbox): Admit, _: &mut Context<Self>) {
+    fn handle(&mut self, AddAgent(registration, mailbox): AddAgent, _: &mut Context<Self>) {
         self.shard.admit(registration, mailbox);
     }
 }
 
-impl Handler<Disown> for ShardActor {
+impl Handler<MarkUnknown> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Disown(id): Disown, _: &mut Context<Self>) {
-        self.shard.put_in_doubt(&[id]);
+    fn handle(&mut self, MarkUnknown(id): MarkUnknown, _: &mut Context<Self>) {
+        self.shard.put_with_an_unknown_outcome(&[id]);
     }
 }
 
@@ -366,26 +366,26 @@ impl Handler<Begin> for ShardActor {
     }
 }
 
-impl Handler<Retire> for ShardActor {
+impl Handler<RemoveAgent> for ShardActor {
     type Result = bool;
 
-    fn handle(&mut self, Retire(id): Retire, _: &mut Context<Self>) -> bool {
+    fn handle(&mut self, RemoveAgent(id): RemoveAgent, _: &mut Context<Self>) -> bool {
         self.shard.retire(id)
     }
 }
 
-impl Handler<Revive> for ShardActor {
+impl Handler<RespawnAgent> for ShardActor {
     type Result = ();
 
-    fn handle(&mut self, Revive(id): Revive, _: &mut Context<Self>) {
+    fn handle(&mut self, RespawnAgent(id): RespawnAgent, _: &mut Context<Self>) {
         self.shard.revive(id);
     }
 }
 
-impl Handler<TakeCensus> for ShardActor {
-    type Result = MessageResult<TakeCensus>;
+impl Handler<CountLabels> for ShardActor {
+    type Result = MessageResult<CountLabels>;
 
-    fn handle(&mut self, _: TakeCensus, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: CountLabels, _: &mut Context<Self>) -> Self::Result {
         MessageResult(self.shard.census())
     }
 }

@@ -11,12 +11,12 @@ use super::{
     shown, start_at,
     unknown_outcome::event,
 };
-use crate::engine::{EngineHandle, Proof};
+use crate::engine::{Credential, EngineHandle};
 use crate::{
     fleet::{AgentId, MachineKey, PolicyVersion},
-    limits::ARCHIVE_TICK_MS,
+    limits::THREAT_LOG_TICK_MS,
     store::{MemoryStore, Store},
-    threats::{Event, Period, Severity},
+    threats::{Period, ReportedThreat, Severity},
 };
 
 /// What happens in a fleet of three.
@@ -190,24 +190,24 @@ async fn live(
             }
             Step::Report { agent, severity, kind, events } => {
                 let id = agent_of(&engine, agent).await;
-                let report = vec![Event { severity, kind: kind.into(), ..event() }; events];
+                let report = vec![ReportedThreat { severity, kind: kind.into(), ..event() }; events];
                 let at_ms = now_ms(&engine);
-                assert_eq!(engine.report(id, Proof::Admin, report).await.unwrap().len(), events);
+                assert_eq!(engine.report(id, Credential::Admin, report).await.unwrap().len(), events);
                 let reported = |_| Reported { at_ms, by: id, org: AGENTS[agent], severity, kind };
                 model.threats.extend((0..events).map(reported));
             }
             Step::Reregister(agent) => drop(enrol(&engine, AGENTS[agent], &agent.to_string()).await),
             Step::Leave(agent) => {
                 let id = agent_of(&engine, agent).await;
-                engine.deregister(id, Proof::Admin).await.unwrap();
+                engine.deregister(id, Credential::Admin).await.unwrap();
                 // Whoever comes after it is new.
                 model.fetched_at[agent] = 0;
             }
             Step::Restart { crash, hours } => {
                 if crash {
-                    // The next flush has what was fetched, and the archive's next tick what was dropped; the runtime ends
+                    // The next flush has what was fetched, and the threat log's next tick what was dropped; the runtime ends
                     // with all else that is on it.
-                    sleep(Duration::from_millis(ARCHIVE_TICK_MS + 150)).await;
+                    sleep(Duration::from_millis(THREAT_LOG_TICK_MS + 150)).await;
                 } else {
                     engine.drain().await.unwrap();
                 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use tokio::time::sleep;
 
 use super::{FROM, beat, on_a_worker, request, start};
-use crate::engine::{AgentView, EngineHandle, ListQuery, Proof};
+use crate::engine::{AgentView, Credential, EngineHandle, ListQuery};
 use crate::{
     fleet::{AgentFilter, AgentId, EnrolmentRequest, Registration, Status, Text},
     store::MemoryStore,
@@ -82,7 +82,7 @@ impl Fleet {
             }
             Event::Deregister(number) => {
                 if let Some(id) = chosen(number) {
-                    self.engine.deregister(id, Proof::Admin).await.unwrap();
+                    self.engine.deregister(id, Credential::Admin).await.unwrap();
                     self.ids.remove(&id);
                 }
             }
@@ -95,7 +95,7 @@ impl Fleet {
     async fn matching(&self, filter: &AgentFilter) -> BTreeSet<AgentId> {
         let mut matching = BTreeSet::new();
         for &id in &self.ids {
-            let shown = self.engine.show(id, Proof::Admin).await.unwrap();
+            let shown = self.engine.show(id, Credential::Admin).await.unwrap();
             let Registration { org_id, tags, .. } = shown.registration;
             if filter.status.is_none_or(|status| shown.status == status)
                 && (filter.org_id.is_none() || filter.org_id == org_id)

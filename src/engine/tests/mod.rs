@@ -18,12 +18,12 @@ use tokio::{
 };
 
 use super::{
-    AgentState, Archive, EngineError, EngineHandle, LivenessRules, Proof, Registered, Shard, ShardActor,
+    AgentState, Credential, EngineError, EngineHandle, LivenessRules, Registered, Shard, ShardActor, ThreatLog,
     agent::test_support::Panic,
 };
 use crate::{
     clock::Clock,
-    fleet::{AgentId, EnrolmentRequest, Figures, Heard, Heartbeat, Status, Text, Thresholds, Timestamp},
+    fleet::{ActiveTime, AgentId, EnrolmentRequest, Figures, Heartbeat, Status, Text, Thresholds, Timestamp},
     metrics::Metrics,
     server::{self, loading},
     store::{Durability, FlushRules, MemoryStore, Store, WriteBehind},
@@ -84,7 +84,7 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
         engine.attach(index, ShardActor::start(shard, write_behind));
     }
     let retention = Retention { max_age_ms: RETENTION_MS, max_bytes: 1 << 20 };
-    engine.attach_archive(Archive::new(retention, &engine).start());
+    engine.attach_threat_log(ThreatLog::new(retention, &engine).start());
     engine.load_threats().await.unwrap();
     loading::load(&engine, &*store).await.unwrap();
     engine
@@ -113,12 +113,12 @@ pub(super) async fn registered(engine: &EngineHandle, machine: Option<&str>) -> 
 }
 
 pub(super) async fn beat(engine: &EngineHandle, id: AgentId) {
-    let ack = engine.beat(id, Proof::Admin, Heartbeat::default()).await.unwrap();
+    let ack = engine.beat(id, Credential::Admin, Heartbeat::default()).await.unwrap();
     assert_eq!(ack.status, Status::Online);
 }
 
 pub(super) async fn shown(engine: &EngineHandle, id: AgentId) -> AgentState {
-    engine.show(id, Proof::Admin).await.unwrap()
+    engine.show(id, Credential::Admin).await.unwrap()
 }
 
 async fn status(engine: &EngineHandle, id: AgentId) -> &'static str {
@@ -215,7 +215,7 @@ fn an_actor_that_panics_comes_back_with_its_state_and_others_never_notice() {
         let (falls, other) = (register(&engine).await, register(&engine).await);
         let figures = Figures { cpu: Some(12.5).into(), ..Figures::default() };
         let heartbeat = Heartbeat { figures, version: Some(Text::new("2.0").unwrap()) };
-        engine.beat(falls, Proof::Admin, heartbeat).await.unwrap();
+        engine.beat(falls, Credential::Admin, heartbeat).await.unwrap();
         let before = shown(&engine, falls).await;
 
         let fallen = engine.routing().send(falls, Panic).unwrap().await;
@@ -315,7 +315,7 @@ fn a_machine_that_registers_again_is_the_same_agent_with_a_new_token() {
         let agent = shown(&engine, again.registration.id).await;
         assert_eq!((&*agent.registration.hostname, agent.status), ("renamed", Status::Online));
         assert_eq!(engine.counts().total(), 1);
-        let old = Proof::Token(first.registration.token);
+        let old = Credential::Token(first.registration.token);
         assert!(matches!(
             engine.beat(first.registration.id, old, Heartbeat::default()).await,
             Err(EngineError::WrongToken)
@@ -341,7 +341,7 @@ fn of_two_deregistrations_at_once_one_succeeds_and_the_place_is_free_again() {
         let engine = start_with(Arc::new(MemoryStore::default()), 1).await;
         let id = register(&engine).await;
         assert!(matches!(engine.register(request("b", None), FROM, true).await, Err(EngineError::FleetFull(1))));
-        let (a, b) = tokio::join!(engine.deregister(id, Proof::Admin), engine.deregister(id, Proof::Admin));
+        let (a, b) = tokio::join!(engine.deregister(id, Credential::Admin), engine.deregister(id, Credential::Admin));
         assert_eq!([a.is_ok(), b.is_ok()].iter().filter(|ok| **ok).count(), 1);
         assert_eq!(engine.counts().total(), 0);
         register(&engine).await;
@@ -368,12 +368,12 @@ fn hearing_time_is_not_saved_before_a_run_has_outlived_its_restart_grace() {
         sleep(Duration::from_secs(60)).await;
         engine.drain().await.unwrap();
         // What it began with, and nothing of its own.
-        assert_eq!(store.clock().await.unwrap(), Some(Heard::from_micros(0)));
+        assert_eq!(store.clock().await.unwrap(), Some(ActiveTime::from_micros(0)));
         sleep(Duration::from_secs(60)).await;
         engine.drain().await.unwrap();
         // Behind by no more than a flush: a later moment might have heartbeats that are not written.
         let saved = store.clock().await.unwrap().unwrap();
-        let now = Heard::from_micros(120_000_000);
+        let now = ActiveTime::from_micros(120_000_000);
         assert!(saved <= now && now.since(saved) <= Duration::from_millis(100), "{saved:?}");
     });
 }

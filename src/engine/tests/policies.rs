@@ -5,15 +5,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::{FROM, on_a_worker, register, request, shown, start};
-use crate::engine::{EngineHandle, Proof};
+use crate::engine::{Credential, EngineHandle};
 use crate::{
     fleet::{AgentId, EnrolmentRequest, Heartbeat, LastHeartbeat, PolicyVersion, Status, Text},
-    policy::{Policy, PolicyDraft, Scope},
+    policy::{Policy, PolicyDraft, PolicyScope},
     store::{Change, HeartbeatBatch, MemoryStore, Store},
 };
 
 pub(in crate::engine) fn draft(org: Option<&str>) -> PolicyDraft {
-    PolicyDraft { scope: Scope::of(org), name: Text::new("p").unwrap(), description: None, rules: vec![] }
+    PolicyDraft { scope: PolicyScope::of(org), name: Text::new("p").unwrap(), description: None, rules: vec![] }
 }
 
 pub(in crate::engine) async fn publish(engine: &EngineHandle, org: Option<&str>) -> Arc<Policy> {
@@ -28,12 +28,12 @@ pub(in crate::engine) async fn enrol(engine: &EngineHandle, org: Option<&str>, m
 }
 
 pub(in crate::engine) async fn pending(engine: &EngineHandle, id: AgentId) -> u32 {
-    engine.beat(id, Proof::Admin, Heartbeat::default()).await.unwrap().pending_policies
+    engine.beat(id, Credential::Admin, Heartbeat::default()).await.unwrap().pending_policies
 }
 
 /// The version that the agent is given.
 pub(in crate::engine) async fn fetch(engine: &EngineHandle, id: AgentId) -> Option<u32> {
-    engine.policy_of(id, Proof::Admin, true).await.unwrap().map(|policy| policy.version.get())
+    engine.policy_of(id, Credential::Admin, true).await.unwrap().map(|policy| policy.version.get())
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_policy_that_is_only_looked_at_stays_pending() {
         let engine = start(Arc::new(MemoryStore::default())).await;
         let id = register(&engine).await;
         publish(&engine, None).await;
-        assert!(engine.policy_of(id, Proof::Admin, false).await.unwrap().is_some());
+        assert!(engine.policy_of(id, Credential::Admin, false).await.unwrap().is_some());
         assert_eq!(pending(&engine, id).await, 1);
     });
 }
@@ -111,7 +111,7 @@ fn what_an_agent_saw_of_policies_that_were_lost_does_not_hide_new_ones() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     on_a_worker(async {
         let id = register(&start(store.clone()).await).await;
-        let last = LastHeartbeat { id, policies_seen: PolicyVersion::new(9), ..LastHeartbeat::bare(1) };
+        let last = LastHeartbeat { id, last_fetched: PolicyVersion::new(9), ..LastHeartbeat::bare(1) };
         store.save(&HeartbeatBatch { heartbeats: vec![last], clock: None }).await.unwrap();
         let engine = start(store.clone()).await;
         // Nobody hears of the agent in this run. The next has policies enough for the mark to look true.
@@ -147,7 +147,7 @@ fn policies_published_at_once_have_versions_without_gaps() {
         let mut versions: Vec<_> = all.iter().map(|policy| policy.version.get()).collect();
         versions.sort_unstable();
         assert!(versions.into_iter().eq(1..=30));
-        store.commit(vec![Change::ForgetPolicies(Scope::Global)]).await.unwrap();
+        store.commit(vec![Change::ForgetPolicies(PolicyScope::Global)]).await.unwrap();
         assert_eq!(start(store).await.active_policy(None).unwrap().scope.org_id(), Some("bolt"));
     });
 }
@@ -159,7 +159,7 @@ fn a_version_is_not_given_again_when_its_policy_is_lost() {
         let engine = start(store.clone()).await;
         publish(&engine, None).await;
         publish(&engine, Some("acme")).await;
-        store.commit(vec![Change::ForgetPolicies(Scope::of(Some("acme")))]).await.unwrap();
+        store.commit(vec![Change::ForgetPolicies(PolicyScope::of(Some("acme")))]).await.unwrap();
         assert_eq!(publish(&start(store).await, None).await.version.get(), 3);
     });
 }

@@ -16,15 +16,15 @@ use super::{
     policies::{draft, publish},
     register, registered, request, start, start_with,
 };
-use crate::engine::{EngineError, Proof};
+use crate::engine::{Credential, EngineError};
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, PolicyVersion, Registration},
-    policy::{Scope, ScopePolicies},
+    fleet::{ActiveTime, AgentId, LastHeartbeat, PolicyVersion, Registration},
+    policy::{PolicyScope, ScopePolicies},
     store::{
         Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, MemoryStore, Store, StoreError, StoreReader,
         Sweep,
     },
-    threats::{Event, Period, Severity, Threat, ThreatEntry, ThreatKey},
+    threats::{Period, ReportedThreat, Severity, Threat, ThreatEntry, ThreatKey},
 };
 
 /// Makes every change, and says so only while it is not silent.
@@ -39,7 +39,7 @@ struct Silent {
 }
 
 impl StoreReader for Silent {
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         self.store.clock()
     }
 
@@ -63,7 +63,7 @@ impl Store for Silent {
                 sleep(Duration::from_secs(1)).await;
             }
             self.store.commit(changes).await?;
-            if self.silent.load(Relaxed) { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) }
+            if self.silent.load(Relaxed) { Err(StoreError::UnknownOutcome("no answer".into())) } else { Ok(()) }
         }
         .boxed()
     }
@@ -72,7 +72,7 @@ impl Store for Silent {
         let silent = self.silent.load(Relaxed);
         async move {
             self.store.discard(discards).await?;
-            if silent { Err(StoreError::InDoubt("no answer".into())) } else { Ok(()) }
+            if silent { Err(StoreError::UnknownOutcome("no answer".into())) } else { Ok(()) }
         }
         .boxed()
     }
@@ -135,11 +135,11 @@ async fn is_silent_during<T>(store: &Silent, change: impl Future<Output = T>) ->
 }
 
 fn is_refused<T>(outcome: &Result<T, EngineError>) -> bool {
-    matches!(outcome, Err(EngineError::Store(StoreError::InDoubt(_))))
+    matches!(outcome, Err(EngineError::Store(StoreError::UnknownOutcome(_))))
 }
 
 #[test]
-fn a_registration_that_was_refused_in_doubt_is_not_in_the_store() {
+fn a_registration_that_was_refused_with_an_unknown_outcome_is_not_in_the_store() {
     on_a_worker(async {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
@@ -154,7 +154,7 @@ fn a_registration_that_was_refused_in_doubt_is_not_in_the_store() {
 }
 
 #[test]
-fn an_agent_whose_deregistration_was_refused_in_doubt_stays_in_the_store_with_its_last_heartbeat() {
+fn an_agent_whose_deregistration_was_refused_with_an_unknown_outcome_stays_in_the_store_with_its_last_heartbeat() {
     on_a_worker(async {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
@@ -163,21 +163,21 @@ fn an_agent_whose_deregistration_was_refused_in_doubt_stays_in_the_store_with_it
         sleep(SETTLED).await;
         let before = contents(&*store).await;
         assert_eq!((before.0.len(), before.1.len()), (1, 1));
-        assert!(is_refused(&is_silent_during(&store, engine.deregister(id, Proof::Admin)).await));
+        assert!(is_refused(&is_silent_during(&store, engine.deregister(id, Credential::Admin)).await));
         assert_eq!(contents(&*store).await, (vec![], vec![]), "the store has made the change");
         sleep(SETTLED).await;
         let after = contents(&*store).await;
         assert_eq!(after.1, before.1);
         // Until a heartbeat, the registration counts as the last sign of life; told once more, its last one does.
         assert_eq!(after.0, [Registration { heard_at: before.1[0].heard, ..before.0[0].clone() }]);
-        engine.deregister(id, Proof::Admin).await.unwrap();
+        engine.deregister(id, Credential::Admin).await.unwrap();
         sleep(SETTLED).await;
         assert_eq!(contents(&*store).await, (vec![], vec![]));
     });
 }
 
 #[test]
-fn an_agent_whose_new_registration_was_refused_in_doubt_keeps_its_token() {
+fn an_agent_whose_new_registration_was_refused_with_an_unknown_outcome_keeps_its_token() {
     on_a_worker(async {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
@@ -200,10 +200,14 @@ fn a_store_that_has_lost_everything_is_told_everything_and_nothing_that_is_gone(
         // More than a step of the sweep takes, in the first shard.
         while ids.len() < 3_000 {
             let id = register(&engine).await;
-            if id.partition().shard(2) == 0 { ids.push(id) } else { engine.deregister(id, Proof::Admin).await.unwrap() }
+            if id.partition().shard(2) == 0 {
+                ids.push(id)
+            } else {
+                engine.deregister(id, Credential::Admin).await.unwrap()
+            }
         }
         let gone = ids.pop().unwrap();
-        engine.deregister(gone, Proof::Admin).await.unwrap();
+        engine.deregister(gone, Credential::Admin).await.unwrap();
         beat(&engine, ids[0]).await;
         sleep(SETTLED).await;
         let ids: std::collections::BTreeSet<AgentId> = ids.into_iter().collect();
@@ -246,8 +250,8 @@ fn a_store_that_is_told_everything_is_not_told_what_a_change_under_way_replaces(
     });
 }
 
-pub(in crate::engine) fn event() -> Event {
-    Event {
+pub(in crate::engine) fn event() -> ReportedThreat {
+    ReportedThreat {
         kind: "brute_force".into(),
         severity: Severity::High,
         confidence: None,
@@ -266,33 +270,33 @@ async fn stored_threats(store: &dyn Store) -> u64 {
 }
 
 #[test]
-fn a_report_in_doubt_is_not_counted_and_leaves_the_store_again() {
+fn a_report_with_an_unknown_outcome_is_not_counted_and_leaves_the_store_again() {
     on_a_worker(async {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
         let id = register(&engine).await;
-        engine.report(id, Proof::Admin, vec![event(), event()]).await.unwrap();
+        engine.report(id, Credential::Admin, vec![event(), event()]).await.unwrap();
         store.silent.store(true, Relaxed);
-        let refused = engine.report(id, Proof::Admin, vec![event()]).await;
-        assert!(matches!(refused, Err(EngineError::Store(StoreError::InDoubt(_)))));
+        let refused = engine.report(id, Credential::Admin, vec![event()]).await;
+        assert!(matches!(refused, Err(EngineError::Store(StoreError::UnknownOutcome(_)))));
         assert_eq!(stored_threats(&*store).await, 3, "it is there");
         store.silent.store(false, Relaxed);
         sleep(Duration::from_secs(5)).await;
         assert_eq!(stored_threats(&*store).await, 2, "and is taken back");
         assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 2);
-        engine.report(id, Proof::Admin, vec![event()]).await.unwrap();
+        engine.report(id, Credential::Admin, vec![event()]).await.unwrap();
         assert_eq!(engine.threat_summary(None, Period::Hour1).await.unwrap().total, 3);
     });
 }
 
 #[test]
-fn a_report_in_doubt_has_left_the_store_when_the_server_has_ended_in_order() {
+fn a_report_with_an_unknown_outcome_has_left_the_store_when_the_server_has_ended_in_order() {
     on_a_worker(async {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
         let id = register(&engine).await;
         store.silent.store(true, Relaxed);
-        assert!(engine.report(id, Proof::Admin, vec![event()]).await.is_err());
+        assert!(engine.report(id, Credential::Admin, vec![event()]).await.is_err());
         assert!(engine.drain().await.is_err(), "the store does not answer: it is not known to be gone");
         store.silent.store(false, Relaxed);
         assert_eq!(stored_threats(&*store).await, 0);
@@ -301,7 +305,7 @@ fn a_report_in_doubt_has_left_the_store_when_the_server_has_ended_in_order() {
 }
 
 #[test]
-fn a_policy_that_was_refused_in_doubt_is_not_in_the_store_and_its_version_is_given_to_the_next() {
+fn a_policy_that_was_refused_with_an_unknown_outcome_is_not_in_the_store_and_its_version_is_given_to_the_next() {
     on_a_worker(async {
         let store = Arc::new(Silent::default());
         let engine = start(store.clone()).await;
@@ -335,7 +339,7 @@ fn a_store_that_has_lost_everything_is_told_all_policies() {
             published.push(publish(&engine, org).await);
         }
         let before = policies(&*store).await;
-        let lose = [Scope::Global, Scope::of(Some("acme"))].map(Change::ForgetPolicies);
+        let lose = [PolicyScope::Global, PolicyScope::of(Some("acme"))].map(Change::ForgetPolicies);
         store.store.commit(lose.into()).await.unwrap();
         store.has_lost.store(true, Relaxed);
         sleep(SETTLED).await;

@@ -1,4 +1,4 @@
-//! The time of the archive: the wall clock, with a guard.
+//! The time of the threat log: the wall clock, with a guard.
 
 use std::{cell::Cell, time::Duration};
 
@@ -80,14 +80,14 @@ mod tests {
     };
 
     use super::*;
-    use crate::fleet::Heard;
+    use crate::fleet::ActiveTime;
 
     const BEGINNING_MS: i64 = 50_000_000;
     const DAY_MS: i64 = 86_400_000;
 
     fn time() -> (Clock, Time) {
         let wall = Timestamp::from_millis(BEGINNING_MS);
-        let clock = Clock::simulated(1, Heard::default(), Duration::from_secs(30), wall);
+        let clock = Clock::simulated(1, ActiveTime::default(), Duration::from_secs(30), wall);
         (clock.clone(), Time::of(clock))
     }
 

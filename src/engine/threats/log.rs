@@ -1,4 +1,4 @@
-//! The archive: the actor that owns the history of threats, on a thread of its own.
+//! The threat log: the actor that owns the history of threats, on a thread of its own.
 //!
 //! A report is counted and found from the moment it is durable; the store answers in the order in which reports were given
 //! to it, and so they are taken in. A search through millions of rows goes in steps, each a message, and keeps nobody
@@ -35,17 +35,17 @@ use super::{
 };
 use crate::engine::handle::EngineHandle;
 use crate::{
-    events::Gathering,
-    limits::{ARCHIVE_TICK_MS, DISCARD_MAX, SUMMARY_TOP, THREAT_SCAN_MAX},
+    events::EventAggregator,
+    limits::{DISCARD_MAX, SUMMARY_TOP, THREAT_LOG_TICK_MS, THREAT_SCAN_MAX},
     metrics::Metrics,
     process::supervision::{Task, indispensable},
     store::{Change, Discard, Durability, StoreError, ThreatRange},
-    threats::{Filter, History, Retention, Scope, ThreatEntry, ThreatId, ThreatKey, Trim},
+    threats::{Filter, History, Retention, ThreatEntry, ThreatId, ThreatKey, ThreatScope, Trim},
 };
 
 /// The actor.
 #[derive(Debug)]
-pub struct Archive {
+pub struct ThreatLog {
     state: Rc<State>,
 }
 
@@ -60,14 +60,14 @@ struct State {
     more_under_way: Notify,
     is_settling: Cell<bool>,
     /// What the store has still to be told of.
-    to_amend: RefCell<Amends>,
-    amending: Cell<bool>,
+    to_reconcile: RefCell<Reconciliation>,
+    reconciling: Cell<bool>,
     /// Up to where each tenant's threats have been dropped in this run.
     trimmed: RefCell<BTreeMap<Option<Box<str>>, ThreatId>>,
     durability: Durability,
     clock: Time,
     metrics: Arc<Metrics>,
-    changes: Arc<Gathering>,
+    changes: Arc<EventAggregator>,
     kept: Arc<Kept>,
 }
 
@@ -96,15 +96,15 @@ impl std::fmt::Debug for UnderWay {
 
 /// Threats that must not be in the store, or not any more.
 #[derive(Debug, Default)]
-struct Amends {
+struct Reconciliation {
     /// Of reports that were refused although the store may have them.
     doubtful: Vec<ThreatKey>,
     /// The oldest ones of each tenant, which the history has dropped.
     dropped: BTreeMap<Option<Box<str>>, ThreatRange>,
 }
 
-impl Archive {
-    /// An archive without threats.
+impl ThreatLog {
+    /// A threat log without threats.
     pub fn new(retention: Retention, engine: &EngineHandle) -> Self {
         let clock = Time::of(engine.clock().clone());
         Self {
@@ -115,8 +115,8 @@ impl Archive {
                 under_way: RefCell::default(),
                 more_under_way: Notify::new(),
                 is_settling: Cell::default(),
-                to_amend: RefCell::default(),
-                amending: Cell::default(),
+                to_reconcile: RefCell::default(),
+                reconciling: Cell::default(),
                 trimmed: RefCell::default(),
                 durability: engine.durability().clone(),
                 clock,
@@ -128,37 +128,37 @@ impl Archive {
     }
 }
 
-/// Starts an archive on a thread of its own: nobody's heartbeat waits for a search.
-pub fn start_archive(retention: Retention, engine: &EngineHandle) -> io::Result<Addr<Archive>> {
+/// Starts a threat log on a thread of its own: nobody's heartbeat waits for a search.
+pub fn start_threat_log(retention: Retention, engine: &EngineHandle) -> io::Result<Addr<ThreatLog>> {
     let (engine, (here, there)) = (engine.clone(), std::sync::mpsc::sync_channel(1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("archive".into()).spawn(move || {
-        let archive = async {
+    std::thread::Builder::new().name("threat log".into()).spawn(move || {
+        let threat_log = async {
             // Whoever waits for it has not gone away.
-            let _ = here.send(Archive::new(retention, &engine).start());
+            let _ = here.send(ThreatLog::new(retention, &engine).start());
             drop(engine);
             std::future::pending::<()>().await;
         };
-        LocalSet::new().block_on(&runtime, archive);
+        LocalSet::new().block_on(&runtime, threat_log);
     })?;
     there.recv().map_err(io::Error::other)
 }
 
-impl Actor for Archive {
+impl Actor for ThreatLog {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.spawn(indispensable(Task::Archive, settle(self.state.clone())).into_actor(self));
-        ctx.run_interval(Duration::from_millis(ARCHIVE_TICK_MS), |archive, ctx| {
-            archive.state.tick();
-            if !archive.state.amending.get() {
-                let state = archive.state.clone();
-                let amending = async move {
-                    if let Err(error) = state.amend().await {
+        ctx.spawn(indispensable(Task::ThreatLog, settle(self.state.clone())).into_actor(self));
+        ctx.run_interval(Duration::from_millis(THREAT_LOG_TICK_MS), |threat_log, ctx| {
+            threat_log.state.tick();
+            if !threat_log.state.reconciling.get() {
+                let state = threat_log.state.clone();
+                let reconciling = async move {
+                    if let Err(error) = state.reconcile().await {
                         tracing::debug!(%error, "threats cannot be discarded from the store; it is tried again");
                     }
                 };
-                ctx.spawn(amending.into_actor(archive));
+                ctx.spawn(reconciling.into_actor(threat_log));
             }
         });
     }
@@ -178,9 +178,9 @@ async fn settle(state: Rc<State>) {
         let ids = entries.iter().map(|entry| entry.id).collect();
         match &outcome {
             Ok(()) => state.take_in(entries),
-            Err(StoreError::InDoubt(_)) => {
+            Err(StoreError::UnknownOutcome(_)) => {
                 let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
-                state.to_amend.borrow_mut().doubtful.extend(keys);
+                state.to_reconcile.borrow_mut().doubtful.extend(keys);
             }
             Err(_) => {}
         }
@@ -217,12 +217,12 @@ impl State {
 
     /// Notes what the store has to drop too.
     fn dropped(&self, trims: Vec<Trim>) {
-        let (mut to_amend, mut trimmed) = (self.to_amend.borrow_mut(), self.trimmed.borrow_mut());
+        let (mut to_reconcile, mut trimmed) = (self.to_reconcile.borrow_mut(), self.trimmed.borrow_mut());
         for Trim { org, up_to, aged, displaced } in trims {
             self.metrics.threats_aged.increment(aged.rows);
             self.metrics.threats_displaced.increment(displaced.rows);
             let from = trimmed.insert(org.clone(), up_to).unwrap_or(ThreatId::new(0));
-            let range = to_amend.dropped.entry(org.clone()).or_insert(ThreatRange { org, from, up_to });
+            let range = to_reconcile.dropped.entry(org.clone()).or_insert(ThreatRange { org, from, up_to });
             range.up_to = range.up_to.max(up_to);
         }
     }
@@ -235,12 +235,12 @@ impl State {
     }
 
     /// Tells the store what it must not have; what it does not take it is told again.
-    async fn amend(&self) -> Result<(), StoreError> {
-        let Amends { doubtful, dropped } = self.to_amend.take();
+    async fn reconcile(&self) -> Result<(), StoreError> {
+        let Reconciliation { doubtful, dropped } = self.to_reconcile.take();
         if doubtful.is_empty() && dropped.is_empty() {
             return Ok(());
         }
-        self.amending.set(true);
+        self.reconciling.set(true);
         let mut discards: Vec<_> = dropped.values().cloned().map(Discard::Oldest).collect();
         discards.extend(doubtful.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
         let outcome = self.durability.store.discard(discards).await;
@@ -249,23 +249,23 @@ impl State {
             let mut history = self.history.borrow_mut();
             doubtful.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
         } else {
-            let mut to_amend = self.to_amend.borrow_mut();
-            to_amend.doubtful.extend(doubtful);
+            let mut to_reconcile = self.to_reconcile.borrow_mut();
+            to_reconcile.doubtful.extend(doubtful);
             for (org, range) in dropped {
-                let newer = to_amend.dropped.entry(org).or_insert_with(|| range.clone());
+                let newer = to_reconcile.dropped.entry(org).or_insert_with(|| range.clone());
                 newer.from = range.from;
             }
         }
-        self.amending.set(false);
+        self.reconciling.set(false);
         outcome
     }
 }
 
-fn scope(org: &Option<Box<str>>) -> Scope<'_> {
-    org.as_deref().map_or(Scope::Fleet, |org| Scope::Tenant(Some(org)))
+fn scope(org: &Option<Box<str>>) -> ThreatScope<'_> {
+    org.as_deref().map_or(ThreatScope::Fleet, |org| ThreatScope::Tenant(Some(org)))
 }
 
-impl Handler<Forget> for Archive {
+impl Handler<Forget> for ThreatLog {
     type Result = ();
 
     fn handle(&mut self, Forget: Forget, _: &mut Context<Self>) {
@@ -274,7 +274,7 @@ impl Handler<Forget> for Archive {
     }
 }
 
-impl Handler<RestoreThreats> for Archive {
+impl Handler<RestoreThreats> for ThreatLog {
     type Result = ();
 
     fn handle(&mut self, RestoreThreats(entries): RestoreThreats, _: &mut Context<Self>) {
@@ -282,7 +282,7 @@ impl Handler<RestoreThreats> for Archive {
     }
 }
 
-impl Handler<Restored> for Archive {
+impl Handler<Restored> for ThreatLog {
     type Result = ();
 
     fn handle(&mut self, Restored(loaded): Restored, _: &mut Context<Self>) {
@@ -294,7 +294,7 @@ impl Handler<Restored> for Archive {
     }
 }
 
-impl Handler<Report> for Archive {
+impl Handler<Report> for ThreatLog {
     type Result = ResponseFuture<Result<Vec<ThreatId>, StoreError>>;
 
     fn handle(&mut self, Report { mut threats, room }: Report, _: &mut Context<Self>) -> Self::Result {
@@ -311,25 +311,25 @@ impl Handler<Report> for Archive {
         let (reply, answer) = oneshot::channel();
         state.under_way.borrow_mut().push_back(UnderWay { entries, _room: room, outcome, reply });
         state.more_under_way.notify_one();
-        Box::pin(async { answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the archive has ended"))) })
+        Box::pin(async { answer.await.unwrap_or_else(|_| Err(StoreError::unavailable("the threat log has ended"))) })
     }
 }
 
-impl Handler<DrainReports> for Archive {
+impl Handler<DrainReports> for ThreatLog {
     type Result = ResponseFuture<Result<(), StoreError>>;
 
     fn handle(&mut self, _: DrainReports, _: &mut Context<Self>) -> Self::Result {
         let state = self.state.clone();
         Box::pin(async move {
-            while state.is_settling.get() || !state.under_way.borrow().is_empty() || state.amending.get() {
+            while state.is_settling.get() || !state.under_way.borrow().is_empty() || state.reconciling.get() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            state.amend().await
+            state.reconcile().await
         })
     }
 }
 
-impl Handler<FindThreats> for Archive {
+impl Handler<FindThreats> for ThreatLog {
     type Result = MessageResult<FindThreats>;
 
     fn handle(&mut self, find: FindThreats, _: &mut Context<Self>) -> Self::Result {
@@ -346,7 +346,7 @@ impl Handler<FindThreats> for Archive {
     }
 }
 
-impl Handler<Summarise> for Archive {
+impl Handler<Summarise> for ThreatLog {
     type Result = MessageResult<Summarise>;
 
     fn handle(&mut self, Summarise { org, period }: Summarise, _: &mut Context<Self>) -> Self::Result {
@@ -355,7 +355,7 @@ impl Handler<Summarise> for Archive {
     }
 }
 
-impl Handler<CountRecent> for Archive {
+impl Handler<CountRecent> for ThreatLog {
     type Result = MessageResult<CountRecent>;
 
     fn handle(&mut self, CountRecent(agent): CountRecent, _: &mut Context<Self>) -> Self::Result {
@@ -364,7 +364,7 @@ impl Handler<CountRecent> for Archive {
     }
 }
 
-impl Handler<CountThreats> for Archive {
+impl Handler<CountThreats> for ThreatLog {
     type Result = MessageResult<CountThreats>;
 
     fn handle(&mut self, CountThreats(period): CountThreats, _: &mut Context<Self>) -> Self::Result {

@@ -1,4 +1,4 @@
-//! What the archive is asked.
+//! What the threat log is asked.
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -8,22 +8,22 @@ use crate::{
     threats::{BySeverity, Page, Period, Severity, Summary, ThreatEntry, ThreatId},
 };
 
-/// To the archive: forget all threats; they come again from the store.
+/// To the threat log: forget all threats; they come again from the store.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct Forget;
 
-/// To the archive: threats from the store, those of a tenant in the order of their ids.
+/// To the threat log: threats from the store, those of a tenant in the order of their ids.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct RestoreThreats(pub Vec<ThreatEntry>);
 
-/// To the archive: that was all.
+/// To the threat log: that was all.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "()")]
 pub struct Restored(pub LoadedThreats);
 
-/// To the archive: an agent reports these; their ids are given by the archive. Answered when they are durable.
+/// To the threat log: an agent reports these; their ids are given by the threat log. Answered when they are durable.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Result<Vec<ThreatId>, StoreError>")]
 pub struct Report {
@@ -33,12 +33,12 @@ pub struct Report {
     pub room: OwnedSemaphorePermit,
 }
 
-/// To the archive: answer when nothing is on its way to the store any more, and nothing left to be taken back from it.
+/// To the threat log: answer when nothing is on its way to the store any more, and nothing left to be taken back from it.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Result<(), StoreError>")]
 pub struct DrainReports;
 
-/// To the archive: the next step of a search.
+/// To the threat log: the next step of a search.
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "Page")]
 pub struct FindThreats {
@@ -65,7 +65,7 @@ pub struct ThreatFilter {
     pub agent: Option<AgentId>,
 }
 
-/// To the archive: the figures of a period, of one tenant or of all.
+/// To the threat log: the figures of a period, of one tenant or of all.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Summary")]
 pub struct Summarise {
@@ -75,12 +75,12 @@ pub struct Summarise {
     pub period: Period,
 }
 
-/// To the archive: how many threats an agent reported in the last 24 hours.
+/// To the threat log: how many threats an agent reported in the last 24 hours.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "u64")]
 pub struct CountRecent(pub AgentId);
 
-/// To the archive: how many threats the whole fleet had in a period, and of each severity.
+/// To the threat log: how many threats the whole fleet had in a period, and of each severity.
 #[derive(Debug, actix::Message)]
 #[rtype(result = "(u64, BySeverity)")]
 pub struct CountThreats(pub Period);

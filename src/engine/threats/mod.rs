@@ -1,4 +1,4 @@
-//! Threats, as HTTP sees them: reports go from their agent to the archive, questions to the archive and the store.
+//! Threats, as HTTP sees them: reports go from their agent to the threat log, questions to the threat log and the store.
 
 pub(super) mod clock;
 pub(super) mod log;
@@ -9,7 +9,7 @@ use actix::{Addr, Handler, Message};
 use tokio::sync::mpsc;
 
 use self::{
-    log::Archive,
+    log::ThreatLog,
     messages::{
         CountRecent, CountThreats, DrainReports, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
         ThreatFilter,
@@ -17,16 +17,16 @@ use self::{
 };
 use super::{
     handle::{EngineError, EngineHandle},
-    messages::{Introduce, Proof, Reporter},
+    messages::{Credential, Describe, Reporter},
 };
 use crate::{
     fleet::{AgentId, Timestamp},
     limits::THREAT_OVERHEAD_BYTES,
     store::{LoadedThreats, StoreError, StoredThreat},
-    threats::{BySeverity, Event, Period, Summary, Threat, ThreatId},
+    threats::{BySeverity, Period, ReportedThreat, Summary, Threat, ThreatId},
 };
 
-/// Chunks of threats that may wait for the archive while they are loaded.
+/// Chunks of threats that may wait for the threat log while they are loaded.
 const LOAD_AHEAD: usize = 4;
 
 /// A page of threats, the newest first.
@@ -40,11 +40,16 @@ pub struct ThreatPage {
 
 impl EngineHandle {
     /// Stores what an agent reports. Durable when it returns.
-    pub async fn report(&self, id: AgentId, proof: Proof, events: Vec<Event>) -> Result<Vec<ThreatId>, EngineError> {
-        let Reporter { hostname, org } = self.ask(id, || Introduce { proof }).await??;
-        let threat = |event: Event| {
+    pub async fn report(
+        &self,
+        id: AgentId,
+        credential: Credential,
+        events: Vec<ReportedThreat>,
+    ) -> Result<Vec<ThreatId>, EngineError> {
+        let Reporter { hostname, org } = self.ask(id, || Describe { credential }).await??;
+        let threat = |event: ReportedThreat| {
             StoredThreat::new(&Threat {
-                // The archive gives it its name.
+                // The threat log gives it its name.
                 id: ThreatId::new(0),
                 agent: id,
                 org: org.clone(),
@@ -64,7 +69,7 @@ impl EngineHandle {
         let held = threats.iter().map(|threat| 2 * threat.entry.bytes + THREAT_OVERHEAD_BYTES).sum();
         let room = self.fleet.room_for_reports.clone().try_acquire_many_owned(held);
         let room = room.map_err(|_| StoreError::Overloaded)?;
-        Ok(self.ask_archive(Report { threats, room }).await??)
+        Ok(self.ask_threat_log(Report { threats, room }).await??)
     }
 
     /// The newest threats that match, of those before `before`, `most` at most.
@@ -78,7 +83,7 @@ impl EngineHandle {
         let mut find = FindThreats { filter, before, most: most + 1 };
         let mut keys = Vec::new();
         loop {
-            let found = self.ask_archive(find.clone()).await?;
+            let found = self.ask_threat_log(find.clone()).await?;
             keys.extend(found.rows);
             find.most = (most + 1).saturating_sub(keys.len());
             find.before = found.resume_before;
@@ -99,12 +104,12 @@ impl EngineHandle {
 
     /// The figures of a period: of one tenant, or of the whole fleet.
     pub async fn threat_summary(&self, org: Option<Box<str>>, period: Period) -> Result<Summary, EngineError> {
-        self.ask_archive(Summarise { org, period }).await
+        self.ask_threat_log(Summarise { org, period }).await
     }
 
     /// How many threats the whole fleet had in a period, and of each severity.
     pub async fn threat_counts(&self, period: Period) -> Result<(u64, BySeverity), EngineError> {
-        self.ask_archive(CountThreats(period)).await
+        self.ask_threat_log(CountThreats(period)).await
     }
 
     /// How many threats there are in the history, and what they take in the store, in bytes; as of a moment ago.
@@ -115,32 +120,32 @@ impl EngineHandle {
 
     /// How many threats an agent reported in the last 24 hours.
     pub(super) async fn recent_threats(&self, id: AgentId) -> Result<u64, EngineError> {
-        self.ask_archive(CountRecent(id)).await
+        self.ask_threat_log(CountRecent(id)).await
     }
 
-    /// Makes `archive` the one of this engine.
-    pub(crate) fn attach_archive(&self, archive: Addr<Archive>) {
-        self.fleet.archive.set(archive).expect("the archive is started once");
+    /// Makes `threat_log` the one of this engine.
+    pub(crate) fn attach_threat_log(&self, threat_log: Addr<ThreatLog>) {
+        self.fleet.threat_log.set(threat_log).expect("the threat log is started once");
     }
 
-    /// Hands the archive the threats that are in the store. Until it has them all, nothing is told of threats and none are
+    /// Hands the threat log the threats that are in the store. Until it has them all, nothing is told of threats and none are
     /// taken: figures that are not true are worse than none.
     pub(crate) async fn load_threats(&self) -> Result<LoadedThreats, EngineError> {
         let kept = &self.fleet.kept;
         kept.are_loaded.store(false, Release);
-        self.tell_archive(Forget).await?;
+        self.tell_threat_log(Forget).await?;
         let (out, mut rows) = mpsc::channel(LOAD_AHEAD);
-        // It owns the receiver: if the archive falls, so does the reading.
+        // It owns the receiver: if the threat log falls, so does the reading.
         let restore = async move {
             while let Some(rows) = rows.recv().await {
-                self.tell_archive(RestoreThreats(rows)).await?;
+                self.tell_threat_log(RestoreThreats(rows)).await?;
             }
             Ok::<_, EngineError>(())
         };
         let (loaded, restored) = tokio::join!(self.durability().store.load_threats(out), restore);
         restored?;
         let loaded = loaded?;
-        self.tell_archive(Restored(loaded)).await?;
+        self.tell_threat_log(Restored(loaded)).await?;
         Ok(loaded)
     }
 
@@ -151,26 +156,26 @@ impl EngineHandle {
 
     /// Waits until no report is on its way to the store, and nothing is in it that was refused.
     pub(super) async fn drain_reports(&self) -> Result<(), EngineError> {
-        Ok(self.tell_archive(DrainReports).await??)
+        Ok(self.tell_threat_log(DrainReports).await??)
     }
 
-    async fn ask_archive<M>(&self, message: M) -> Result<M::Result, EngineError>
+    async fn ask_threat_log<M>(&self, message: M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
-        Archive: Handler<M>,
+        ThreatLog: Handler<M>,
     {
-        if self.threats_are_loaded() { self.tell_archive(message).await } else { Err(EngineError::ThreatsLoading) }
+        if self.threats_are_loaded() { self.tell_threat_log(message).await } else { Err(EngineError::ThreatsLoading) }
     }
 
-    async fn tell_archive<M>(&self, message: M) -> Result<M::Result, EngineError>
+    async fn tell_threat_log<M>(&self, message: M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,
         M::Result: Send,
-        Archive: Handler<M>,
+        ThreatLog: Handler<M>,
     {
-        let archive = self.fleet.archive.get().ok_or(EngineError::Unresponsive)?;
+        let threat_log = self.fleet.threat_log.get().ok_or(EngineError::Unresponsive)?;
         // With an address of its own: see `send_to_shard`.
-        archive.clone().send(message).await.map_err(|_| EngineError::Unresponsive)
+        threat_log.clone().send(message).await.map_err(|_| EngineError::Unresponsive)
     }
 }

@@ -181,7 +181,7 @@ pub(super) fn with_remedy(error: StoreError, accept_loss: bool) -> StoreError {
     match error {
         StoreError::Damaged(what) => StoreError::Damaged(format!("{what}; the store is damaged. {remedy}").into()),
         StoreError::Unavailable(_)
-        | StoreError::InDoubt(_)
+        | StoreError::UnknownOutcome(_)
         | StoreError::Locked(_)
         | StoreError::Overloaded
         | StoreError::Format(_) => error,

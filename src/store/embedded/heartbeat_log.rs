@@ -20,12 +20,12 @@ use fjall::PersistMode;
 use super::{
     database::{Reopening, read_failed, refusal},
     findings::Findings,
-    latest::Stretch,
+    latest::LogSegment,
     number,
     rescue::{self, rescue},
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat},
+    fleet::{ActiveTime, AgentId, LastHeartbeat},
     store::{StoreError, Sweep, record::encode_heartbeat},
 };
 
@@ -119,7 +119,7 @@ impl HeartbeatLog {
     }
 
     /// Appends a flush, and saves the clock with it.
-    pub(super) fn append(&self, flush: Vec<u8>, clock: Option<Heard>) -> Result<(), StoreError> {
+    pub(super) fn append(&self, flush: Vec<u8>, clock: Option<ActiveTime>) -> Result<(), StoreError> {
         let tables = self.database.tables()?;
         let mut batch = tables.database.batch().durability(Some(PersistMode::Buffer));
         let bytes = flush.len() as u64;
@@ -143,12 +143,12 @@ impl HeartbeatLog {
         Ok(())
     }
 
-    pub(super) fn clock(&self) -> Result<Option<Heard>, StoreError> {
+    pub(super) fn clock(&self) -> Result<Option<ActiveTime>, StoreError> {
         let digits = self.database.tables()?.meta.get(CLOCK).map_err(|error| self.failed(&error))?;
         let micros = digits.as_deref().map(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         match micros {
             None => Ok(None),
-            Some(Some(micros)) => Ok(Some(Heard::from_micros(micros))),
+            Some(Some(micros)) => Ok(Some(ActiveTime::from_micros(micros))),
             Some(None) => Err(StoreError::Format("the clock in the store is not a number".into())),
         }
     }
@@ -162,10 +162,10 @@ impl HeartbeatLog {
     }
 
     /// The latest record of each agent in these flushes.
-    pub(super) fn latest(&self, flushes: Range<u64>) -> Result<Stretch, StoreError> {
+    pub(super) fn latest(&self, flushes: Range<u64>) -> Result<LogSegment, StoreError> {
         let numbers = flushes.start.to_be_bytes()..flushes.end.to_be_bytes();
         let backwards = self.database.tables()?.data.range(numbers).rev();
-        Stretch::gather(backwards.map(|entry| entry.value().map_err(|error| self.failed(&error))))
+        LogSegment::gather(backwards.map(|entry| entry.value().map_err(|error| self.failed(&error))))
     }
 
     pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {

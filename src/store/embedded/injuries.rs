@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{EmbeddedReader, EmbeddedStore, journal::filled};
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash},
+    fleet::{ActiveTime, AgentId, LastHeartbeat, MachineKey, Registration, Timestamp, TokenHash},
     policy::samples::policies,
     store::{Change, Chunk, HeartbeatBatch, Store, StoreError, StoreReader, StoredThreat},
     threats::{Severity, Threat, ThreatEntry, ThreatId, ThreatKey},
@@ -35,7 +35,7 @@ fn registration(id: u64) -> Registration {
         tags: vec!["tag".into()],
         machine: Some(MachineKey::new(None, &format!("machine-{id}"))),
         registered_at: Timestamp::from_millis(1_000),
-        heard_at: Heard::from_micros(7),
+        heard_at: ActiveTime::from_micros(7),
         token: TokenHash::of("secret"),
     }
 }
@@ -65,7 +65,7 @@ async fn fill(store: &EmbeddedStore, agents: Range<u64>, threats: Range<u64>) {
         store.commit(changes.collect()).await.unwrap();
         let at = Timestamp::from_millis(2_000 + first as i64);
         let last = LastHeartbeat { at, registration: Timestamp::from_millis(1_000), ..LastHeartbeat::bare(agent) };
-        store.save(&HeartbeatBatch { heartbeats: vec![last], clock: Some(Heard::from_micros(9)) }).await.unwrap();
+        store.save(&HeartbeatBatch { heartbeats: vec![last], clock: Some(ActiveTime::from_micros(9)) }).await.unwrap();
     }
     for first in threats.step_by(5) {
         let reported = (first..first + 5).map(|number| StoredThreat::new(&threat(number + 1)));
@@ -190,9 +190,9 @@ fn said(of: &str) -> String {
 }
 
 /// Random numbers, the same in every run: SplitMix64.
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -202,7 +202,7 @@ impl Dice {
 }
 
 /// Injures the file. Answers how.
-fn injure(file: &Path, dice: &mut Dice) -> String {
+fn injure(file: &Path, dice: &mut Rng) -> String {
     let mut bytes = fs::read(file).unwrap();
     let how = match dice.below(5) {
         0 => {
@@ -281,7 +281,7 @@ async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bo
     said("");
     let folder = tempfile::tempdir().unwrap();
     let templates = templates(folder.path()).await;
-    let mut dice = Dice(std::env::var("GUARDBEAT_SEED").map_or(seed, |seed| seed.parse().unwrap()));
+    let mut dice = Rng(std::env::var("GUARDBEAT_SEED").map_or(seed, |seed| seed.parse().unwrap()));
     let injuries = std::env::var("GUARDBEAT_INJURIES").map_or(injuries, |number| number.parse().unwrap());
     let whole = everything(&EmbeddedStore::open(&templates[0], false).unwrap()).await.unwrap();
     assert_eq!(whole.len() as u64, AGENTS + AGENTS / 10 + THREATS + 1);

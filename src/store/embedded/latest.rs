@@ -18,7 +18,7 @@ use crate::{
 /// The latest heartbeats in one stretch of a log, by partition. Each partition is taken out once, by the thread that loads
 /// it.
 #[derive(Debug)]
-pub(super) struct Stretch {
+pub(super) struct LogSegment {
     partitions: Box<[Mutex<Records>]>,
 }
 
@@ -28,7 +28,7 @@ struct Records {
     places: HashMap<AgentId, Range<usize>>,
 }
 
-impl Stretch {
+impl LogSegment {
     /// A stretch from its flushes, the latest first.
     pub(super) fn gather<E>(flushes: impl Iterator<Item = Result<impl AsRef<[u8]>, E>>) -> Result<Self, E> {
         let mut partitions: Vec<Records> = (0..PARTITIONS).map(|_| Records::default()).collect();
@@ -64,7 +64,7 @@ pub(super) struct Latest(Vec<Records>);
 
 impl Latest {
     /// Takes those of `partition` out of `stretches`, of which the latest is the first.
-    pub(super) fn take(stretches: &[Stretch], partition: Partition) -> Self {
+    pub(super) fn take(stretches: &[LogSegment], partition: Partition) -> Self {
         Self(stretches.iter().map(|stretch| stretch.take(partition)).collect())
     }
 
@@ -86,12 +86,12 @@ mod tests {
     use super::*;
 
     /// A stretch in which each flush is a list of ids and of records of one byte.
-    fn stretch(latest_first: &[&[(u64, u8)]]) -> Stretch {
+    fn stretch(latest_first: &[&[(u64, u8)]]) -> LogSegment {
         let flushes = latest_first.iter().map(|flush| {
             let record = |(id, byte): &(u64, u8)| [&id.to_be_bytes()[..], &[0, 1, *byte]].concat();
             Ok::<_, Infallible>(flush.iter().flat_map(record).collect::<Vec<_>>())
         });
-        Stretch::gather(flushes).unwrap()
+        LogSegment::gather(flushes).unwrap()
     }
 
     fn id(number: u64) -> AgentId {

@@ -13,7 +13,7 @@ use super::{
     blocking,
     changing::{Kind, View},
     heartbeat_log::HeartbeatLog,
-    latest::{Latest, Stretch},
+    latest::{Latest, LogSegment},
     ledger::Sum,
     registry::Registry,
 };
@@ -22,7 +22,7 @@ use crate::{
     limits::POLICY_STEP_MAX,
     store::{
         Chunk, Loaded, StoreError,
-        loading::{Ordered, Turns, readers},
+        loading::{ChunkBuilder, WorkQueue, readers},
         policy_record::decode_policies,
         record::{RecordError, decode_heartbeat, decode_registration},
     },
@@ -40,21 +40,21 @@ pub(super) async fn load(
     let (view, handed_over) = (registry.view()?, out.clone());
     let whole = view.clone();
     let policies = blocking(registry, move |registry| load_policies(registry, &whole, &handed_over)).await?;
-    let stretches: Arc<[Stretch]> = latest_heartbeats(log).await?.into();
-    let turns = Arc::new(Turns::of(RUN));
+    let stretches: Arc<[LogSegment]> = latest_heartbeats(log).await?.into();
+    let queue = Arc::new(WorkQueue::of(RUN));
     let readers = (0..readers()).map(|_| {
         let mut reader = Reader {
-            turns: turns.clone(),
+            queue: queue.clone(),
             stretches: stretches.clone(),
             out: out.clone(),
-            ready: Ordered::default(),
+            ready: ChunkBuilder::default(),
             loaded: Loaded::default(),
             sum: Sum::default(),
         };
         let view = view.clone();
         blocking(registry, move |_| {
             // Whoever fails, or finds that nobody wants more, ends it for all.
-            reader.read(&view).inspect_err(|_| reader.turns.end())?;
+            reader.read(&view).inspect_err(|_| reader.queue.end())?;
             Ok((reader.loaded, reader.sum))
         })
     });
@@ -95,7 +95,7 @@ fn load_policies(registry: &Registry, view: &View, out: &mpsc::Sender<Chunk>) ->
 }
 
 /// The log in stretches, the latest first. Without what cannot be read of it.
-async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, StoreError> {
+async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<LogSegment>, StoreError> {
     match read_log(log).await {
         Err(StoreError::Damaged(damage)) => {
             blocking(log, move |log| log.rescue(&damage)).await?;
@@ -105,7 +105,7 @@ async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, Stor
     }
 }
 
-async fn read_log(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, StoreError> {
+async fn read_log(log: &Arc<HeartbeatLog>) -> Result<Vec<LogSegment>, StoreError> {
     let stretches = log.stretches(readers());
     let read = stretches.into_iter().rev().map(|flushes| blocking(log, move |log| log.latest(flushes)));
     join_all(read).await.into_iter().collect()
@@ -113,17 +113,17 @@ async fn read_log(log: &Arc<HeartbeatLog>) -> Result<Vec<Stretch>, StoreError> {
 
 /// One of the threads.
 struct Reader {
-    turns: Arc<Turns>,
-    stretches: Arc<[Stretch]>,
+    queue: Arc<WorkQueue>,
+    stretches: Arc<[LogSegment]>,
     out: mpsc::Sender<Chunk>,
-    ready: Ordered,
+    ready: ChunkBuilder,
     loaded: Loaded,
     sum: Sum,
 }
 
 impl Reader {
     fn read(&mut self, view: &View) -> Result<(), StoreError> {
-        while let Some(partitions) = self.turns.take() {
+        while let Some(partitions) = self.queue.take() {
             for partition in partitions {
                 self.read_partition(view, partition)?;
             }
@@ -157,7 +157,7 @@ impl Reader {
         for chunk in chunks {
             self.loaded.count(&chunk);
             if !chunk.is_empty() && self.out.blocking_send(chunk).is_err() {
-                return self.turns.end();
+                return self.queue.end();
             }
         }
     }

@@ -19,7 +19,7 @@ use super::{
     marker::marker_of,
 };
 use crate::{
-    fleet::Heard,
+    fleet::ActiveTime,
     process::private_file,
     store::{Chunk, Loaded, LoadedThreats, StoreError, StoreReader},
     threats::{Threat, ThreatEntry, ThreatKey},
@@ -76,7 +76,7 @@ impl StoreReader for EmbeddedReader {
         self.store.damage()
     }
 
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         self.store.clock()
     }
 

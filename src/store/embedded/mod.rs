@@ -11,7 +11,7 @@
 //! | `agents` | `meta` | `ledger` | what the database should hold, see [`ledger`] |
 //! | `agents` | `meta` | `probe` | zeros, written to find out whether the disk takes them |
 //! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
-//! | `heartbeats` | `meta` | `clock` | hearing time in µs, decimal |
+//! | `heartbeats` | `meta` | `clock` | active time in µs, decimal |
 //!
 //! Beside the two is the file `ledger`, and beside the folder the file [`marker`]. Registrations are committed with an fsync, and a second one of that file. A flush of heartbeats is one record, written without one: it survives the
 //! end of the process however that comes, and a power cut takes at most what the system had not written out yet. The
@@ -45,7 +45,7 @@ use self::{database::with_remedy, findings::Findings, heartbeat_log::HeartbeatLo
 pub use self::{look::EmbeddedReader, marker::marker_of};
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
-    fleet::Heard,
+    fleet::ActiveTime,
     process::private_file,
     threats::{Threat, ThreatEntry, ThreatKey},
 };
@@ -103,7 +103,7 @@ fn named(error: StoreError, findings: &Findings) -> StoreError {
     let named = |text: Arc<str>| findings.named(&text).into();
     match error {
         StoreError::Unavailable(text) => StoreError::Unavailable(named(text)),
-        StoreError::InDoubt(text) => StoreError::InDoubt(named(text)),
+        StoreError::UnknownOutcome(text) => StoreError::UnknownOutcome(named(text)),
         StoreError::Damaged(text) => StoreError::Damaged(named(text)),
         StoreError::Locked(text) => StoreError::Locked(named(text)),
         StoreError::Overloaded => StoreError::Overloaded,
@@ -133,7 +133,7 @@ impl StoreReader for EmbeddedStore {
         registry::FORMAT
     }
 
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         self.told(blocking(&self.heartbeats, HeartbeatLog::clock))
     }
 
@@ -161,7 +161,7 @@ impl Store for EmbeddedStore {
             home.must_be_there()?;
             registry.commit(&changes)?;
             // It may have gone in between.
-            home.must_be_there().map_err(|error| StoreError::InDoubt(error.to_string().into()))
+            home.must_be_there().map_err(|error| StoreError::UnknownOutcome(error.to_string().into()))
         }))
     }
 

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Partition, PolicyVersion},
-    policy::Scope,
+    policy::PolicyScope,
     store::{Change, StoreError, loading::ids_of, policy_record::encode_policies, record::encode_registration},
 };
 
@@ -130,7 +130,7 @@ impl Registry {
         let ledger = self.finish(&mut book, changing)?;
         // Where the file cannot be written nothing is answered for: a loss would not be noticed.
         book.keeper.note(ledger).map_err(|error| {
-            StoreError::InDoubt(format!("writing the file {LEDGER} of the store failed ({error})").into())
+            StoreError::UnknownOutcome(format!("writing the file {LEDGER} of the store failed ({error})").into())
         })?;
         book.marker.note(&ledger);
         self.database.must_have(ledger.commit);
@@ -163,7 +163,7 @@ impl Registry {
             Err((tables, error)) => {
                 book.ledger = None;
                 // It may stand in the journal and come back when the database is opened again.
-                Err(StoreError::InDoubt(self.database.failed(tables, &error)))
+                Err(StoreError::UnknownOutcome(self.database.failed(tables, &error)))
             }
         }
     }
@@ -229,7 +229,7 @@ fn agent_of(key: &[u8]) -> Option<AgentId> {
     Some(AgentId::new(u64::from_be_bytes(key.try_into().ok()?)))
 }
 
-fn policies_key(scope: &Scope) -> String {
+fn policies_key(scope: &PolicyScope) -> String {
     format!("{POLICIES}{scope}")
 }
 

@@ -20,7 +20,7 @@ use crate::{
     limits::LOAD_CHUNK_MAX,
     store::{
         Discard, LoadedThreats, StoreError, StoredThreat, ThreatRange,
-        threat_record::{decode_row, encode_row, read_body},
+        threat_record::{decode_entry, encode_entry, read_payload},
     },
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
@@ -40,7 +40,7 @@ impl Threats {
     pub(super) fn report(changing: &mut Changing<'_>, threats: &[StoredThreat]) -> Result<(), StoreError> {
         for StoredThreat { entry, body } in threats {
             let key = key_of(entry.org.as_deref(), entry.id);
-            changing.put(Kind::Threat, &key, encode_row(entry).as_ref())?;
+            changing.put(Kind::Threat, &key, encode_entry(entry).as_ref())?;
             let bodies = changing.threats()?.bodies.clone();
             changing.batch.insert(&bodies, key.as_slice(), &body[..]);
         }
@@ -107,7 +107,7 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
         // Keys of another form are not ours.
         let Some(key) = named_by(&key) else { continue };
         let id = key.id;
-        match decode_row(key, &row) {
+        match decode_entry(key, &row) {
             Ok(row) => {
                 loaded.last = loaded.last.max(Some(id));
                 rows.push(row);
@@ -155,7 +155,7 @@ pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Opti
         let name = key_of(key.org.as_deref(), id);
         let left_out = |error: &str| tracing::error!(threat = %id, path = %path.display(), error, "{LEFT_OUT}");
         match threats.bodies.get(&name) {
-            Ok(Some(body)) => Ok(read_body(key, &body)),
+            Ok(Some(body)) => Ok(read_payload(key, &body)),
             Ok(None) => {
                 // It may have been discarded, but then its row has gone with it.
                 if threats.rows.contains_key(&name).map_err(|error| read_failed(path, &error))? {

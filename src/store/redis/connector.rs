@@ -8,7 +8,7 @@ use redis::{
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
-use super::{RedisSettings, error_class::Trouble};
+use super::{RedisSettings, error_class::ErrorClass};
 use crate::config::redis_url::{Address, RedisUrl, Servers};
 use crate::{process::named_file::without_byte_order_mark, store::StoreError};
 
@@ -37,7 +37,7 @@ impl Connector {
     }
 
     /// A connection with the server that is the primary now, as far as the URL or the sentinels know.
-    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, Trouble> {
+    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, ErrorClass> {
         match &self.url.servers {
             Servers::Direct(address) => self.open(address, self.login()).await,
             Servers::Sentinel { nodes, service } => {
@@ -47,7 +47,7 @@ impl Connector {
         }
     }
 
-    async fn ask_sentinels(&self, nodes: &[(String, u16)], service: &str) -> Result<Address, Trouble> {
+    async fn ask_sentinels(&self, nodes: &[(String, u16)], service: &str) -> Result<Address, ErrorClass> {
         let mut reasons = Vec::new();
         for (host, port) in nodes {
             let address = Address::Tcp { host: host.clone(), port: *port };
@@ -57,11 +57,11 @@ impl Connector {
                 Err(trouble) => reasons.push(format!("{host}:{port}: {trouble}")),
             }
         }
-        Err(Trouble::Passing(format!("no sentinel could name the primary: {}", reasons.join("; "))))
+        Err(ErrorClass::Passing(format!("no sentinel could name the primary: {}", reasons.join("; "))))
     }
 
     /// Sentinels have no databases, and no password unless it is given to them; the one in the URL is Redis'.
-    async fn ask_sentinel(&self, address: &Address, service: &str) -> Result<Option<(String, u16)>, Trouble> {
+    async fn ask_sentinel(&self, address: &Address, service: &str) -> Result<Option<(String, u16)>, ErrorClass> {
         let mut sentinel = self.open(address, RedisConnectionInfo::default()).await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("get-master-addr-by-name").arg(service);
@@ -79,7 +79,7 @@ impl Connector {
         login
     }
 
-    async fn open(&self, address: &Address, login: RedisConnectionInfo) -> Result<MultiplexedConnection, Trouble> {
+    async fn open(&self, address: &Address, login: RedisConnectionInfo) -> Result<MultiplexedConnection, ErrorClass> {
         let address = match address {
             Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
             Address::Tcp { host, port } if self.url.tls => {

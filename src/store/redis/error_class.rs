@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// Why Redis cannot be used.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ErrorClass {
     /// It may be better in a moment.
     Passing(String),
     /// It takes nothing now, and answers all the same.
@@ -17,7 +17,7 @@ pub(super) enum Trouble {
     Lasting(StoreError),
 }
 
-impl From<RedisError> for Trouble {
+impl From<RedisError> for ErrorClass {
     fn from(error: RedisError) -> Self {
         match code(&error) {
             Some("LOADING") => Self::Loading,
@@ -31,7 +31,7 @@ impl From<RedisError> for Trouble {
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for ErrorClass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Passing(reason) | Self::Refusing(reason) => f.write_str(reason),
@@ -42,13 +42,13 @@ impl std::fmt::Display for Trouble {
 }
 
 /// The error of a command on this key; one of another type than ours is named.
-pub(super) fn of_key(key: String, error: RedisError) -> Trouble {
+pub(super) fn of_key(key: String, error: RedisError) -> ErrorClass {
     if is_wrong_type(&error) {
         let what = format!(
             "the key {key} in Redis is of another type than Guardbeat's; rename it out of the way, or choose another \
              store.key_prefix"
         );
-        return Trouble::Lasting(StoreError::Unavailable(what.into()));
+        return ErrorClass::Lasting(StoreError::Unavailable(what.into()));
     }
     error.into()
 }

@@ -11,7 +11,7 @@ use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::time::Instant;
 
 use super::{
-    error_class::{Trouble, of_key},
+    error_class::{ErrorClass, of_key},
     keys::Keys,
     server::clients,
 };
@@ -76,7 +76,7 @@ pub(super) struct Lease<'a> {
 impl Lease<'_> {
     /// Takes the lease when the process starts; waits for one that nobody renews. A Redis that has just started does not
     /// know yet who is there: then an owner without connections is given time to come back.
-    pub(super) async fn acquire(&mut self, has_just_started: bool) -> Result<(), Trouble> {
+    pub(super) async fn acquire(&mut self, has_just_started: bool) -> Result<(), ErrorClass> {
         let patience = if has_just_started { RETURN } else { Duration::ZERO };
         let (began, mut left_ms, mut last_seen) = (Instant::now(), i64::MAX, Instant::now());
         loop {
@@ -94,7 +94,7 @@ impl Lease<'_> {
                 return self.prolong().await;
             }
             if held.left_ms > left_ms {
-                return Err(Trouble::Lasting(StoreError::Locked(in_use(&held).into())));
+                return Err(ErrorClass::Lasting(StoreError::Locked(in_use(&held).into())));
             }
             if left_ms == i64::MAX {
                 tracing::info!(owner = %held, "another process owns the fleet in this Redis; is it still there?");
@@ -111,19 +111,19 @@ impl Lease<'_> {
     }
 
     /// Makes sure that the lease is (still, or again) ours.
-    pub(super) async fn renew(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn renew(&mut self) -> Result<(), ErrorClass> {
         match self.held().await? {
             Some(held) if held.run == self.owner.run => self.prolong().await,
             // Redis may be back with data, and so with a lease, from before this run.
             Some(held) if !self.has_connections(&held.run).await? && self.take_from(&held).await? => Ok(()),
-            Some(held) => Err(Trouble::Passing(in_use(&held))),
+            Some(held) => Err(ErrorClass::Passing(in_use(&held))),
             None if self.take_if_free().await? => Ok(()),
-            None => Err(Trouble::Passing("another process has just taken the lease of the fleet".into())),
+            None => Err(ErrorClass::Passing("another process has just taken the lease of the fleet".into())),
         }
     }
 
     /// Gives the lease back, if it is ours.
-    pub(super) async fn release(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn release(&mut self) -> Result<(), ErrorClass> {
         if self.held().await?.is_some_and(|held| held.run == self.owner.run) {
             redis::cmd("DEL").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
         }
@@ -143,7 +143,7 @@ impl Lease<'_> {
     }
 
     /// Does not need memory, unlike setting it anew: a Redis that has none left must not cost us the fleet.
-    async fn prolong(&mut self) -> Result<(), Trouble> {
+    async fn prolong(&mut self) -> Result<(), ErrorClass> {
         let mut prolong = redis::cmd("PEXPIRE");
         prolong.arg(self.keys.lease()).arg(LEASE.as_millis() as u64);
         Ok(prolong.query_async::<()>(&mut self.connection).await?)
@@ -156,7 +156,7 @@ impl Lease<'_> {
     }
 
     /// Takes the lease, unless it is another's by now than the one that was seen.
-    async fn take_from(&mut self, seen: &Held) -> Result<bool, Trouble> {
+    async fn take_from(&mut self, seen: &Held) -> Result<bool, ErrorClass> {
         redis::cmd("WATCH").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
         if self.held().await?.is_none_or(|held| held.run != seen.run) {
             redis::cmd("UNWATCH").query_async::<()>(&mut self.connection).await?;
@@ -168,7 +168,7 @@ impl Lease<'_> {
         Ok(set.query_async::<Option<()>>(&mut self.connection).await?.is_some())
     }
 
-    async fn held(&mut self) -> Result<Option<Held>, Trouble> {
+    async fn held(&mut self) -> Result<Option<Held>, ErrorClass> {
         let mut ask = redis::pipe();
         ask.cmd("GET").arg(self.keys.lease()).cmd("PTTL").arg(self.keys.lease());
         let asked = ask.query_async(&mut self.connection).await;

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    error_class::Trouble,
+    error_class::ErrorClass,
     persistence::Persistence,
     rewrite::Rewrite,
     session::{Beginning, Identity, Lost, Meta, Session, Writes},
@@ -80,7 +80,7 @@ impl Link {
         let begin = async || match identity.begin(sessions.fetch_add(1, Relaxed), Beginning::First).await {
             Ok(session) => Ok(Begun::Ours(Box::new(session))),
             // It has no memory or no disk, and can be read all the same.
-            Err(Trouble::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
+            Err(ErrorClass::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
             Err(trouble) => Err(trouble),
         };
         let begun = wait_for_redis(deadline, identity.connector.url(), begin).await?;
@@ -158,7 +158,7 @@ impl Link {
                 self.count(writes);
                 Ok(())
             }
-            _ => Err(StoreError::InDoubt("the link to Redis was given up before it answered".into())),
+            _ => Err(StoreError::UnknownOutcome("the link to Redis was given up before it answered".into())),
         }
     }
 
@@ -224,20 +224,20 @@ impl Link {
             };
             match still_ours.await {
                 // Redis has no memory or no disk: it may have again, and the connection is good.
-                Ok(()) | Err(Trouble::Refusing(_)) => {}
+                Ok(()) | Err(ErrorClass::Refusing(_)) => {}
                 Err(trouble) => self.fail(session, &trouble.to_string()),
             }
         }
     }
 
     /// Whether the run that Redis names is this one. It names none when it has been emptied.
-    pub(super) fn must_be_ours(&self, run: Option<&str>) -> Result<(), Trouble> {
+    pub(super) fn must_be_ours(&self, run: Option<&str>) -> Result<(), ErrorClass> {
         match run {
             Some(run) if run == self.identity.owner.run => Ok(()),
             Some(_) => {
-                Err(Trouble::Passing("another process has written to the fleet, or Redis has older data".into()))
+                Err(ErrorClass::Passing("another process has written to the fleet, or Redis has older data".into()))
             }
-            None => Err(Trouble::Passing("Redis has been emptied".into())),
+            None => Err(ErrorClass::Passing("Redis has been emptied".into())),
         }
     }
 
@@ -259,7 +259,7 @@ impl Link {
                     *self.unclaimed() = None;
                     return self.is_up_again(session, since.elapsed());
                 }
-                Err(Trouble::Lasting(error @ (StoreError::Locked(_) | StoreError::Format(_)))) => {
+                Err(ErrorClass::Lasting(error @ (StoreError::Locked(_) | StoreError::Format(_)))) => {
                     tracing::error!(%error, "this process has lost the fleet; it must be started again");
                     self.state.send_replace(State::Over(error));
                     return;
@@ -323,18 +323,18 @@ impl Link {
 pub(super) async fn wait_for_redis<T>(
     deadline: Instant,
     url: &RedisUrl,
-    attempt: impl AsyncFn() -> Result<T, Trouble>,
+    attempt: impl AsyncFn() -> Result<T, ErrorClass>,
 ) -> Result<T, StoreError> {
     let (mut backoff, mut told) = (BACKOFF_MIN, false);
     loop {
         let trouble = match attempt().await {
             Ok(done) => return Ok(done),
-            Err(Trouble::Lasting(error)) => return Err(error),
+            Err(ErrorClass::Lasting(error)) => return Err(error),
             Err(trouble) => trouble,
         };
         let is_late = Instant::now() + backoff >= deadline;
         match &trouble {
-            Trouble::Passing(reason) | Trouble::Refusing(reason) if is_late => {
+            ErrorClass::Passing(reason) | ErrorClass::Refusing(reason) if is_late => {
                 return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
             }
             _ if !told => tracing::warn!(%url, reason = %trouble, "waiting for Redis"),

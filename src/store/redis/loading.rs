@@ -18,7 +18,7 @@ use super::{
 };
 use crate::store::{
     Chunk, Loaded, StoreError,
-    loading::{Turns, readers},
+    loading::{WorkQueue, readers},
 };
 
 /// Partitions that each reader asks for ahead of the one that it takes apart.
@@ -41,14 +41,14 @@ pub(super) async fn load(
     load: Load<'_>,
 ) -> Result<Loaded, StoreError> {
     let policies = load_policies(identity, &out, &load).await?;
-    let turns = Arc::new(Turns::of(1));
+    let queue = Arc::new(WorkQueue::of(1));
     let (done, contents) = mpsc::channel(readers());
     let read = (0..readers()).map(|number| {
         let reader = Reader {
             number,
             identity: identity.clone(),
             is_ours: matches!(load, Load::Own(_)),
-            turns: turns.clone(),
+            queue: queue.clone(),
             done: done.clone(),
         };
         tokio::task::spawn_blocking(move || reader.run())
@@ -123,7 +123,7 @@ struct Reader {
     number: usize,
     identity: Arc<Identity>,
     is_ours: bool,
-    turns: Arc<Turns>,
+    queue: Arc<WorkQueue>,
     done: mpsc::Sender<Content>,
 }
 
@@ -132,7 +132,7 @@ impl Reader {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let outcome = runtime.map_err(StoreError::unavailable).and_then(|runtime| runtime.block_on(self.read()));
         // Whoever fails ends it for all.
-        outcome.inspect_err(|_| self.turns.end())
+        outcome.inspect_err(|_| self.queue.end())
     }
 
     async fn read(&self) -> Result<(), StoreError> {
@@ -141,13 +141,13 @@ impl Reader {
             false => self.identity.look().await,
         };
         let connection = connection.map_err(|trouble| unreadable(&trouble.to_string()))?;
-        let partitions = std::iter::from_fn(|| self.turns.take()).flatten();
+        let partitions = std::iter::from_fn(|| self.queue.take()).flatten();
         let fetched = stream::iter(partitions)
             .map(async |partition| fetch(connection.clone(), &self.identity.keys, partition).await);
         let mut fetched = std::pin::pin!(fetched.buffer_unordered(AHEAD));
         while let Some(raw) = fetched.try_next().await.map_err(|error| unreadable(&explained(&error)))? {
             if self.done.send(raw.decode()).await.is_err() {
-                self.turns.end();
+                self.queue.end();
             }
         }
         Ok(())

@@ -41,7 +41,7 @@ use self::{
 };
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
-    fleet::Heard,
+    fleet::ActiveTime,
     process::supervision::{Task, restarted},
     threats::{Threat, ThreatEntry, ThreatKey},
 };
@@ -152,7 +152,11 @@ impl RedisStore {
         if !keeps_connection(error) {
             self.link.fail(session, &reason);
         }
-        if is_refusal(error) { StoreError::Unavailable(reason.into()) } else { StoreError::InDoubt(reason.into()) }
+        if is_refusal(error) {
+            StoreError::Unavailable(reason.into())
+        } else {
+            StoreError::UnknownOutcome(reason.into())
+        }
     }
 }
 
@@ -161,7 +165,7 @@ impl StoreReader for RedisStore {
         session::FORMAT
     }
 
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         async move { clock(&self.link.identity.keys, self.link.reading().await?).await }.boxed()
     }
 
@@ -198,7 +202,7 @@ impl Store for RedisStore {
             self.write(&session, &transaction, writing::commits).await?;
             match self.replicas_missing(&session).await? {
                 0 => {}
-                missing => return Err(StoreError::InDoubt(self.too_few_replicas(missing))),
+                missing => return Err(StoreError::UnknownOutcome(self.too_few_replicas(missing))),
             }
             // The wait for replicas may have outlived the session.
             self.link.confirmed(&session, Writes::default())?;
@@ -282,7 +286,7 @@ impl StoreReader for RedisReader {
         session::FORMAT
     }
 
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         clock(&self.identity.keys, self.connection.clone()).boxed()
     }
 
@@ -299,11 +303,11 @@ impl StoreReader for RedisReader {
     }
 }
 
-async fn clock(keys: &Keys, mut connection: MultiplexedConnection) -> Result<Option<Heard>, StoreError> {
+async fn clock(keys: &Keys, mut connection: MultiplexedConnection) -> Result<Option<ActiveTime>, StoreError> {
     let mut ask = redis::cmd("HGET");
     ask.arg(keys.meta()).arg("clock");
     let digits: Option<String> =
         ask.query_async(&mut connection).await.map_err(|error| StoreError::unavailable(explained(&error)))?;
-    let micros = digits.map(|digits| digits.parse().map(Heard::from_micros)).transpose();
+    let micros = digits.map(|digits| digits.parse().map(ActiveTime::from_micros)).transpose();
     micros.map_err(|_| StoreError::Format("the clock in Redis (field clock of the key meta) is not a number".into()))
 }

@@ -7,7 +7,7 @@ use crate::{
     fleet::{AgentId, Partition},
     store::{
         Chunk,
-        loading::Ordered,
+        loading::ChunkBuilder,
         record::{RecordError, decode_heartbeat, decode_registration},
     },
 };
@@ -124,7 +124,7 @@ impl Raw {
             Content { partition, chunks: Vec::new(), corrupt: Vec::new(), no_hashes, orphans: Vec::new() };
         let agents = content.in_order(Kind::Agent, agents);
         let mut heartbeats = content.in_order(Kind::Heartbeat, heartbeats).into_iter().peekable();
-        let mut ordered = Ordered::default();
+        let mut ordered = ChunkBuilder::default();
         for (id, value) in agents {
             let Some(registration) = content.understood(Kind::Agent, id, value, decode_registration) else {
                 continue;

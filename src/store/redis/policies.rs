@@ -8,7 +8,7 @@ use super::keys::Keys;
 use crate::{
     fleet::PolicyVersion,
     limits::POLICY_STEP_MAX,
-    policy::{Scope, ScopePolicies},
+    policy::{PolicyScope, ScopePolicies},
     store::{
         Chunk,
         policy_record::{decode_policies, encode_policies},
@@ -23,7 +23,7 @@ const VERSION: &str = "policy";
 pub(super) fn write<'a>(
     transaction: &mut Pipeline,
     keys: &Keys,
-    scopes: impl IntoIterator<Item = (&'a Scope, Option<&'a ScopePolicies>)>,
+    scopes: impl IntoIterator<Item = (&'a PolicyScope, Option<&'a ScopePolicies>)>,
 ) {
     for (scope, policies) in scopes {
         match policies {

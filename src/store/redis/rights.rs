@@ -3,7 +3,7 @@
 use redis::{Value, aio::MultiplexedConnection};
 
 use super::{
-    error_class::{NO_RIGHTS, Trouble},
+    error_class::{ErrorClass, NO_RIGHTS},
     keys::Keys,
 };
 use crate::{fleet::AgentId, store::StoreError};
@@ -12,7 +12,7 @@ use crate::{fleet::AgentId, store::StoreError};
 ///
 /// A transaction checks them when a command is queued. This one ends with a command that is wrong in itself, so that Redis
 /// does nothing of it.
-pub(super) async fn must_suffice(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<(), Trouble> {
+pub(super) async fn must_suffice(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<(), ErrorClass> {
     let partition = AgentId::new(0).partition();
     let (agents, threats, tenants) = (keys.agents(partition), keys.threats(""), keys.threat_tenants());
     let commands: [&[&str]; 13] = [
@@ -44,7 +44,7 @@ pub(super) async fn must_suffice(connection: &mut MultiplexedConnection, keys: &
         _ => None,
     });
     match refused {
-        Some(details) => Err(Trouble::Lasting(StoreError::unavailable(format_args!("{NO_RIGHTS} ({details})")))),
+        Some(details) => Err(ErrorClass::Lasting(StoreError::unavailable(format_args!("{NO_RIGHTS} ({details})")))),
         None => Ok(()),
     }
 }

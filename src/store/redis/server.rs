@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redis::{RedisResult, aio::MultiplexedConnection};
 
-use super::error_class::Trouble;
+use super::error_class::ErrorClass;
 use crate::store::StoreError;
 
 /// The answer of `INFO`.
@@ -38,10 +38,10 @@ impl ServerInfo {
     }
 
     /// Whether a fleet can be kept here, now.
-    pub(super) fn must_be_usable(&self) -> Result<(), Trouble> {
-        let lasting = |reason: &str| Err(Trouble::Lasting(StoreError::Unavailable(reason.into())));
+    pub(super) fn must_be_usable(&self) -> Result<(), ErrorClass> {
+        let lasting = |reason: &str| Err(ErrorClass::Lasting(StoreError::Unavailable(reason.into())));
         if self.get("loading") == Some("1") {
-            return Err(Trouble::Loading);
+            return Err(ErrorClass::Loading);
         }
         if self.get("cluster_enabled") == Some("1") {
             return lasting(
@@ -54,7 +54,7 @@ impl ServerInfo {
             return lasting(&format!("Redis {version} is too old; 6.2 or later is needed"));
         }
         match self.get("role") {
-            Some("slave") => Err(Trouble::Passing(
+            Some("slave") => Err(ErrorClass::Passing(
                 "this Redis is a read-only replica; store.url must lead to the primary".to_owned(),
             )),
             _ => Ok(()),

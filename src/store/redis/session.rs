@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::{
     connector::Connector,
-    error_class::{Trouble, of_key},
+    error_class::{ErrorClass, of_key},
     keys::{Keys, field},
     lease::{Lease, Owner},
     persistence::Persistence,
@@ -76,7 +76,7 @@ pub(super) struct Identity {
 
 impl Identity {
     /// A connection to look at the fleet without owning it.
-    pub(super) async fn look(&self) -> Result<MultiplexedConnection, Trouble> {
+    pub(super) async fn look(&self) -> Result<MultiplexedConnection, ErrorClass> {
         let mut connection = self.connector.connect().await?;
         ServerInfo::of(&mut connection).await?.must_be_usable()?;
         self.meta(&mut connection).await?.must_be_readable(self)?;
@@ -84,13 +84,13 @@ impl Identity {
     }
 
     /// What there is to be read of a fleet that cannot be owned now, because Redis takes nothing.
-    pub(super) async fn survey(&self) -> Result<Meta, Trouble> {
+    pub(super) async fn survey(&self) -> Result<Meta, ErrorClass> {
         let mut connection = self.look().await?;
         self.meta(&mut connection).await
     }
 
     /// A connection beside the session's, the `number`th, to read a fleet that is ours.
-    pub(super) async fn assist(&self, number: usize) -> Result<MultiplexedConnection, Trouble> {
+    pub(super) async fn assist(&self, number: usize) -> Result<MultiplexedConnection, ErrorClass> {
         let mut connection = self.connector.connect().await?;
         // Whoever takes the fleet over closes this one too.
         let name = format!("{}{}/load-{number}", self.keys.connections(), self.owner.run);
@@ -98,12 +98,12 @@ impl Identity {
         // The URL may lead to another server by now, which may not have all that the session's has.
         match self.meta(&mut connection).await?.run {
             Some(run) if run == self.owner.run => Ok(connection),
-            _ => Err(Trouble::Passing("another server answered than the one that the fleet was claimed on".into())),
+            _ => Err(ErrorClass::Passing("another server answered than the one that the fleet was claimed on".into())),
         }
     }
 
     /// A session, the `number`th of this process.
-    pub(super) async fn begin(&self, number: u64, beginning: Beginning<'_>) -> Result<Session, Trouble> {
+    pub(super) async fn begin(&self, number: u64, beginning: Beginning<'_>) -> Result<Session, ErrorClass> {
         let mut connection = self.connector.connect().await?;
         let info = ServerInfo::of(&mut connection).await?;
         info.must_be_usable()?;
@@ -162,7 +162,7 @@ impl Identity {
     }
 
     /// What Redis has lost since it confirmed so much.
-    fn lost(&self, meta: &Meta, confirmed: Writes) -> Result<Option<Lost>, Trouble> {
+    fn lost(&self, meta: &Meta, confirmed: Writes) -> Result<Option<Lost>, ErrorClass> {
         match meta.run.as_deref() {
             Some(run) if run == self.owner.run => {
                 let everything = meta.writes.commits < confirmed.commits;
@@ -170,7 +170,7 @@ impl Identity {
                 Ok(everything.then_some(Lost::Everything).or(heartbeats.then_some(Lost::Heartbeats)))
             }
             // Every run begins with a higher count than the one before.
-            Some(_) if meta.writes.commits > confirmed.commits => Err(Trouble::Lasting(StoreError::Locked(
+            Some(_) if meta.writes.commits > confirmed.commits => Err(ErrorClass::Lasting(StoreError::Locked(
                 "another process has written to the fleet in this Redis while it was out of reach; start again, or choose \
                  another store.key_prefix"
                     .into(),
@@ -181,7 +181,7 @@ impl Identity {
     }
 
     /// Writes down that the fleet is ours.
-    async fn claim(&self, connection: &mut MultiplexedConnection, writes: Writes) -> Result<(), Trouble> {
+    async fn claim(&self, connection: &mut MultiplexedConnection, writes: Writes) -> Result<(), ErrorClass> {
         let mut claim = redis::cmd("HSET");
         claim.arg(self.keys.meta()).arg("format").arg(FORMAT).arg("run").arg(&self.owner.run);
         claim.arg("commits").arg(writes.commits).arg("saves").arg(writes.saves);
@@ -189,7 +189,7 @@ impl Identity {
     }
 
     /// Removes agents that are deregistered and may have come back with older data.
-    async fn remove(&self, connection: &mut MultiplexedConnection, gone: &[AgentId]) -> Result<(), Trouble> {
+    async fn remove(&self, connection: &mut MultiplexedConnection, gone: &[AgentId]) -> Result<(), ErrorClass> {
         for some in gone.chunks(FLUSH_BATCH_MAX) {
             let mut remove = redis::pipe();
             for id in some {
@@ -202,7 +202,7 @@ impl Identity {
         Ok(())
     }
 
-    async fn meta(&self, connection: &mut MultiplexedConnection) -> Result<Meta, Trouble> {
+    async fn meta(&self, connection: &mut MultiplexedConnection) -> Result<Meta, ErrorClass> {
         let mut ask = redis::cmd("HMGET");
         ask.arg(self.keys.meta()).arg("format").arg("run").arg("commits").arg("saves");
         let (format, run, commits, saves): (Option<String>, Option<String>, Option<i64>, Option<i64>) =
@@ -222,17 +222,17 @@ pub(super) struct Meta {
 
 impl Meta {
     /// Makes sure that nobody has written since this was `seen`.
-    fn must_be(&self, seen: &Self) -> Result<(), Trouble> {
+    fn must_be(&self, seen: &Self) -> Result<(), ErrorClass> {
         if self == seen {
             return Ok(());
         }
-        Err(Trouble::Lasting(StoreError::Locked(
+        Err(ErrorClass::Lasting(StoreError::Locked(
             "the fleet in this Redis has changed since it was read, when Redis had no room for the lease; start again"
                 .into(),
         )))
     }
 
-    fn must_be_readable(&self, identity: &Identity) -> Result<(), Trouble> {
+    fn must_be_readable(&self, identity: &Identity) -> Result<(), ErrorClass> {
         match &self.format {
             Some(format) if format != FORMAT => {
                 let reason: Arc<str> = format!(
@@ -241,7 +241,7 @@ impl Meta {
                     identity.connector.url()
                 )
                 .into();
-                Err(Trouble::Lasting(StoreError::Format(reason)))
+                Err(ErrorClass::Lasting(StoreError::Format(reason)))
             }
             Some(_) | None => Ok(()),
         }

@@ -10,7 +10,7 @@ use redis::{Pipeline, RedisError, aio::MultiplexedConnection};
 use tokio::sync::mpsc;
 
 use super::{
-    error_class::{Trouble, explained, is_wrong_type},
+    error_class::{ErrorClass, explained, is_wrong_type},
     keys::Keys,
     session::Identity,
 };
@@ -19,7 +19,7 @@ use crate::{
     store::{
         LoadedThreats, StoreError, StoredThreat, ThreatRange,
         loading::readers,
-        threat_record::{decode_row, encode_row, read_body},
+        threat_record::{decode_entry, encode_entry, read_payload},
     },
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
@@ -36,7 +36,7 @@ pub(super) fn report(transaction: &mut Pipeline, keys: &Keys, threats: &[StoredT
         let org = entry.org.as_deref().unwrap_or_default();
         let (rows, bodies) = tenants.entry(org).or_insert_with(|| (keys.threats(org), keys.threat_bodies(org)));
         let id = printed(entry.id);
-        transaction.cmd("XADD").arg(&*rows).arg(&id).arg(FIELD).arg(encode_row(entry)).ignore();
+        transaction.cmd("XADD").arg(&*rows).arg(&id).arg(FIELD).arg(encode_entry(entry)).ignore();
         transaction.cmd("XADD").arg(&*bodies).arg(&id).arg(FIELD).arg(&body[..]).ignore();
     }
     for org in tenants.keys() {
@@ -76,7 +76,7 @@ pub(super) async fn load(
             let connection = if is_ours { identity.assist(readers()).await } else { identity.look().await };
             let reading =
                 async { Ok(Reader { connection: connection?, keys: &identity.keys, out, is_ours }.read().await?) };
-            reading.await.map_err(|trouble: Trouble| unreadable(&trouble.to_string()))
+            reading.await.map_err(|trouble: ErrorClass| unreadable(&trouble.to_string()))
         })
     });
     read.await.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))
@@ -167,7 +167,7 @@ fn row(org: &str, (id, fields): &Entry, loaded: &mut LoadedThreats) -> Option<Th
     let key = ThreatKey { org: (!org.is_empty()).then(|| org.into()), id };
     // Even of one that cannot be read: the stream takes none before it.
     loaded.last = loaded.last.max(Some(id));
-    let decoded = decode_row(key, fields.get(1).map_or(&[], Vec::as_slice));
+    let decoded = decode_entry(key, fields.get(1).map_or(&[], Vec::as_slice));
     decoded.inspect_err(|error| loaded.is_corrupt(id, error)).ok()
 }
 
@@ -189,7 +189,7 @@ pub(super) async fn read(
         ask.query_async(&mut connection).await.map_err(|error| unreadable(&explained(&error)))?;
     let read = found.iter().zip(wanted).map(|(found, key)| {
         let (_, fields) = found.first()?;
-        read_body(key, fields.get(1).map_or(&[], Vec::as_slice))
+        read_payload(key, fields.get(1).map_or(&[], Vec::as_slice))
     });
     Ok(read.collect())
 }

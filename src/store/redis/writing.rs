@@ -11,8 +11,8 @@ use super::{
     threats,
 };
 use crate::{
-    fleet::{AgentId, Heard, LastHeartbeat, Partition, Registration},
-    policy::{Scope, ScopePolicies},
+    fleet::{ActiveTime, AgentId, LastHeartbeat, Partition, Registration},
+    policy::{PolicyScope, ScopePolicies},
     store::{
         Change, Discard,
         record::{encode_heartbeat, encode_registration},
@@ -28,7 +28,7 @@ pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {
     transaction.atomic();
     // Of several changes of one agent, or of one scope's policies, the last one counts.
     let mut agents: BTreeMap<AgentId, Option<&Registration>> = BTreeMap::new();
-    let mut scopes: BTreeMap<&Scope, Option<&ScopePolicies>> = BTreeMap::new();
+    let mut scopes: BTreeMap<&PolicyScope, Option<&ScopePolicies>> = BTreeMap::new();
     for change in changes {
         match change {
             Change::Register(registration) | Change::Reregister(registration) => {
@@ -77,7 +77,7 @@ pub(super) fn discard(keys: &Keys, discards: &[Discard]) -> Pipeline {
 }
 
 /// The transaction that writes these heartbeats, and the clock.
-pub(super) fn save(keys: &Keys, heartbeats: &[LastHeartbeat], clock: Option<Heard>) -> Pipeline {
+pub(super) fn save(keys: &Keys, heartbeats: &[LastHeartbeat], clock: Option<ActiveTime>) -> Pipeline {
     let mut set = Hashes::default();
     for last in heartbeats {
         let mut record = Vec::with_capacity(96);

@@ -22,7 +22,7 @@ use crate::{
     threats::{Threat, ThreatEntry, ThreatKey},
 };
 
-const MICROS: fn(i64) -> Heard = Heard::from_micros;
+const MICROS: fn(i64) -> ActiveTime = ActiveTime::from_micros;
 
 fn owned<S: Store + 'static>(store: &Arc<S>) -> Owned {
     Owned { store: store.clone(), reader: store.clone() }
@@ -38,13 +38,13 @@ async fn transfer<T: Store + 'static>(from: &Arc<dyn Store>, to: &Arc<T>, merge:
         .await
 }
 
-async fn fill(store: &dyn Store, agents: &[Registration], heartbeats: &[LastHeartbeat], clock: Option<Heard>) {
+async fn fill(store: &dyn Store, agents: &[Registration], heartbeats: &[LastHeartbeat], clock: Option<ActiveTime>) {
     store.commit(agents.iter().cloned().map(|agent| Change::Register(Box::new(agent))).collect()).await.unwrap();
     store.save(&HeartbeatBatch { heartbeats: heartbeats.to_vec(), clock }).await.unwrap();
 }
 
 /// All that is in a store, in the order of ids.
-async fn contents(store: &dyn StoreReader) -> (Vec<Registration>, Vec<LastHeartbeat>, Option<Heard>) {
+async fn contents(store: &dyn StoreReader) -> (Vec<Registration>, Vec<LastHeartbeat>, Option<ActiveTime>) {
     let (mut agents, mut heartbeats) = (Vec::new(), Vec::new());
     let whole = read(store, async |chunk| {
         match chunk {
@@ -58,7 +58,7 @@ async fn contents(store: &dyn StoreReader) -> (Vec<Registration>, Vec<LastHeartb
     (agents, heartbeats, store.clock().await.unwrap())
 }
 
-async fn source(agents: &[Registration], heartbeats: &[LastHeartbeat], clock: Option<Heard>) -> Arc<dyn Store> {
+async fn source(agents: &[Registration], heartbeats: &[LastHeartbeat], clock: Option<ActiveTime>) -> Arc<dyn Store> {
     let store = Arc::new(MemoryStore::default());
     fill(&*store, agents, heartbeats, clock).await;
     store
@@ -128,11 +128,11 @@ async fn policies_that_are_added_to_others_are_published_anew() {
     to.commit(vec![set(None, &[7]), set(Some("bolt"), &[8]), Change::PolicyVersion(PolicyVersion::new(9))])
         .await
         .unwrap();
-    let seen = LastHeartbeat { policies_seen: PolicyVersion::new(3), ..heartbeat(1, 90) };
+    let seen = LastHeartbeat { last_fetched: PolicyVersion::new(3), ..heartbeat(1, 90) };
     fill(&*from, &[registration(1)], &[seen], None).await;
     let copied = transfer(&from, &to, true).await.unwrap();
     assert_eq!((copied.agents, copied.scopes), (1, 2));
-    assert_eq!(contents(&*to).await.1[0].policies_seen, PolicyVersion::NONE);
+    assert_eq!(contents(&*to).await.1[0].last_fetched, PolicyVersion::NONE);
     let mut found = Vec::new();
     let whole = read(&*to, async |chunk| {
         match chunk {
@@ -158,7 +158,7 @@ struct Bad {
 }
 
 impl StoreReader for Bad {
-    fn clock(&self) -> BoxFuture<'_, Result<Option<Heard>, StoreError>> {
+    fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
         self.kept.clock()
     }
 

@@ -42,7 +42,7 @@ fn a_history_of_five_million_threats() {
     }
     println!("the same in a full history, oldest dropped: {:?}", start.elapsed() / (ROWS / 10) as u32);
 
-    for scope in [Scope::Fleet, Scope::Tenant(Some("tenant-7"))] {
+    for scope in [ThreatScope::Fleet, ThreatScope::Tenant(Some("tenant-7"))] {
         for period in Period::ALL {
             let first = Instant::now();
             black_box(history.summary(scope, period, 10));
@@ -53,7 +53,7 @@ fn a_history_of_five_million_threats() {
     }
 
     history.add(entry(ThreatId::first_of(START_MS + DAY), None, 1, "rare"));
-    for scope in [Scope::Fleet, Scope::Tenant(Some("tenant-7"))] {
+    for scope in [ThreatScope::Fleet, ThreatScope::Tenant(Some("tenant-7"))] {
         for filter in [all(scope), Filter { kind: Some("rare"), ..all(scope) }] {
             let (start, mut slowest, mut before) = (Instant::now(), std::time::Duration::ZERO, None);
             loop {

@@ -9,7 +9,7 @@ use crate::{
         Server,
         proxy::{Proxy, Traffic},
         redis::RedisServer,
-        trouble::{Dice, Told, trouble},
+        trouble::{Reported, Rng, trouble},
         wait_until,
     },
 };
@@ -18,7 +18,7 @@ use crate::{
 fn what_was_acknowledged_survives_a_crash_of_redis_and_the_daemon_at_once() {
     // The daemon's memory cannot help: Redis must have it on disk.
     let redis = RedisServer::durable();
-    let fall = |server: &mut Server, dice: &mut Dice| {
+    let fall = |server: &mut Server, dice: &mut Rng| {
         if dice.throw(2) == 0 {
             redis.kill9();
             server.kill9();
@@ -32,10 +32,10 @@ fn what_was_acknowledged_survives_a_crash_of_redis_and_the_daemon_at_once() {
 
 /// Rounds of trouble, in each of which `fall` does something to Redis. All that was acknowledged must be in Redis soon
 /// afterwards, and nothing else, and be there for the next run of the daemon.
-fn fall_and_rise(redis: &RedisServer, url: String, rounds: u64, fall: impl Fn(&mut Dice)) -> Told {
+fn fall_and_rise(redis: &RedisServer, url: String, rounds: u64, fall: impl Fn(&mut Rng)) -> Reported {
     let mut server = on(url).start();
-    let mut told = Told::default();
-    let mut dice = Dice::new();
+    let mut told = Reported::default();
+    let mut dice = Rng::new();
     for round in 0..rounds {
         trouble(&mut server, &mut told, &mut dice, |server, dice| {
             pause(100 + dice.throw(300));
@@ -106,7 +106,7 @@ fn whatever_happens_to_redis_what_was_acknowledged_is_there_in_the_end() {
 }
 
 /// Something happens to Redis, and passes; maybe before the daemon has noticed.
-fn misfortune(redis: &RedisServer, proxy: &Proxy, dice: &mut Dice) {
+fn misfortune(redis: &RedisServer, proxy: &Proxy, dice: &mut Rng) {
     let lose = |traffic, milliseconds| {
         proxy.set(traffic);
         pause(milliseconds);

@@ -56,7 +56,7 @@ impl Fleet {
 
 /// What the agents were told.
 #[derive(Default)]
-struct Told {
+struct Reported {
     /// The time of the last heartbeat that was acknowledged, in milliseconds since 1970.
     beats: BTreeMap<String, i64>,
     /// The host names of those that registered during the outages, by whether they were.
@@ -108,7 +108,7 @@ fn beat(client: &mut Client, server: &Server, ids: &[String]) -> Vec<(String, i6
 }
 
 /// Every one of these agents beats, over and over.
-fn beat_on(server: &Server, fleet: Fleet, ids: &[String], told: &Mutex<Told>, over: &AtomicBool) {
+fn beat_on(server: &Server, fleet: Fleet, ids: &[String], told: &Mutex<Reported>, over: &AtomicBool) {
     let _stop = StopOnDrop(over);
     let mut client = server.client();
     let mut last = vec![Instant::now(); ids.len().div_ceil(TOGETHER)];
@@ -129,7 +129,7 @@ fn beat_on(server: &Server, fleet: Fleet, ids: &[String], told: &Mutex<Told>, ov
 }
 
 /// New agents register, and beat as well.
-fn register_on(server: &Server, fleet: Fleet, told: &Mutex<Told>, over: &AtomicBool) {
+fn register_on(server: &Server, fleet: Fleet, told: &Mutex<Reported>, over: &AtomicBool) {
     let _stop = StopOnDrop(over);
     let mut client = server.client();
     let mut last = Instant::now();
@@ -158,7 +158,7 @@ fn register_on(server: &Server, fleet: Fleet, told: &Mutex<Told>, over: &AtomicB
 
 /// After an outage: Redis has soon every heartbeat that was acknowledged before its end, and of the registrations those
 /// that were.
-fn check(redis: &RedisServer, told: &Mutex<Told>) {
+fn check(redis: &RedisServer, told: &Mutex<Reported>) {
     let (beats, registered) = {
         let told = told.lock().unwrap();
         (told.beats.clone(), told.registered.clone())
@@ -189,7 +189,7 @@ fn beats_through(
     let ids = enrol(&patient, fleet.agents);
     assert!(patient.terminate().success());
     let server = on(proxy.url()).env("MANAGER_HEARTBEAT_TIMEOUT_MS", fleet.timeout.as_millis().to_string()).start();
-    let told = Mutex::new(Told::default());
+    let told = Mutex::new(Reported::default());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let _stop = StopOnDrop(&over);

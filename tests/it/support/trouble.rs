@@ -16,9 +16,9 @@ const CLIENTS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Numbers without a library: xorshift.
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
+impl Rng {
     /// The same throws every time; others for each `GUARDBEAT_TEST_SEED`.
     pub fn new() -> Self {
         let seed = std::env::var("GUARDBEAT_TEST_SEED").map_or(1, |seed| seed.parse().expect("a number"));
@@ -35,7 +35,7 @@ impl Dice {
 
 /// What the clients were told.
 #[derive(Default)]
-pub struct Told {
+pub struct Reported {
     pub agents: BTreeMap<String, Agent>,
     pub gone: BTreeSet<String>,
     /// The policies that were published: the id of each version.
@@ -63,18 +63,18 @@ static NAMES: AtomicU64 = AtomicU64::new(0);
 /// Sends everything at once until `meanwhile` is over; what the clients were told is added to `told`.
 pub fn trouble<R>(
     server: &mut Server,
-    told: &mut Told,
-    dice: &mut Dice,
-    meanwhile: impl FnOnce(&mut Server, &mut Dice) -> R,
+    told: &mut Reported,
+    dice: &mut Rng,
+    meanwhile: impl FnOnce(&mut Server, &mut Rng) -> R,
 ) -> R {
     let over = AtomicBool::new(false);
-    let clients: Vec<_> = (0..CLIENTS).map(|_| (server.client(), Dice(dice.throw(u64::MAX) | 1))).collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| (server.client(), Rng(dice.throw(u64::MAX) | 1))).collect();
     thread::scope(|scope| {
         let clients: Vec<_> = clients
             .into_iter()
             .map(|(client, dice)| {
                 let over = &over;
-                scope.spawn(move || Troublemaker { client, dice, mine: vec![], told: Told::default() }.run(over))
+                scope.spawn(move || Troublemaker { client, dice, mine: vec![], told: Reported::default() }.run(over))
             })
             .collect();
         let result = {
@@ -100,13 +100,13 @@ impl Drop for StopOnDrop<'_> {
 
 struct Troublemaker {
     client: Client,
-    dice: Dice,
+    dice: Rng,
     mine: Vec<String>,
-    told: Told,
+    told: Reported,
 }
 
 impl Troublemaker {
-    fn run(mut self, over: &AtomicBool) -> Told {
+    fn run(mut self, over: &AtomicBool) -> Reported {
         while !over.load(Relaxed) {
             let answered = match self.dice.throw(22) {
                 0..6 => self.register(None).map(drop),
@@ -258,7 +258,7 @@ fn threats(server: &Server) -> BTreeSet<String> {
     }
 }
 
-impl Told {
+impl Reported {
     fn add(&mut self, more: Self) {
         for (version, id) in more.policies {
             assert_eq!(self.policies.insert(version, id), None, "v{version} was published twice");
