@@ -13,7 +13,7 @@ use std::{
 use criterion::{Criterion, SamplingMode, Throughput};
 use guardbeat::{
     clock::Clock,
-    engine::{Credential, EngineHandle, LivenessRules, Relayed, Shard, ShardActor},
+    engine::{Credential, EngineHandle, LivenessRules, Relayed, ShardActor},
     fleet::{ActiveTime, AgentId, EnrolmentRequest, Text, Thresholds},
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, WriteBehind},
@@ -68,7 +68,7 @@ fn engine() -> EngineHandle {
     let clock = Clock::new(1, ActiveTime::default(), Duration::from_secs(30));
     let durability = Durability::start(Arc::new(MemoryStore::default()), 1, ActiveTime::default());
     let engine = EngineHandle::new(1, AGENTS, durability.clone(), clock.clone(), Arc::new(Metrics::new()));
-    let shard = Shard::new(0, &engine, RULES);
+    let shard = engine.new_shard(0, RULES);
     let rules = FlushRules { interval: NEVER, clock_from: ActiveTime::default(), shard: 0, shards: 1 };
     let write_behind = WriteBehind::new(shard.clone(), durability, clock, engine.metrics().clone(), rules);
     engine.attach(0, ShardActor::start(shard, write_behind));

@@ -6,8 +6,8 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::{Exit, Flag, load_config, refuse, run_here};
 use crate::{
-    config::{Config, ConfigErrors, LogConfig, StoreUrl},
-    process::output::{complain, say, start_log},
+    config::{Config, ConfigErrors, StoreUrl},
+    process::output::{LogConfig, complain, say, start_log},
     store_tools::{CopyOrder, Place, Screen, ToolError, check, copy},
 };
 

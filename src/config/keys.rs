@@ -6,7 +6,7 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    Exposure, ForwardedHeader, LogFormat, TlsMode,
+    Exposure, ForwardedHeader, TlsMode,
     key::{
         Key,
         KeyDefault::{Derived, Value as Fixed},
@@ -15,8 +15,11 @@ use super::{
     texts::{certificate_name, choice, key_prefix, log_level, origin, store_url, token},
     value::{InvalidValue, quoted},
 };
-use crate::limits::{
-    EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS,
+use crate::{
+    limits::{
+        EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS,
+    },
+    process::output::LogFormat,
 };
 
 /// Most worker threads.

@@ -31,6 +31,7 @@ mod store_url;
 #[cfg(test)]
 mod tests;
 mod texts;
+pub(crate) mod token_text;
 mod value;
 
 pub use self::{
@@ -46,6 +47,8 @@ use std::{
 };
 
 use ipnet::IpNet;
+
+use crate::process::output::{LogConfig, LogFormat};
 
 pub(crate) use self::texts::certificate_name;
 pub use self::{
@@ -231,24 +234,6 @@ pub struct LimitsConfig {
     pub max_agents: u64,
     /// Requests being answered at one time, per worker: 1 to 1,000,000.
     pub max_in_flight: usize,
-}
-
-/// `[log]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogConfig {
-    /// Directives of a tracing `EnvFilter`, such as `info,guardbeat::store=debug`.
-    pub level: String,
-    /// For whom the lines are written.
-    pub format: LogFormat,
-}
-
-/// For whom log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// People.
-    Text,
-    /// Programs: one JSON object per line.
-    Json,
 }
 
 impl Config {

@@ -7,9 +7,11 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::StoreUrl;
-use super::value::{InvalidValue, Value};
-use crate::server::admin_token::cleaned;
+use super::{
+    store_url::StoreUrl,
+    token_text::cleaned,
+    value::{InvalidValue, Value},
+};
 
 const KEY_PREFIX_CHARS: RangeInclusive<usize> = 1..=64;
 

@@ -2,32 +2,18 @@
 //! agent. So a thousand heartbeats wake another thread once, and still each agent hears its own, in the order of its
 //! mailbox.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::collections::HashSet;
 
 use actix::{Context, Handler, ResponseFuture};
 use futures_util::future::join_all;
-use tokio::sync::oneshot;
 
 use super::{
     handle::{EngineError, EngineHandle},
-    messages::{Credential, Relay, RelayedBeat},
+    messages::{Credential, Relay, Relayed, RelayedBeat},
+    receipt::Receipts,
     shard::ShardActor,
 };
 use crate::fleet::{AgentId, Heartbeat};
-
-/// A heartbeat of a batch.
-#[derive(Debug)]
-pub struct Relayed {
-    /// Where it stands in the batch; the caller's to choose.
-    pub place: u32,
-    /// Whose it is.
-    pub id: AgentId,
-    /// What it says.
-    pub heartbeat: Heartbeat,
-}
 
 impl EngineHandle {
     /// Hands heartbeats to their agents, in their order. They are in the shards' mailboxes when this returns; the future
@@ -66,58 +52,15 @@ impl EngineHandle {
     }
 }
 
-/// What became of the heartbeats that a shard passes on. Told when the last receipt is gone.
-#[derive(Debug)]
-struct Roll {
-    lost: Mutex<Vec<u32>>,
-    done: Option<oneshot::Sender<Vec<u32>>>,
-}
-
-impl Drop for Roll {
-    fn drop(&mut self) {
-        let lost = std::mem::take(self.lost.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if let Some(done) = self.done.take() {
-            // Who hung up needs no answer.
-            let _ = done.send(lost);
-        }
-    }
-}
-
-/// Goes with a heartbeat to its agent. One that is dropped unsigned says that the heartbeat was not taken over: there is
-/// no such agent, or its actor fell.
-#[derive(Debug)]
-pub struct Receipt {
-    roll: Arc<Roll>,
-    place: u32,
-    signed: bool,
-}
-
-impl Receipt {
-    /// The heartbeat has been taken over.
-    pub fn sign(mut self) {
-        self.signed = true;
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if !self.signed {
-            self.roll.lost.lock().unwrap_or_else(PoisonError::into_inner).push(self.place);
-        }
-    }
-}
-
 impl Handler<Relay> for ShardActor {
     type Result = ResponseFuture<Vec<u32>>;
 
     fn handle(&mut self, Relay(beats): Relay, _: &mut Context<Self>) -> Self::Result {
-        let (done, told) = oneshot::channel();
-        let roll = Arc::new(Roll { lost: Mutex::default(), done: Some(done) });
+        let (receipts, lost) = Receipts::new();
         for Relayed { place, id, heartbeat } in beats {
-            let receipt = Receipt { roll: roll.clone(), place, signed: false };
-            self.shard().routing.do_send(id, RelayedBeat { heartbeat, receipt });
+            self.shard().routing.do_send(id, RelayedBeat { heartbeat, receipt: receipts.next(place) });
         }
-        drop(roll);
-        Box::pin(async move { told.await.unwrap_or_default() })
+        drop(receipts);
+        Box::pin(async move { lost.await.unwrap_or_default() })
     }
 }

@@ -1,6 +1,9 @@
 //! The engine as HTTP sees it: routes each request to the actor it concerns, and keeps the fleet's books.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    rc::Rc,
+    sync::{Arc, OnceLock},
+};
 
 use actix::{
     Addr, Handler, Message,
@@ -15,15 +18,14 @@ use super::{
     capacity::Capacity,
     delivery::{routing::Routing, worker_queue::WorkerQueues},
     messages::{
-        AgentState, Beat, BeatAck, CountLabels, Credential, Drain, Identify, List, Refusal, RespawnAgent, ShardLabels,
-        Show,
+        AgentState, Beat, BeatAck, CountLabels, Credential, Drain, Identify, Refusal, RespawnAgent, ShardLabels, Show,
     },
     shard::{
-        ShardActor,
+        LivenessRules, Shard, ShardActor, ShardParts,
         counts::{FleetCounts, ShardCounts},
-        listing::{ListChunk, ListQuery},
+        listing::{List, ListChunk, ListQuery},
     },
-    threats::log::{Kept, ThreatLog},
+    threats::log::{Kept, ThreatLog, ThreatLogParts},
     token::Token,
 };
 use crate::{
@@ -34,6 +36,7 @@ use crate::{
     metrics::Metrics,
     policy::PolicyIndexFull,
     store::{Durability, StoreError},
+    threats::Retention,
 };
 
 /// Why the engine did not do what it was asked.
@@ -237,12 +240,32 @@ impl EngineHandle {
         &self.fleet.routing
     }
 
-    pub(crate) fn counts_of(&self, shard: usize) -> &Arc<ShardCounts> {
-        &self.fleet.shards[shard].counts
+    /// An empty shard of this engine, not yet at work: see [`ShardActor::start`].
+    pub fn new_shard(&self, index: usize, rules: LivenessRules) -> Rc<Shard> {
+        let Fleet { routing, shards, machines, queues, changes, clock, metrics, .. } = &*self.fleet;
+        let parts = ShardParts {
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            counts: shards[index].counts.clone(),
+            changes: changes.clone(),
+            queues: queues.clone(),
+            routing: routing.clone(),
+            machines: machines.clone(),
+        };
+        Shard::new(index, parts, rules)
     }
 
-    pub(super) fn queues(&self) -> &Arc<WorkerQueues> {
-        &self.fleet.queues
+    /// What the threat log of this engine is made of.
+    pub(crate) fn threat_log_parts(&self, retention: Retention) -> ThreatLogParts {
+        let Fleet { kept, changes, durability, clock, metrics, .. } = &*self.fleet;
+        ThreatLogParts {
+            retention,
+            kept: kept.clone(),
+            changes: changes.clone(),
+            durability: durability.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        }
     }
 
     /// Makes `address` the shard's.

@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use actix::{Message, dev::Mailbox};
+use actix::Message;
 
-use super::{
-    agent::AgentActor,
-    batch::{Receipt, Relayed},
-    delivery::worker_queue::Reply,
-    shard::listing::{ListChunk, ListQuery},
-};
+use super::receipt::Receipt;
 use crate::{
     fleet::{
         AgentFilter, AgentId, Figures, Heartbeat, MachineKey, PolicyVersion, Registration, Status, Timestamp, TokenHash,
@@ -46,18 +41,6 @@ pub struct Beat {
     pub heartbeat: Heartbeat,
 }
 
-/// To an agent: a heartbeat that came in on another thread.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct QueuedBeat {
-    /// Who sent it.
-    pub credential: Credential,
-    /// What it says.
-    pub heartbeat: Heartbeat,
-    /// Takes the answer back.
-    pub reply: Reply,
-}
-
 /// To an agent: a heartbeat that a relay passes on; the relay may speak for the whole fleet, that was checked before.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -66,6 +49,17 @@ pub struct RelayedBeat {
     pub heartbeat: Heartbeat,
     /// To be signed once it has been taken over.
     pub receipt: Receipt,
+}
+
+/// A heartbeat of a batch.
+#[derive(Debug)]
+pub struct Relayed {
+    /// Where it stands in the batch; the caller's to choose.
+    pub place: u32,
+    /// Whose it is.
+    pub id: AgentId,
+    /// What it says.
+    pub heartbeat: Heartbeat,
 }
 
 /// To a shard: pass these heartbeats on to their agents. Answers the places of those that were not taken over.
@@ -197,11 +191,6 @@ pub struct Reregister(pub Registration);
 #[rtype(result = "()")]
 pub struct Stop;
 
-/// To a shard: take in an agent that has registered, durably. Messages to it may be in its mailbox already.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct AddAgent(pub Registration, pub Mailbox<AgentActor>);
-
 /// To a shard: this agent was not registered, but the store may have it; see that it has not.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -233,11 +222,6 @@ pub struct RemoveAgent(pub AgentId);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RespawnAgent(pub AgentId);
-
-/// To a shard: encode the next agents of a listing.
-#[derive(Debug, Message)]
-#[rtype(result = "ListChunk")]
-pub struct List(pub ListQuery);
 
 /// To a shard: how many of its agents have which operating system, version and tenant.
 #[derive(Debug, Message)]

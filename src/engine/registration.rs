@@ -7,7 +7,8 @@ use actix::dev::Mailbox;
 use super::{
     capacity::Permit,
     handle::{EngineError, EngineHandle, MACHINE_LOCKS, Registered},
-    messages::{AddAgent, BeginChange, Credential, EndChange, Identify, MarkUnknown, RemoveAgent, Reregister},
+    messages::{BeginChange, Credential, EndChange, Identify, MarkUnknown, RemoveAgent, Reregister},
+    shard::AddAgent,
     token::{self, Token},
 };
 use crate::{

@@ -8,12 +8,19 @@ use std::{
     },
 };
 
+use metrics::Counter;
 use tokio::{
     sync::watch,
     time::{Duration, sleep},
 };
 
-use super::{aggregator::EventAggregator, coalescer::Coalescer, event::FleetEvent, ring::Ring, subscriber::Subscriber};
+use super::{
+    aggregator::EventAggregator,
+    coalescer::Coalescer,
+    event::{EventKind, FleetEvent},
+    ring::Ring,
+    subscriber::Subscriber,
+};
 use crate::{clock::Clock, limits::EVENTS_TICK_MS, metrics::Metrics};
 
 /// How many events and readers there may be.
@@ -46,6 +53,8 @@ pub(super) struct Shared {
     pub(super) news: watch::Sender<bool>,
     gathering: Arc<EventAggregator>,
     pub(super) metrics: Arc<Metrics>,
+    /// Events that were published, by kind.
+    published: [Counter; EventKind::ALL.len()],
     rules: EventRules,
     /// Readers there have been.
     readers: AtomicUsize,
@@ -62,6 +71,7 @@ impl Bus {
                 publishing: Mutex::default(),
                 news: watch::Sender::new(false),
                 gathering,
+                published: metrics.counters("guardbeat_events_total", "type", EventKind::ALL.map(EventKind::name)),
                 metrics,
                 rules,
                 readers: AtomicUsize::default(),
@@ -100,7 +110,7 @@ impl Bus {
             let mut ring = shared.ring.write().unwrap_or_else(PoisonError::into_inner);
             frames.into_iter().for_each(|frame| ring.push(frame));
         }
-        events.iter().for_each(|event| shared.metrics.event_published(event.kind()));
+        events.iter().for_each(|event| shared.published[event.kind() as usize].increment(1));
         shared.news.send_modify(|_| {});
     }
 

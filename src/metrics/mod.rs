@@ -1,8 +1,8 @@
 //! What Prometheus sees: every metric's name, help and buckets, and the handles that the rest of the program records with.
 //!
-//! Counters and histograms are recorded where things happen. Gauges of the fleet are set from the shards' own counters
-//! when somebody asks ([`Metrics::render`]): no scan, whatever the size of the fleet. Label values that clients
-//! choose (`os`, `version`, `org`) are bounded to the most frequent; no agent id is ever a label.
+//! Counters and histograms are recorded where things happen. Gauges are set when somebody asks ([`Metrics::render`]), by
+//! those who know their values; this room knows none of them. Label values that clients choose (`os`, `version`, `org`)
+//! are bounded by those who set them; no agent id is ever a label.
 
 mod requests;
 
@@ -25,10 +25,7 @@ use metrics_util::MetricKindMask;
 use self::requests::Heartbeats;
 pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
 use crate::{
-    engine::{EngineHandle, LabelCounts, OTHER, ShardLabels, most_frequent},
-    events::EventKind,
     fleet::{Status, Timestamp, Transition},
-    front::{Cut, FrontMetrics},
     process::output,
     threats::Severity,
 };
@@ -102,12 +99,10 @@ pub struct Metrics {
     /// Threats dropped for newer ones of their tenant.
     pub threats_displaced: Counter,
     threats: [Counter; Severity::ALL.len()],
-    connections: FrontMetrics,
     /// Event streams that are open.
     pub event_streams: AtomicUsize,
     /// Readers that stood still until what they had not read was gone.
     pub event_readers_cut_off: Counter,
-    events: [Counter; EventKind::ALL.len()],
     heartbeats: Heartbeats,
     transitions: [[Counter; Status::ALL.len()]; Status::ALL.len()],
     /// When the certificate expires, in seconds since 1970; 0 without TLS.
@@ -157,12 +152,8 @@ impl Metrics {
                 threats_displaced: counter!("guardbeat_threats_dropped_total", "reason" => "size"),
                 threats: Severity::ALL
                     .map(|severity| counter!("guardbeat_threats_total", "severity" => severity.name())),
-                connections: FrontMetrics::new(
-                    Cut::ALL.map(|why| counter!("guardbeat_connections_cut_total", "reason" => why.name())),
-                ),
                 event_streams: AtomicUsize::default(),
                 event_readers_cut_off: counter!("guardbeat_event_readers_cut_off_total"),
-                events: EventKind::ALL.map(|kind| counter!("guardbeat_events_total", "type" => kind.name())),
                 heartbeats: Heartbeats::default(),
                 transitions: Status::ALL.map(|from| {
                     Status::ALL.map(|to| {
@@ -181,9 +172,14 @@ impl Metrics {
         })
     }
 
-    /// What is counted of connections.
-    pub fn connections(&self) -> FrontMetrics {
-        self.connections.clone()
+    /// A counter for each value of a label: for those who know what the values are.
+    pub fn counters<const N: usize>(
+        &self,
+        name: &'static str,
+        label: &'static str,
+        values: [&'static str; N],
+    ) -> [Counter; N] {
+        metrics::with_local_recorder(&*self.recorder, || values.map(|value| counter!(name, label => value)))
     }
 
     /// Counts a threat that was reported.
@@ -196,11 +192,6 @@ impl Metrics {
         self.transitions[transition.from as usize][transition.to as usize].increment(1);
     }
 
-    /// Counts an event that was told.
-    pub fn event_published(&self, kind: EventKind) {
-        self.events[kind as usize].increment(1);
-    }
-
     /// Notes when the certificate that is served expires.
     pub fn certificate_expires(&self, at: Timestamp) {
         self.certificate_expiry.store(at.as_millis() / 1_000, Relaxed);
@@ -211,34 +202,19 @@ impl Metrics {
         self.handle.run_upkeep();
     }
 
-    /// The text that Prometheus scrapes.
-    pub fn render(&self, engine: &EngineHandle, censuses: &[ShardLabels], uptime: Duration) -> String {
-        let (fleet, clock, durability) = (engine.counts(), engine.clock(), engine.durability());
+    /// The text that Prometheus scrapes. `set` sets the gauges of all others.
+    pub fn render(&self, uptime: Duration, set: impl FnOnce()) -> String {
         metrics::with_local_recorder(&*self.recorder, || {
+            set();
             self.show_heartbeats();
-            for status in Status::ALL {
-                gauge!("guardbeat_agents", "status" => status.name()).set(fleet.with(status) as f64);
-            }
-            gauge!("guardbeat_store_dirty_agents").set(fleet.dirty as f64);
-            gauge!("guardbeat_policy_version").set(engine.policy_version().map_or(0.0, |newest| newest.get().into()));
-            gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
-            gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
             gauge!("guardbeat_event_streams").set(self.event_streams.load(Relaxed) as f64);
-            gauge!("guardbeat_deaf_seconds_total").set(clock.lost().as_secs_f64());
             counter!("guardbeat_log_dropped_total").absolute(output::dropped_lines());
-            let (threats, bytes) = engine.threats_kept();
-            gauge!("guardbeat_threats").set(threats as f64);
-            gauge!("guardbeat_threats_bytes").set(bytes as f64);
-            gauge!("guardbeat_threats_loaded").set(if engine.threats_are_loaded() { 1.0 } else { 0.0 });
             let expiry = self.certificate_expiry.load(Relaxed);
             if expiry != 0 {
                 gauge!("guardbeat_tls_certificate_expiry_timestamp_seconds").set(expiry as f64);
             }
             gauge!("guardbeat_uptime_seconds").set(uptime.as_secs_f64());
             gauge!("guardbeat_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
-            self.show_by("guardbeat_agents_by_os", "os", censuses.iter().map(|census| &census.os));
-            self.show_by("guardbeat_agents_by_version", "version", censuses.iter().map(|census| &census.version));
-            self.show_by("guardbeat_agents_by_org", "org", censuses.iter().map(|census| &census.org));
             self.collector.collect();
         });
         // The library's counters are whole numbers: those with fractions are kept as gauges.
@@ -246,19 +222,18 @@ impl Metrics {
         requests::with_heartbeat_latency(&text)
     }
 
-    /// Shows the most frequent values of a label, and all others together.
-    fn show_by<'a>(&self, name: &'static str, label: &'static str, shards: impl Iterator<Item = &'a LabelCounts>) {
-        let (sums, other) = most_frequent(shards);
+    /// Sets a gauge for each of these values of a label, within [`Self::render`]. Those that were shown before, and are not
+    /// among them, are shown as 0 until they go.
+    pub fn set_by(&self, name: &'static str, label: &'static str, values: &[(&str, u64)]) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = shown.entry(name).or_default();
-        for gone in shown.iter().filter(|value| sums.iter().all(|(top, _)| top != &&***value)) {
+        for gone in shown.iter().filter(|value| values.iter().all(|(top, _)| top != &&***value)) {
             gauge!(name, label => gone.to_string()).set(0.0);
         }
-        *shown = sums.iter().map(|(value, _)| (*value).into()).collect();
-        for (value, agents) in sums {
-            gauge!(name, label => value.to_owned()).set(agents as f64);
+        *shown = values.iter().map(|(value, _)| (*value).into()).collect();
+        for (value, agents) in values {
+            gauge!(name, label => (*value).to_owned()).set(*agents as f64);
         }
-        gauge!(name, label => OTHER).set(other as f64);
     }
 }
 
@@ -335,70 +310,4 @@ fn describe() {
     describe_gauge!("guardbeat_build_info", "The running version.");
     requests::describe();
     Collector::default().describe();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        clock::Clock,
-        fleet::ActiveTime,
-        limits::LABEL_VALUES_MAX,
-        store::{Durability, MemoryStore},
-    };
-
-    fn census(os: &[(&str, u64)], rest: u64) -> ShardLabels {
-        ShardLabels {
-            os: (os.iter().map(|(os, agents)| ((*os).into(), *agents)).collect(), rest),
-            ..ShardLabels::default()
-        }
-    }
-
-    /// What an engine without agents shows.
-    fn render(metrics: Metrics, censuses: &[&[ShardLabels]]) -> String {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let clock = Clock::new(1, ActiveTime::default(), Duration::from_secs(1));
-            let durability = Durability::start(Arc::<MemoryStore>::default(), 1, ActiveTime::default());
-            let engine = EngineHandle::new(1, 1, durability, clock, Arc::new(metrics));
-            let render = |censuses| engine.metrics().render(&engine, censuses, Duration::ZERO);
-            censuses.iter().copied().map(render).collect::<Vec<_>>().pop().unwrap()
-        })
-    }
-
-    /// The lines that begin so after these censuses, one after the other.
-    fn lines(censuses: &[&[ShardLabels]], start: &str) -> Vec<String> {
-        let text = render(Metrics::new(), censuses);
-        let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect();
-        lines.sort();
-        lines
-    }
-
-    #[test]
-    fn label_values_are_summed_over_shards_and_bounded() {
-        let many: Vec<_> = (0..30).map(|n| (format!("os-{n:02}"), 100 - n)).collect();
-        let many: Vec<_> = many.iter().map(|(os, agents)| (os.as_str(), *agents)).collect();
-        let shown = lines(&[&[census(&many, 7), census(&[("os-29", 1_000)], 0)]], "guardbeat_agents_by_os");
-        assert_eq!(shown.len(), LABEL_VALUES_MAX + 1);
-        assert!(shown.contains(&r#"guardbeat_agents_by_os{os="os-29"} 1071"#.to_owned()), "{shown:?}");
-        let rest: u64 = (19..29).map(|n| 100 - n).sum::<u64>() + 7;
-        assert!(shown.contains(&format!(r#"guardbeat_agents_by_os{{os="other"}} {rest}"#)), "{shown:?}");
-    }
-
-    #[test]
-    fn a_value_that_left_the_most_frequent_is_no_longer_counted() {
-        let (linux, darwin) = (census(&[("linux", 3)], 0), census(&[("darwin", 3)], 0));
-        let shown = lines(&[&[linux], &[darwin]], r#"guardbeat_agents_by_os{os="linux"}"#);
-        assert_eq!(shown, [r#"guardbeat_agents_by_os{os="linux"} 0"#]);
-    }
-
-    #[test]
-    fn every_metric_of_ours_is_described() {
-        let text = render(Metrics::new(), &[&[]]);
-        let names =
-            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).filter_map(|line| line.split(' ').next());
-        for name in names.filter(|name| name.starts_with("guardbeat")) {
-            assert!(text.contains(&format!("# HELP {name} ")), "{name} has a help text");
-        }
-    }
 }

@@ -2,10 +2,7 @@
 
 use rlimit::Resource;
 
-use crate::{
-    config::ServerConfig,
-    limits::{CONNECTIONS_MARGIN, CONNECTIONS_PER_WORKER_MIN, FILES_PER_WORKER, FILES_RESERVED},
-};
+use crate::limits::{CONNECTIONS_MARGIN, CONNECTIONS_PER_WORKER_MIN, FILES_PER_WORKER, FILES_RESERVED};
 
 /// The system allows so few open files that the server could not work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,12 +16,12 @@ pub struct TooFewFiles {
     workers: usize,
 }
 
-/// Raises the limit of open files as far as it goes, and says how many connections each worker may have: as many as are
+/// Raises the limit of open files as far as it goes, and says how many connections each worker may have: `most`, as are
 /// configured, or as many as leave the store and the operations listener the files they need.
 ///
 /// # Errors
 /// Not even a few.
-pub fn connections_per_worker(server: &ServerConfig) -> Result<usize, TooFewFiles> {
+pub fn connections_per_worker(workers: usize, most: usize) -> Result<usize, TooFewFiles> {
     // The limit a shell sets by default is made for other programs.
     let allowed = rlimit::increase_nofile_limit(u64::MAX).or_else(|error| {
         tracing::warn!(%error, "the limit of open files cannot be raised");
@@ -32,18 +29,18 @@ pub fn connections_per_worker(server: &ServerConfig) -> Result<usize, TooFewFile
     });
     // A system that does not say has none.
     let allowed = allowed.unwrap_or(u64::MAX);
-    let room = room_per_worker(allowed, server.workers)?;
+    let room = room_per_worker(allowed, workers)?;
     let room = usize::try_from(room).unwrap_or(usize::MAX);
-    if room < server.max_connections {
+    if room < most {
         tracing::warn!(
-            configured = server.max_connections,
+            configured = most,
             per_worker = room,
             open_files = allowed,
             "the limit of open files leaves room for fewer connections than server.max_connections; raise it \
              (LimitNOFILE= of systemd), or configure fewer"
         );
     }
-    Ok(room.min(server.max_connections))
+    Ok(room.min(most))
 }
 
 /// How many connections a worker accepts beyond the `most` that it may keep, so that a new one is seen and can take the

@@ -20,15 +20,30 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::{
-    config::{LogConfig, LogFormat},
-    limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES},
-};
+use crate::limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES};
 
 /// What must be said at every level of logging.
 const ALWAYS: &str = "guardbeat::always";
 /// A pipe that somebody else has made non-blocking is tried again at this interval.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// Directives of a tracing `EnvFilter`, such as `info,guardbeat::store=debug`.
+    pub level: String,
+    /// For whom the lines are written.
+    pub format: LogFormat,
+}
+
+/// For whom log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// People.
+    Text,
+    /// Programs: one JSON object per line.
+    Json,
+}
 
 /// Lines that nobody took.
 static DROPPED: AtomicU64 = AtomicU64::new(0);

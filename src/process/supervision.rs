@@ -33,7 +33,7 @@ pub enum Task {
     /// Writes last heartbeats.
     Flusher,
     /// Carries heartbeats to the shards of other workers.
-    Carrier,
+    WorkerQueue,
     /// Takes in threats that have become durable.
     ThreatLog,
     /// Tells what has happened.
@@ -56,7 +56,7 @@ impl Task {
         Self::Main,
         Self::Committer,
         Self::Flusher,
-        Self::Carrier,
+        Self::WorkerQueue,
         Self::ThreatLog,
         Self::Collector,
         Self::Upkeep,
@@ -72,7 +72,7 @@ impl Task {
             Self::Main => "main",
             Self::Committer => "committer",
             Self::Flusher => "flusher",
-            Self::Carrier => "carrier",
+            Self::WorkerQueue => "worker queue",
             Self::ThreatLog => "threat log",
             Self::Collector => "collector",
             Self::Upkeep => "upkeep",

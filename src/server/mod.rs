@@ -40,10 +40,10 @@ use crate::{
     },
     clock::Clock,
     config::{Config, LivenessConfig, ThreatsConfig},
-    engine::{EngineHandle, LivenessRules, Shard, ShardActor, start_threat_log},
+    engine::{EngineHandle, LivenessRules, ShardActor, start_threat_log},
     events::{Bus, EventRules},
     fleet::{ActiveTime, Thresholds},
-    front::{self, FrontMetrics, FrontParts, FrontRules},
+    front::{self, Cut, FrontMetrics, FrontParts, FrontRules},
     limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, WORKERS_START_MS},
     metrics::Metrics,
     process::{
@@ -62,8 +62,8 @@ const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 /// Runs the server until it is told to stop.
 pub async fn serve(mut config: Config) -> Result<(), Failed> {
     // Before anything is opened. Whoever accepts connections keeps to this one value.
-    config.server.max_connections =
-        connections_per_worker(&config.server).map_err(|error| Failed::ToStart(error.into()))?;
+    config.server.max_connections = connections_per_worker(config.server.workers, config.server.max_connections)
+        .map_err(|error| Failed::ToStart(error.into()))?;
     let mut signals = Signals::listen().map_err(|error| Failed::ToStart(error.into()))?;
     let found = Preflight::check(&config);
     for warning in &found.warnings {
@@ -138,7 +138,7 @@ impl Parts {
     }
 
     fn start(self) -> Result<Running, ServeError> {
-        self.engine.attach_threat_log(start_threat_log(retention(&self.config.threats), &self.engine)?);
+        self.engine.attach_threat_log(start_threat_log(self.engine.threat_log_parts(retention(&self.config.threats)))?);
         let lifecycle = Arc::new(Lifecycle::default());
         let rules = EventRules { backlog: self.config.events.backlog, max_streams: self.config.events.max_streams };
         let events = Bus::new(rules, self.engine.changes().clone(), self.engine.metrics().clone());
@@ -163,7 +163,11 @@ impl Parts {
             started: self.engine.clock().monotonic(),
         });
         let addresses = (self.api.local_addr()?, self.operations.local_addr()?);
-        let front = self.engine.metrics().connections();
+        let front = FrontMetrics::new(self.engine.metrics().counters(
+            "guardbeat_connections_cut_total",
+            "reason",
+            Cut::ALL.map(Cut::name),
+        ));
         let operations = self.operations_server(state.clone(), lifecycle.clone(), &front)?;
         let api = self.api_server(state, lifecycle.clone(), &front)?;
         let running = Running {
@@ -278,7 +282,7 @@ impl ShardStarter {
         let index = self.next.fetch_add(1, Relaxed);
         // More often than there are shards only if a worker makes its services anew: it has its shard already.
         if index < self.flush.shards {
-            let shard = Shard::new(index, &self.engine, self.rules);
+            let shard = self.engine.new_shard(index, self.rules);
             let rules = FlushRules { shard: index, ..self.flush };
             let write_behind = WriteBehind::new(
                 shard.clone(),

@@ -26,7 +26,7 @@ fn let_fall(task: Task, launch: Launch) {
     let order = faults.path().join(task.name());
     fs::write(&order, "").unwrap();
     match task {
-        Task::Main | Task::Committer | Task::Flusher | Task::Carrier | Task::ThreatLog | Task::Acceptor => {
+        Task::Main | Task::Committer | Task::Flusher | Task::WorkerQueue | Task::ThreatLog | Task::Acceptor => {
             assert_eq!(server.wait_for_end().code(), Some(1), "{task:?}: {}", server.log());
             let log = server.log();
             let last = log.lines().last().unwrap_or_default();

@@ -11,9 +11,10 @@ use actix::{Actor, ActorContext, Handler, MessageResult};
 
 use self::context::AgentContext;
 use super::{
+    delivery::worker_queue::QueuedBeat,
     messages::{
         AgentState, Beat, BeatAck, BeginChange, Credential, Describe, EndChange, FetchPolicy, Identify, Identity,
-        QueuedBeat, Refusal, RelayedBeat, Reporter, Reregister, RespawnAgent, Show, Stop,
+        Refusal, RelayedBeat, Reporter, Reregister, RespawnAgent, Show, Stop,
     },
     shard::Shard,
 };

@@ -11,10 +11,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use actix::Message;
 use tokio::sync::{Notify, oneshot};
 
-use super::routing::Routing;
-use crate::engine::messages::{BeatAck, Credential, QueuedBeat, Refusal};
+use crate::engine::messages::{BeatAck, Credential, Refusal};
 use crate::fleet::{AgentId, Heartbeat};
 
 thread_local! {
@@ -46,6 +46,18 @@ struct WorkerQueue {
 enum Envelope {
     Beat(AgentId, QueuedBeat),
     Answer(oneshot::Sender<Outcome>, Outcome),
+}
+
+/// To an agent: a heartbeat that came in on another thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct QueuedBeat {
+    /// Who sent it.
+    pub credential: Credential,
+    /// What it says.
+    pub heartbeat: Heartbeat,
+    /// Takes the answer back.
+    pub reply: Reply,
 }
 
 /// Brings the answer to a heartbeat back to the thread that waits for it. Dropped, it says that there will be none.
@@ -93,8 +105,8 @@ impl WorkerQueues {
         answered.await.ok()
     }
 
-    /// Carries envelopes from and to worker `index`, on its thread, for ever.
-    pub async fn flush(self: Arc<Self>, index: usize, routing: Arc<Routing>) {
+    /// Takes envelopes from and to worker `index`, on its thread, for ever; heartbeats for its agents go to `deliver`.
+    pub async fn flush(self: Arc<Self>, index: usize, deliver: impl Fn(AgentId, QueuedBeat)) {
         HERE.set(Some(index));
         let queue = &self.queues[index];
         let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
@@ -103,7 +115,7 @@ impl WorkerQueues {
             mem::swap(&mut incoming, &mut *lock(&queue.inbox));
             for envelope in incoming.drain(..) {
                 match envelope {
-                    Envelope::Beat(id, beat) => routing.do_send(id, beat),
+                    Envelope::Beat(id, beat) => deliver(id, beat),
                     // Who hung up needs no answer.
                     Envelope::Answer(answer, outcome) => _ = answer.send(outcome),
                 }
@@ -144,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn who_asks_for_an_agent_that_is_not_there_is_told_so() {
         let queues = Arc::new(WorkerQueues::new(2));
-        let flushers = (0..2).map(|worker| queues.clone().flush(worker, Arc::default()));
+        let flushers = (0..2).map(|worker| queues.clone().flush(worker, |_, beat| drop(beat)));
         let flushers: Vec<_> = flushers.map(tokio::spawn).collect();
         let beat = queues.ask((0, 1), AgentId::new(7), Credential::Admin, Heartbeat::default());
         assert_eq!(beat.await, None);
@@ -152,7 +164,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn letters_left_while_the_carrier_is_away_go_together_and_wake_once() {
+    async fn envelopes_left_while_the_flusher_is_away_go_together_and_wake_once() {
         let queues = WorkerQueues::new(2);
         let reply = |answer| Envelope::Answer(answer, Err(Refusal::Gone));
         let (first, second) = (oneshot::channel(), oneshot::channel());
@@ -165,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_post_is_for_other_threads_only() {
+    fn the_queues_are_for_other_threads_only() {
         HERE.set(Some(1));
         let queues = WorkerQueues::new(2);
         assert_eq!((queues.away_from(0), queues.away_from(1)), (Some(1), None));

@@ -2,10 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use actix::{Context, Handler, MessageResult};
+use actix::{Context, Handler, Message, MessageResult};
 
 use super::{Shard, ShardActor};
-use crate::engine::messages::List;
 use crate::{
     fleet::{Agent, AgentFilter, AgentId, SharedStrings, Status},
     limits::{LIST_CHUNK_BYTES, LIST_PASS_MAX, LIST_SCAN_MAX},
@@ -47,6 +46,11 @@ pub struct ListChunk {
     /// Where to go on; none when the shard has no more agents.
     pub resume_after: Option<AgentId>,
 }
+
+/// To a shard: encode the next agents of a listing.
+#[derive(Debug, Message)]
+#[rtype(result = "ListChunk")]
+pub struct List(pub ListQuery);
 
 impl Shard {
     /// Encodes the agents that come next, in id order. It examines a bounded number, so a chunk may be empty although

@@ -4,6 +4,7 @@ pub(super) mod agent_table;
 pub(super) mod counts;
 pub(super) mod label_counts;
 pub(super) mod listing;
+
 use std::{
     cell::{OnceCell, RefCell},
     collections::{BTreeSet, VecDeque},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, dev::Mailbox};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, ResponseFuture, dev::Mailbox};
 use papaya::HashMap;
 use tokio::sync::Notify;
 
@@ -20,8 +21,7 @@ use self::{agent_table::AgentTable, counts::ShardCounts};
 use super::{
     agent::{AgentActor, AgentCell, context::AgentContext},
     delivery::{routing::Routing, worker_queue::WorkerQueues},
-    handle::EngineHandle,
-    messages::{AddAgent, Begin, CountLabels, Drain, MarkUnknown, RemoveAgent, RespawnAgent, Restore, ShardLabels},
+    messages::{Begin, CountLabels, Drain, MarkUnknown, RemoveAgent, RespawnAgent, Restore, ShardLabels},
 };
 use crate::{
     clock::Clock,
@@ -44,6 +44,11 @@ pub struct LivenessRules {
     /// The first expiries after a restart are spread over this, on top of the grace.
     pub restart_spread: Duration,
 }
+
+/// To a shard: take in an agent that has registered, durably. Messages to it may be in its mailbox already.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AddAgent(pub Registration, pub Mailbox<AgentActor>);
 
 /// What the actors of one thread share: the agents themselves, their shared strings, counters and dirty set.
 #[derive(Debug)]
@@ -71,23 +76,36 @@ pub struct Shard {
     address: OnceCell<Addr<ShardActor>>,
 }
 
+/// What a shard shares with the rest of its engine.
+#[derive(Debug)]
+pub struct ShardParts {
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) counts: Arc<ShardCounts>,
+    pub(super) changes: Arc<EventAggregator>,
+    pub(super) queues: Arc<WorkerQueues>,
+    pub(super) routing: Arc<Routing>,
+    pub(super) machines: Arc<HashMap<MachineKey, AgentId>>,
+}
+
 impl Shard {
-    /// An empty shard of this engine.
-    pub fn new(index: usize, engine: &EngineHandle, rules: LivenessRules) -> Rc<Self> {
+    /// An empty shard, the one of this number in its engine.
+    pub fn new(index: usize, parts: ShardParts, rules: LivenessRules) -> Rc<Self> {
+        let ShardParts { clock, metrics, counts, changes, queues, routing, machines } = parts;
         Rc::new(Self {
             index,
-            clock: engine.clock().clone(),
+            clock,
             thresholds: rules.thresholds,
-            metrics: engine.metrics().clone(),
+            metrics,
             texts: RefCell::default(),
             agents: RefCell::default(),
             policies: RefCell::default(),
             rules,
-            counts: engine.counts_of(index).clone(),
-            changes: engine.changes().clone(),
-            queues: engine.queues().clone(),
-            routing: engine.routing().clone(),
-            machines: engine.fleet.machines.clone(),
+            counts,
+            changes,
+            queues,
+            routing,
+            machines,
             dirty: RefCell::default(),
             outcome_unknown: RefCell::default(),
             urgent: Notify::new(),
@@ -137,7 +155,7 @@ impl Shard {
         cell
     }
 
-    fn admit(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
+    fn add(self: &Rc<Self>, registration: Registration, mailbox: Mailbox<AgentActor>) {
         let cell = self.enter(registration, Status::Online);
         self.counts.joined(Status::Online);
         self.changes.changed(self.index, StatusChange::REGISTERED, &cell.agent.borrow());
@@ -191,7 +209,7 @@ impl Shard {
         last
     }
 
-    fn retire(&self, id: AgentId) -> bool {
+    fn remove(&self, id: AgentId) -> bool {
         self.routing.remove(id);
         let Some(cell) = self.agents.borrow_mut().remove(id) else {
             return false;
@@ -205,7 +223,7 @@ impl Shard {
     }
 
     /// Gives the agent a new actor if its last one has fallen.
-    fn revive(self: &Rc<Self>, id: AgentId) {
+    fn respawn(self: &Rc<Self>, id: AgentId) {
         let cell = self.agents.borrow().get(id).cloned();
         if let Some(cell) = cell
             && !self.routing.is_running(id)
@@ -301,8 +319,9 @@ impl ShardActor {
             let write_behind = write_behind.clone();
             async move { indispensable(Task::Flusher, write_behind.run()).await }
         });
-        let carry = shard.queues.clone().flush(shard.index, shard.routing.clone());
-        actix_rt::spawn(indispensable(Task::Carrier, carry));
+        let routing = shard.routing.clone();
+        let flush = shard.queues.clone().flush(shard.index, move |id, beat| routing.do_send(id, beat));
+        actix_rt::spawn(indispensable(Task::WorkerQueue, flush));
         let address = Actor::start(Self { shard: shard.clone(), write_behind });
         shard.address.set(address.clone()).expect("a shard is started once");
         address
@@ -334,7 +353,7 @@ impl Handler<AddAgent> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, AddAgent(registration, mailbox): AddAgent, _: &mut Context<Self>) {
-        self.shard.admit(registration, mailbox);
+        self.shard.add(registration, mailbox);
     }
 }
 
@@ -370,7 +389,7 @@ impl Handler<RemoveAgent> for ShardActor {
     type Result = bool;
 
     fn handle(&mut self, RemoveAgent(id): RemoveAgent, _: &mut Context<Self>) -> bool {
-        self.shard.retire(id)
+        self.shard.remove(id)
     }
 }
 
@@ -378,7 +397,7 @@ impl Handler<RespawnAgent> for ShardActor {
     type Result = ();
 
     fn handle(&mut self, RespawnAgent(id): RespawnAgent, _: &mut Context<Self>) {
-        self.shard.revive(id);
+        self.shard.respawn(id);
     }
 }
 

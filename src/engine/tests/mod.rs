@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    AgentState, Credential, EngineError, EngineHandle, LivenessRules, Registered, Shard, ShardActor, ThreatLog,
+    AgentState, Credential, EngineError, EngineHandle, LivenessRules, Registered, ShardActor, ThreatLog,
     agent::test_support::Panic,
 };
 use crate::{
@@ -72,7 +72,7 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
     let durability = Durability::start(store.clone(), 2, base);
     let engine = EngineHandle::new(2, max_agents, durability.clone(), clock.clone(), Arc::new(Metrics::new()));
     for index in 0..2 {
-        let shard = Shard::new(index, &engine, RULES);
+        let shard = engine.new_shard(index, RULES);
         let rules = FlushRules {
             interval: Duration::from_millis(100),
             clock_from: server::clock_from(base, &RULES),
@@ -84,7 +84,7 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
         engine.attach(index, ShardActor::start(shard, write_behind));
     }
     let retention = Retention { max_age_ms: RETENTION_MS, max_bytes: 1 << 20 };
-    engine.attach_threat_log(ThreatLog::new(retention, &engine).start());
+    engine.attach_threat_log(ThreatLog::new(engine.threat_log_parts(retention)).start());
     engine.load_threats().await.unwrap();
     loading::load(&engine, &*store).await.unwrap();
     engine
@@ -223,7 +223,7 @@ fn an_actor_that_panics_comes_back_with_its_state_and_others_never_notice() {
         assert_eq!(shown(&engine, falls).await, before);
         beat(&engine, falls).await;
         beat(&engine, other).await;
-        let text = engine.metrics().render(&engine, &[], Duration::ZERO);
+        let text = engine.metrics().render(Duration::ZERO, || engine.set_gauges(&[]));
         assert!(text.contains("guardbeat_actor_respawns_total 1"), "{text}");
         assert_eq!(engine.counts().total(), 2);
     });

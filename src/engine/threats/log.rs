@@ -33,8 +33,8 @@ use super::{
         ThreatFilter,
     },
 };
-use crate::engine::handle::EngineHandle;
 use crate::{
+    clock::Clock,
     events::EventAggregator,
     limits::{DISCARD_MAX, SUMMARY_TOP, THREAT_LOG_TICK_MS, THREAT_SCAN_MAX},
     metrics::Metrics,
@@ -103,10 +103,23 @@ struct Reconciliation {
     dropped: BTreeMap<Option<Box<str>>, ThreatRange>,
 }
 
+/// What a threat log is made of.
+#[derive(Debug)]
+pub struct ThreatLogParts {
+    /// How much is kept.
+    pub retention: Retention,
+    pub(in crate::engine) kept: Arc<Kept>,
+    pub(in crate::engine) changes: Arc<EventAggregator>,
+    pub(in crate::engine) durability: Durability,
+    pub(in crate::engine) clock: Clock,
+    pub(in crate::engine) metrics: Arc<Metrics>,
+}
+
 impl ThreatLog {
     /// A threat log without threats.
-    pub fn new(retention: Retention, engine: &EngineHandle) -> Self {
-        let clock = Time::of(engine.clock().clone());
+    pub fn new(parts: ThreatLogParts) -> Self {
+        let ThreatLogParts { retention, kept, changes, durability, clock, metrics } = parts;
+        let clock = Time::of(clock);
         Self {
             state: Rc::new(State {
                 history: RefCell::new(History::new(retention, clock.now_ms())),
@@ -118,25 +131,24 @@ impl ThreatLog {
                 to_reconcile: RefCell::default(),
                 reconciling: Cell::default(),
                 trimmed: RefCell::default(),
-                durability: engine.durability().clone(),
+                durability,
                 clock,
-                metrics: engine.metrics().clone(),
-                changes: engine.changes().clone(),
-                kept: engine.fleet.kept.clone(),
+                metrics,
+                changes,
+                kept,
             }),
         }
     }
 }
 
 /// Starts a threat log on a thread of its own: nobody's heartbeat waits for a search.
-pub fn start_threat_log(retention: Retention, engine: &EngineHandle) -> io::Result<Addr<ThreatLog>> {
-    let (engine, (here, there)) = (engine.clone(), std::sync::mpsc::sync_channel(1));
+pub fn start_threat_log(parts: ThreatLogParts) -> io::Result<Addr<ThreatLog>> {
+    let (here, there) = std::sync::mpsc::sync_channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    std::thread::Builder::new().name("threat log".into()).spawn(move || {
+    std::thread::Builder::new().name("threat-log".into()).spawn(move || {
         let threat_log = async {
             // Whoever waits for it has not gone away.
-            let _ = here.send(ThreatLog::new(retention, &engine).start());
-            drop(engine);
+            let _ = here.send(ThreatLog::new(parts).start());
             std::future::pending::<()>().await;
         };
         LocalSet::new().block_on(&runtime, threat_log);

@@ -1,0 +1,63 @@
+//! Receipts for heartbeats that are passed on: those that nobody signs are lost.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+/// What became of the heartbeats that a shard passes on. Told when the last receipt is gone.
+#[derive(Debug)]
+struct Roll {
+    lost: Mutex<Vec<u32>>,
+    done: Option<oneshot::Sender<Vec<u32>>>,
+}
+
+impl Drop for Roll {
+    fn drop(&mut self) {
+        let lost = std::mem::take(self.lost.get_mut().unwrap_or_else(PoisonError::into_inner));
+        if let Some(done) = self.done.take() {
+            // Who hung up needs no answer.
+            let _ = done.send(lost);
+        }
+    }
+}
+
+/// Goes with a heartbeat to its agent. One that is dropped unsigned says that the heartbeat was not taken over: there is
+/// no such agent, or its actor fell.
+#[derive(Debug)]
+pub struct Receipt {
+    roll: Arc<Roll>,
+    place: u32,
+    signed: bool,
+}
+
+/// Receipts for the heartbeats of one message.
+#[derive(Debug)]
+pub struct Receipts(Arc<Roll>);
+
+impl Receipts {
+    /// No receipts yet; and what tells the places of those that went unsigned, when these and all of them are gone.
+    pub fn new() -> (Self, oneshot::Receiver<Vec<u32>>) {
+        let (done, lost) = oneshot::channel();
+        (Self(Arc::new(Roll { lost: Mutex::default(), done: Some(done) })), lost)
+    }
+
+    /// The receipt for the heartbeat at this place.
+    pub fn next(&self, place: u32) -> Receipt {
+        Receipt { roll: self.0.clone(), place, signed: false }
+    }
+}
+
+impl Receipt {
+    /// The heartbeat has been taken over.
+    pub fn sign(mut self) {
+        self.signed = true;
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if !self.signed {
+            self.roll.lost.lock().unwrap_or_else(PoisonError::into_inner).push(self.place);
+        }
+    }
+}

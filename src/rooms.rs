@@ -1,0 +1,240 @@
+//! Which room may use which: the map in `lib.rs`, held against the sources.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use syn::visit::{self, Visit};
+
+/// Each room, and the rooms that it uses. None uses one that stands above it.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("cli", &["api", "config", "process", "server", "store_tools"]),
+    (
+        "server",
+        &[
+            "api", "clock", "config", "engine", "events", "fleet", "front", "limits", "metrics", "process", "store",
+            "threats",
+        ],
+    ),
+    ("store_tools", &["config", "fleet", "limits", "policy", "process", "store", "threats"]),
+    (
+        "api",
+        &["clock", "config", "engine", "events", "fleet", "front", "limits", "metrics", "policy", "store", "threats"],
+    ),
+    ("front", &["clock", "limits", "process"]),
+    ("engine", &["clock", "events", "fleet", "limits", "metrics", "policy", "process", "store", "threats"]),
+    ("store", &["clock", "config", "fleet", "limits", "metrics", "policy", "process", "threats"]),
+    ("events", &["clock", "fleet", "limits", "metrics", "threats"]),
+    ("metrics", &["fleet", "process", "threats"]),
+    ("clock", &["fleet", "limits"]),
+    ("config", &["fleet", "limits", "process"]),
+    ("policy", &["fleet", "limits"]),
+    ("threats", &["fleet", "limits"]),
+    ("fleet", &["limits"]),
+    ("process", &["limits"]),
+    ("limits", &[]),
+];
+
+/// Files of a room that use one another in a circle; what a file uses of the module that it is part of is not counted. A
+/// circle that is undone is taken out here.
+const CIRCLES: &[&[&str]] = &[
+    &["api::admission", "api::fast_path", "api::request_log"],
+    &["api::auth", "api::envelope"],
+    &["config::environment", "config::layers"],
+    &["config::key", "config::keys", "config::rules", "config::texts", "config::value"],
+    // The table of addresses names the actor; the actor is one of its shard; the shard keeps the table.
+    &["engine::agent", "engine::delivery::routing", "engine::shard"],
+    &["events::bus", "events::subscriber"],
+    &["store::embedded::changing", "store::embedded::registry", "store::embedded::threats"],
+    &["store::embedded::heartbeat_log", "store::embedded::latest"],
+];
+
+#[test]
+fn every_room_uses_only_what_the_map_allows() {
+    let sources = Sources::read();
+    let mut uses = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for (from, to) in sources.uses() {
+        let (from, to) = (room(from), room(to));
+        if from != to && !from.is_empty() {
+            uses.entry(from).or_default().insert(to);
+        }
+    }
+    let rooms: Vec<_> = ROOMS.iter().map(|(room, _)| *room).collect();
+    for (place, (room, allowed)) in ROOMS.iter().enumerate() {
+        assert!(allowed.iter().all(|used| rooms[place..].contains(used)), "{room} uses a room that stands above it");
+        let used: Vec<_> = uses.remove(room).unwrap_or_default().into_iter().collect();
+        assert_eq!(used, *allowed, "what {room} uses, and what it is to use by the table in rooms.rs");
+    }
+    assert_eq!(uses.into_keys().collect::<Vec<_>>(), Vec::<&str>::new(), "rooms that are not in the table");
+}
+
+#[test]
+fn the_files_of_a_room_use_one_another_in_no_other_circle_than_those_listed() {
+    let sources = Sources::read();
+    let mut uses = BTreeMap::<&str, BTreeSet<&str>>::new();
+    let is_part_of = |from: &str, to: &str| from.strip_prefix(to).is_some_and(|rest| rest.starts_with("::"));
+    for (from, to) in sources.uses().filter(|(from, to)| from != to && room(from) == room(to) && !is_part_of(from, to))
+    {
+        uses.entry(from).or_default().insert(to);
+    }
+    let mut reached: BTreeMap<_, _> = uses.keys().map(|file| (*file, uses[file].clone())).collect();
+    loop {
+        let before: usize = reached.values().map(BTreeSet::len).sum();
+        let further = reached.clone();
+        for files in reached.values_mut() {
+            let beyond: Vec<_> = files.iter().filter_map(|file| further.get(file)).flatten().copied().collect();
+            files.extend(beyond);
+        }
+        if reached.values().map(BTreeSet::len).sum::<usize>() == before {
+            break;
+        }
+    }
+    let in_circle = |a: &str, b: &str| reached.get(a).is_some_and(|to| to.contains(b));
+    let circles: BTreeSet<Vec<_>> = reached
+        .keys()
+        .filter(|file| in_circle(file, file))
+        .map(|file| reached[file].iter().copied().filter(|other| in_circle(other, file)).collect())
+        .collect();
+    assert_eq!(circles.into_iter().collect::<Vec<_>>(), CIRCLES, "circles, and the list of them in rooms.rs");
+}
+
+/// The first part of a module's path.
+fn room(module: &str) -> &str {
+    module.split("::").next().unwrap_or_default()
+}
+
+/// The crate's modules, without those of tests.
+struct Sources {
+    /// By path, as in `engine::shard`; that of `lib.rs` is empty.
+    modules: BTreeMap<String, Module>,
+}
+
+#[derive(Default)]
+struct Module {
+    /// Paths from the root of the crate.
+    uses: Vec<Vec<String>>,
+    /// What it shows of other modules, by the name that it goes by here.
+    shows: BTreeMap<String, Vec<String>>,
+}
+
+impl Sources {
+    fn read() -> Self {
+        let mut sources = Self { modules: BTreeMap::new() };
+        sources.read_module(&[], &Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs"));
+        sources
+    }
+
+    fn read_module(&mut self, path: &[String], file: &Path) {
+        let parsed = syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap();
+        let children = parsed.items.iter().filter_map(|item| match item {
+            syn::Item::Mod(child) if child.content.is_none() && !is_for_tests(&child.attrs) => {
+                Some(child.ident.to_string())
+            }
+            _ => None,
+        });
+        let children: BTreeSet<_> = children.collect();
+        let mut reader = Reader { here: path, children: &children, module: Module::default() };
+        reader.visit_file(&parsed);
+        self.modules.insert(path.join("::"), reader.module);
+        for child in children {
+            let path = [path, &[child]].concat();
+            let name: PathBuf = path.iter().collect();
+            let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(name);
+            let files = [src.with_extension("rs"), src.join("mod.rs")];
+            self.read_module(&path, files.iter().find(|file| file.exists()).unwrap());
+        }
+    }
+
+    /// Which module uses which.
+    fn uses(&self) -> impl Iterator<Item = (&str, &str)> {
+        let uses = self.modules.iter().flat_map(|(from, module)| module.uses.iter().map(move |used| (&**from, used)));
+        uses.filter_map(|(from, used)| Some((from, self.home(used, 0)?)))
+    }
+
+    /// The module in which what has this path is made: what is only shown elsewhere is followed there.
+    fn home(&self, path: &[String], followed: usize) -> Option<&str> {
+        let (length, (module, found)) =
+            (1..=path.len()).rev().find_map(|n| Some((n, self.modules.get_key_value(&path[..n].join("::"))?)))?;
+        match path.get(length).and_then(|name| found.shows.get(name)) {
+            Some(shown) if followed < 5 => self.home(&[shown, &path[length + 1..]].concat(), followed + 1),
+            Some(_) | None => Some(module),
+        }
+    }
+}
+
+struct Reader<'a> {
+    here: &'a [String],
+    children: &'a BTreeSet<String>,
+    module: Module,
+}
+
+impl Reader<'_> {
+    /// The path from the root of the crate; none for what belongs to another crate.
+    fn absolute(&self, path: &[String]) -> Option<Vec<String>> {
+        let (first, rest) = path.split_first()?;
+        match &**first {
+            "crate" => Some(rest.to_vec()),
+            "self" => Some([self.here, rest].concat()),
+            "super" => {
+                let ups = path.iter().take_while(|part| *part == "super").count();
+                Some([&self.here[..self.here.len().checked_sub(ups)?], &path[ups..]].concat())
+            }
+            child if self.children.contains(child) => Some([self.here, path].concat()),
+            _ => None,
+        }
+    }
+
+    fn read_use(&mut self, tree: &syn::UseTree, before: &[String], is_shown: bool) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => self.read_use(&path.tree, &with(&path.ident), is_shown),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.read_use(tree, before, is_shown)),
+            syn::UseTree::Glob(_) => self.note(before.to_vec(), None),
+            syn::UseTree::Name(name) if name.ident == "self" => self.note(before.to_vec(), None),
+            syn::UseTree::Name(name) => self.note(with(&name.ident), is_shown.then(|| name.ident.to_string())),
+            syn::UseTree::Rename(name) => self.note(with(&name.ident), is_shown.then(|| name.rename.to_string())),
+        }
+    }
+
+    fn note(&mut self, path: Vec<String>, shown_as: Option<String>) {
+        let Some(path) = self.absolute(&path) else { return };
+        match shown_as {
+            Some(name) => _ = self.module.shows.insert(name, path),
+            None => self.module.uses.push(path),
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Reader<'_> {
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let is_test = match item {
+            syn::Item::Mod(module) => is_for_tests(&module.attrs),
+            syn::Item::Fn(function) => is_for_tests(&function.attrs),
+            syn::Item::Use(import) => is_for_tests(&import.attrs),
+            syn::Item::Impl(block) => is_for_tests(&block.attrs),
+            _ => false,
+        };
+        if !is_test {
+            visit::visit_item(self, item);
+        }
+    }
+
+    fn visit_item_use(&mut self, import: &'ast syn::ItemUse) {
+        self.read_use(&import.tree, &[], !matches!(import.vis, syn::Visibility::Inherited));
+    }
+
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.note(path.segments.iter().map(|segment| segment.ident.to_string()).collect(), None);
+        visit::visit_path(self, path);
+    }
+}
+
+fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg")
+                && matches!(&attribute.meta, syn::Meta::List(list) if list.tokens.to_string() == "test")
+    })
+}
