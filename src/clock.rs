@@ -16,12 +16,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
@@ -184,7 +185,7 @@ impl Shared {
     }
 
     fn count_gap(&self, from: i64, to: i64) {
-        let mut last_gap_end = self.last_gap_end.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last_gap_end = self.last_gap_end.lock();
         let uncounted = to - from.max(*last_gap_end);
         if uncounted > 0 {
             self.lost.fetch_add(uncounted, Relaxed);
@@ -254,7 +255,7 @@ mod tests {
 
     impl std::io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend(bytes);
+            self.0.lock().extend(bytes);
             Ok(bytes.len())
         }
 
@@ -277,7 +278,7 @@ mod tests {
         clock.hear(1);
         tokio::time::advance(Duration::from_millis(300)).await;
         clock.hear(2);
-        let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let told = String::from_utf8(log.0.lock().clone()).unwrap();
         assert_eq!(told.matches("could not hear").count(), 1, "{told}");
         assert!(clock.lost() > Duration::from_secs(50), "all of it counts");
     }

@@ -1,12 +1,14 @@
 //! Where the process stands between its start and its end, and how many requests are under way.
 
 use std::sync::{
-    Arc, Mutex, PoisonError,
+    Arc,
     atomic::{
         AtomicU8, AtomicUsize,
         Ordering::{Relaxed, SeqCst},
     },
 };
+
+use parking_lot::Mutex;
 
 /// What the process does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +57,13 @@ impl Lifecycle {
     /// A counter for one more worker.
     pub fn add_worker(&self) -> Arc<InFlight> {
         let in_flight = Arc::<InFlight>::default();
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(in_flight.clone());
+        self.workers.lock().push(in_flight.clone());
         in_flight
     }
 
     /// Requests under way on all workers.
     pub fn in_flight(&self) -> usize {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let workers = self.workers.lock();
         workers.iter().map(|worker| worker.count()).sum()
     }
 }

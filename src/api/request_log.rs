@@ -3,7 +3,7 @@
 //! Every request leaves a trace here, at the end of its way through `guard.rs`. Heartbeats that are answered 200 are the
 //! exception: they are counted in `heartbeat.rs`, and nothing else is done for them.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use actix_http::RequestHead;
 use actix_web::{
@@ -11,6 +11,7 @@ use actix_web::{
     http::{Method, StatusCode},
 };
 use ipnet::IpNet;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tracing::field::display;
 
@@ -143,8 +144,8 @@ impl RequestLog {
         self.bucket(kind).take(self.shared.clock.monotonic())
     }
 
-    fn bucket(&self, kind: Kind) -> std::sync::MutexGuard<'_, Bucket> {
-        self.shared.buckets[kind as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    fn bucket(&self, kind: Kind) -> MutexGuard<'_, Bucket> {
+        self.shared.buckets[kind as usize].lock()
     }
 }
 

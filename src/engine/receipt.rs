@@ -1,7 +1,8 @@
 //! Receipts for heartbeats that are passed on: those that nobody signs are lost.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 /// What became of the heartbeats that a shard passes on. Told when the last receipt is gone.
@@ -13,7 +14,7 @@ struct Roll {
 
 impl Drop for Roll {
     fn drop(&mut self) {
-        let lost = std::mem::take(self.lost.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let lost = std::mem::take(self.lost.get_mut());
         if let Some(done) = self.done.take() {
             // Who hung up needs no answer.
             let _ = done.send(lost);
@@ -57,7 +58,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.signed {
-            self.roll.lost.lock().unwrap_or_else(PoisonError::into_inner).push(self.place);
+            self.roll.lost.lock().push(self.place);
         }
     }
 }

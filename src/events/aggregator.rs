@@ -3,9 +3,9 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::event::{FleetEvent, StatusChange};
@@ -168,7 +168,7 @@ impl Reported {
 
 /// Whole after every step: a panic elsewhere does not spoil it.
 fn lock<T>(place: &Mutex<T>) -> MutexGuard<'_, T> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+    place.lock()
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
 use metrics::Counter;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::{
     sync::watch,
     time::{Duration, sleep},
@@ -102,12 +103,12 @@ impl Bus {
             return;
         }
         let shared = &self.shared;
-        let _one_at_a_time = shared.publishing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = shared.publishing.lock();
         let numbers = shared.ring().last() + 1..;
         let frames: Vec<_> =
             events.iter().zip(numbers).map(|(event, number)| event.frame(&shared.run, number)).collect();
         {
-            let mut ring = shared.ring.write().unwrap_or_else(PoisonError::into_inner);
+            let mut ring = shared.ring.write();
             frames.into_iter().for_each(|frame| ring.push(frame));
         }
         events.iter().for_each(|event| shared.published[event.kind() as usize].increment(1));
@@ -135,7 +136,7 @@ impl Bus {
 impl Shared {
     /// The ring is whole after every step: a panic elsewhere does not spoil it.
     pub(super) fn ring(&self) -> RwLockReadGuard<'_, Ring> {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+        self.ring.read()
     }
 
     /// The number of the event with this id, if it is of this run.

@@ -9,7 +9,7 @@ mod requests;
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -21,6 +21,7 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use metrics_process::Collector;
 use metrics_util::MetricKindMask;
+use parking_lot::Mutex;
 
 use self::requests::Heartbeats;
 pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
@@ -225,7 +226,7 @@ impl Metrics {
     /// Sets a gauge for each of these values of a label, within [`Self::render`]. Those that were shown before, and are not
     /// among them, are shown as 0 until they go.
     pub fn set_by(&self, name: &'static str, label: &'static str, values: &[(&str, u64)]) {
-        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.shown.lock();
         let shown = shown.entry(name).or_default();
         for gone in shown.iter().filter(|value| values.iter().all(|(top, _)| top != &&***value)) {
             gauge!(name, label => gone.to_string()).set(0.0);

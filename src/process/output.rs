@@ -11,13 +11,14 @@ use std::{
     io::{self, ErrorKind, IsTerminal, Write},
     panic::{self, PanicHookInfo},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     thread,
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES};
@@ -202,14 +203,14 @@ impl Outlet {
         let patience = Duration::from_millis(LAST_WORDS_MS);
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
         // Late or not: there is nothing more to be done.
-        let _ = self.shared.emptied.wait_timeout_while(self.shared.queue(), patience, is_busy);
+        let _ = self.shared.emptied.wait_while_for(&mut self.shared.queue(), is_busy, patience);
     }
 }
 
 impl Shared {
     /// Whole after every step: a panic elsewhere does not spoil it.
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn next_line(&self) -> Vec<u8> {
@@ -222,7 +223,7 @@ impl Shared {
             }
             queue.is_writing = false;
             self.emptied.notify_all();
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut queue);
         }
     }
 
@@ -302,18 +303,19 @@ mod tests {
 
     impl Reader {
         fn change(&self, change: impl FnOnce(&mut Told)) {
-            change(&mut self.0.0.lock().unwrap());
+            change(&mut self.0.0.lock());
             self.0.1.notify_all();
         }
 
         fn text(&self) -> String {
-            String::from_utf8(self.0.0.lock().unwrap().text.clone()).unwrap()
+            String::from_utf8(self.0.0.lock().text.clone()).unwrap()
         }
     }
 
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut told = self.0.1.wait_while(self.0.0.lock().unwrap(), |told| told.is_stuck).unwrap();
+            let mut told = self.0.0.lock();
+            self.0.1.wait_while(&mut told, |told| told.is_stuck);
             let taken = told.room.map_or(bytes.len(), |room| room.min(bytes.len()));
             if taken == 0 {
                 return Err(ErrorKind::StorageFull.into());
@@ -333,7 +335,7 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_written_are_dropped_and_counted_and_none_is_glued_to_a_torn_one() {
-        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = ONE_AT_A_TIME.lock();
         let (reader, before) = (Reader::default(), dropped_lines());
         let outlet = Outlet::start("test", reader.clone()).unwrap();
         outlet.send(b"one\n".to_vec());
@@ -353,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_stands_still_makes_nobody_wait_and_costs_no_more_than_the_queue() {
-        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = ONE_AT_A_TIME.lock();
         let (reader, before) = (Reader::default(), dropped_lines());
         reader.change(|told| told.is_stuck = true);
         let outlet = Outlet::start("test", reader.clone()).unwrap();

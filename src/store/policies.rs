@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
 
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Change, Committer, StoreError};
@@ -56,12 +57,12 @@ impl Policies {
 
     /// Notes which versions were given out already, to policies that may be lost. Only before the first publication.
     pub fn gave_out(&self, version: PolicyVersion) {
-        self.board.write().unwrap_or_else(PoisonError::into_inner).gave_out(version);
+        self.board.write().gave_out(version);
     }
 
     /// Answers a question from the board.
     pub fn ask<T>(&self, question: impl FnOnce(&PolicyIndex) -> T) -> T {
-        question(&self.board.read().unwrap_or_else(PoisonError::into_inner))
+        question(&self.board.read())
     }
 
     /// Publishes a policy; answers what there is in its scope now, and what `announce` does of it. One at a time, announcing
@@ -124,7 +125,7 @@ impl Policies {
     }
 
     fn put(&self, policies: Arc<ScopePolicies>) {
-        self.board.write().unwrap_or_else(PoisonError::into_inner).put(policies);
+        self.board.write().put(policies);
     }
 }
 

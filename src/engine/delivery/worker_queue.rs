@@ -5,13 +5,10 @@
 //! Each worker has a flusher, a task that has its turn after those that are ready by then, takes what they have left for
 //! other threads to the inboxes there, and wakes each of these threads once. Answers come back the same way.
 
-use std::{
-    cell::Cell,
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{cell::Cell, mem, sync::Arc};
 
 use actix::Message;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use crate::engine::messages::{BeatAck, Credential, Refusal};
@@ -112,7 +109,7 @@ impl WorkerQueues {
         let (mut incoming, mut outgoing) = (Vec::new(), Vec::new());
         loop {
             queue.work.notified().await;
-            mem::swap(&mut incoming, &mut *lock(&queue.inbox));
+            mem::swap(&mut incoming, &mut *queue.inbox.lock());
             for envelope in incoming.drain(..) {
                 match envelope {
                     Envelope::Beat(id, beat) => deliver(id, beat),
@@ -120,7 +117,7 @@ impl WorkerQueues {
                     Envelope::Answer(answer, outcome) => _ = answer.send(outcome),
                 }
             }
-            mem::swap(&mut outgoing, &mut *lock(&queue.out));
+            mem::swap(&mut outgoing, &mut *queue.out.lock());
             for (to, envelope) in outgoing.drain(..) {
                 add(&self.queues[to].inbox, envelope, &self.queues[to].work);
             }
@@ -135,18 +132,13 @@ impl WorkerQueues {
 /// Adds an envelope; the first one of a queue wakes who will take all of it.
 fn add<T>(queue: &Mutex<Vec<T>>, envelope: T, work: &Notify) {
     let is_first = {
-        let mut queue = lock(queue);
+        let mut queue = queue.lock();
         queue.push(envelope);
         queue.len() == 1
     };
     if is_first {
         work.notify_one();
     }
-}
-
-/// Whole after every step: a panic elsewhere does not spoil it.
-fn lock<T>(queue: &Mutex<T>) -> MutexGuard<'_, T> {
-    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -170,7 +162,7 @@ mod tests {
         let (first, second) = (oneshot::channel(), oneshot::channel());
         queues.leave(0, 1, reply(first.0));
         queues.leave(0, 1, reply(second.0));
-        assert_eq!(lock(&queues.queues[0].out).len(), 2);
+        assert_eq!(queues.queues[0].out.lock().len(), 2);
         queues.queues[0].work.notified().await;
         let again = queues.queues[0].work.notified();
         assert!(futures_util::FutureExt::now_or_never(again).is_none(), "one wake for both");

@@ -4,13 +4,14 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use lsm_tree::AbstractTree;
+use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::files::{Damage, Unfit, prepare};
@@ -89,10 +90,10 @@ impl Reopening {
 
     /// The open database, which may have to be opened again.
     pub(super) fn tables(&self) -> Result<Tables, StoreError> {
-        if let Some(tables) = &*self.tables.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(tables) = &*self.tables.read() {
             return Ok(tables.clone());
         }
-        let mut slot = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.tables.write();
         if let Some(tables) = &*slot {
             return Ok(tables.clone());
         }
@@ -104,7 +105,7 @@ impl Reopening {
 
     /// Does something with the files while the database is closed; it is opened again when it is needed.
     pub(super) fn closed<T>(&self, work: impl FnOnce() -> T) -> T {
-        let mut slot = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.tables.write();
         *slot = None;
         work()
     }
@@ -112,7 +113,7 @@ impl Reopening {
     /// Notes that a write failed, and says so. `tables` must be given up: a database is locked while anybody holds it.
     pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> Arc<str> {
         drop(tables);
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.tables.write() = None;
         let path = self.path.display();
         format!("writing to {path} failed ({}); is the disk full?", plain(error)).into()
     }

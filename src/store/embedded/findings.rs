@@ -1,10 +1,8 @@
 //! What was found amiss in a store, and what became of it.
 
-use std::{
-    fmt::Display,
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
+use std::{fmt::Display, path::Path};
+
+use parking_lot::Mutex;
 
 /// What is told, and to be told again.
 #[derive(Debug)]
@@ -38,7 +36,7 @@ impl Findings {
 
     /// All that was told.
     pub(super) fn all(&self) -> Vec<String> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.said.lock().clone()
     }
 
     /// The text, with the names that people know.
@@ -47,6 +45,6 @@ impl Findings {
     }
 
     fn note(&self, what: String) {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+        self.said.lock().push(what);
     }
 }

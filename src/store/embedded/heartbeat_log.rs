@@ -10,12 +10,13 @@ use std::{
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use fjall::PersistMode;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     database::{Reopening, read_failed, refusal},
@@ -218,7 +219,7 @@ impl HeartbeatLog {
     }
 
     fn extent(&self) -> MutexGuard<'_, Extent> {
-        self.extent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.extent.lock()
     }
 }
 

@@ -6,8 +6,9 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     ops::Range,
-    sync::{Mutex, PoisonError},
 };
+
+use parking_lot::Mutex;
 
 use super::heartbeat_log::records_of;
 use crate::{
@@ -44,7 +45,7 @@ impl LogSegment {
 
     fn take(&self, partition: Partition) -> Records {
         let records = &self.partitions[usize::from(partition.get())];
-        std::mem::take(&mut *records.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *records.lock())
     }
 }
 

@@ -18,11 +18,12 @@ use std::{
     io::{self, ErrorKind},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use parking_lot::{Condvar, Mutex};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::{limits::LEDGER_PAUSE_MS, process::private_file};
@@ -202,7 +203,7 @@ impl LedgerKeeper {
             return Err("the thread that writes it has ended".into());
         }
         let (due, work) = &*self.shared;
-        let mut due = lock(due);
+        let mut due = due.lock();
         due.ledger = Some(ledger);
         work.notify_one();
         due.failure.take().map_or(Ok(()), Err)
@@ -212,7 +213,7 @@ impl LedgerKeeper {
 impl Drop for LedgerKeeper {
     fn drop(&mut self) {
         let (due, work) = &*self.shared;
-        lock(due).is_ending = true;
+        due.lock().is_ending = true;
         work.notify_one();
         if let Some(thread) = self.thread.take() {
             // If it panicked that has been said.
@@ -223,14 +224,12 @@ impl Drop for LedgerKeeper {
 
 fn keep(mut file: LedgerFile, (due, work): &(Mutex<Due>, Condvar)) {
     loop {
-        let mut now = lock(due);
-        while now.ledger.is_none() && !now.is_ending {
-            now = work.wait(now).unwrap_or_else(PoisonError::into_inner);
-        }
+        let mut now = due.lock();
+        work.wait_while(&mut now, |due| due.ledger.is_none() && !due.is_ending);
         let Some(ledger) = now.ledger.take() else { return };
         drop(now);
         let failure = file.write(&ledger).err().map(|error| error.to_string());
-        let mut now = lock(due);
+        let mut now = due.lock();
         if failure.is_some() && !now.is_ending {
             // Once more, with the next one or by itself.
             now.ledger = now.ledger.or(Some(ledger));
@@ -238,13 +237,10 @@ fn keep(mut file: LedgerFile, (due, work): &(Mutex<Due>, Condvar)) {
         now.failure = failure;
         if !now.is_ending {
             // Nothing hangs on each of them; those of this time share a write.
-            drop(work.wait_timeout_while(now, Duration::from_millis(LEDGER_PAUSE_MS), |due| !due.is_ending));
+            let pause = Duration::from_millis(LEDGER_PAUSE_MS);
+            work.wait_while_for(&mut now, |due| !due.is_ending, pause);
         }
     }
-}
-
-fn lock(due: &Mutex<Due>) -> MutexGuard<'_, Due> {
-    due.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn line(place: &[u8]) -> &[u8] {

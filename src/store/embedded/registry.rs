@@ -1,11 +1,9 @@
 //! The registrations, policies and threats of the embedded store: the transactions that change them.
 
-use std::{
-    path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{path::Path, sync::Arc};
 
 use fjall::{PersistMode, Readable};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     changing::{Changing, Kind, View},
@@ -192,7 +190,7 @@ impl Registry {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock()
     }
 }
 

@@ -3,12 +3,13 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use redis::aio::MultiplexedConnection;
 use tokio::{
     sync::watch,
@@ -133,7 +134,7 @@ impl Link {
     }
 
     fn unclaimed(&self) -> MutexGuard<'_, Option<Meta>> {
-        self.unclaimed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.unclaimed.lock()
     }
 
     /// The session to write through, if the link is up.
@@ -280,7 +281,7 @@ impl Link {
         tracing::info!(outage_ms = outage.as_millis() as u64, "the link to Redis is up again");
         self.warn_of(&session.persistence);
         self.count(session.writes);
-        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let lost = self.lost.lock().take();
         match lost {
             Some(Lost::Everything) => tracing::error!(
                 "Redis has lost registrations that it had confirmed: it has been emptied, or is back with older data. The \
@@ -307,7 +308,7 @@ impl Link {
 
     /// Says what may go wrong with these settings, unless they are those of the last time.
     fn warn_of(&self, persistence: &Persistence) {
-        let mut warned_of = self.warned_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned_of = self.warned_of.lock();
         if warned_of.as_ref() != Some(persistence) {
             persistence.warnings(self.min_replicas).iter().for_each(|warning| tracing::warn!("{warning}"));
             *warned_of = Some(persistence.clone());
@@ -315,7 +316,7 @@ impl Link {
     }
 
     fn gone(&self) -> MutexGuard<'_, VecDeque<AgentId>> {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+        self.gone.lock()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Writing back what Redis has lost: which shard has still to tell of its agents.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeSet;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::store::Sweep;
 
@@ -64,7 +63,7 @@ impl Rewrite {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

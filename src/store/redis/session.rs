@@ -1,7 +1,8 @@
 //! A connection that may write: everything that must be known and done before the first record goes through it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 
 use super::{
@@ -139,7 +140,7 @@ impl Identity {
             Beginning::Again { confirmed, gone, lost } => {
                 let found = self.lost(&meta, confirmed)?;
                 let all = {
-                    let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut lost = lost.lock();
                     *lost = (*lost).max(found);
                     *lost
                 };
