@@ -124,10 +124,10 @@ impl Lease<'_> {
 
     /// Gives the lease back, if it is ours.
     pub(super) async fn release(&mut self) -> Result<(), ErrorClass> {
-        if self.held().await?.is_some_and(|held| held.run == self.owner.run) {
-            redis::cmd("DEL").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
-        }
-        Ok(())
+        let mut delete = redis::cmd("DEL");
+        delete.arg(self.keys.lease());
+        let run = self.owner.run.clone();
+        self.change_if_of(&run, delete).await.map(|_| ())
     }
 
     /// Closes every connection of this fleet's processes but `kept`: what is still on its way through them is lost.
@@ -146,7 +146,11 @@ impl Lease<'_> {
     async fn prolong(&mut self) -> Result<(), ErrorClass> {
         let mut prolong = redis::cmd("PEXPIRE");
         prolong.arg(self.keys.lease()).arg(LEASE.as_millis() as u64);
-        Ok(prolong.query_async::<()>(&mut self.connection).await?)
+        let run = self.owner.run.clone();
+        if self.change_if_of(&run, prolong).await? {
+            return Ok(());
+        }
+        Err(ErrorClass::Passing("another process has just taken the lease of the fleet".into()))
     }
 
     async fn take_if_free(&mut self) -> RedisResult<bool> {
@@ -157,15 +161,21 @@ impl Lease<'_> {
 
     /// Takes the lease, unless it is another's by now than the one that was seen.
     async fn take_from(&mut self, seen: &Held) -> Result<bool, ErrorClass> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("PX").arg(LEASE.as_millis() as u64);
+        self.change_if_of(&seen.run, set).await
+    }
+
+    /// Does this to the lease if it is that of `run`, and still is when it is done: a stall in between must not hit another's.
+    async fn change_if_of(&mut self, run: &str, change: redis::Cmd) -> Result<bool, ErrorClass> {
         redis::cmd("WATCH").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
-        if self.held().await?.is_none_or(|held| held.run != seen.run) {
+        if self.held().await?.is_none_or(|held| held.run != run) {
             redis::cmd("UNWATCH").query_async::<()>(&mut self.connection).await?;
             return Ok(false);
         }
-        let mut set = redis::pipe();
-        set.atomic().cmd("SET").arg(self.keys.lease()).arg(self.owner.entry());
-        set.arg("PX").arg(LEASE.as_millis() as u64).ignore();
-        Ok(set.query_async::<Option<()>>(&mut self.connection).await?.is_some())
+        let mut transaction = redis::pipe();
+        transaction.atomic().add_command(change).ignore();
+        Ok(transaction.query_async::<Option<()>>(&mut self.connection).await?.is_some())
     }
 
     async fn held(&mut self) -> Result<Option<Held>, ErrorClass> {

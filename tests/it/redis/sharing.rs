@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use super::{heartbeats, on, records, start_refused, wait_until_registered, wait_
 use crate::support::{
     Request, SOON, Server,
     proxy::{Proxy, Traffic},
-    redis::RedisServer,
+    redis::{RedisReply, RedisServer},
     wait_until,
 };
 
@@ -65,6 +66,38 @@ fn a_process_that_has_ended_leaves_the_fleet_to_the_next_at_once() {
     let third = on(redis.url()).start();
     assert!(began.elapsed() < soon, "after SIGTERM it took {:?}", began.elapsed());
     assert_eq!(ids(&third).len(), 1);
+}
+
+/// Somebody else has the lease from the moment in which a request with these bytes in it leaves the server.
+fn loses_its_lease_before(proxy: &Proxy, redis: &Arc<RedisServer>, bytes: &str) {
+    let redis = redis.clone();
+    proxy.before(bytes, move || {
+        redis.command(&["SET", "guardbeat:lease", "successor elsewhere", "PX", "3000"]);
+    });
+}
+
+#[test]
+fn a_lease_that_somebody_else_has_got_meanwhile_is_neither_given_back_nor_prolonged() {
+    let redis = Arc::new(RedisServer::start());
+    let proxy = Proxy::start(redis.port());
+    let mut server = on(proxy.url()).start();
+    loses_its_lease_before(&proxy, &redis, "DEL\r\n$15\r\nguardbeat:lease");
+    server.terminate();
+    assert!(proxy.has_acted(), "it gives its lease back");
+    assert_eq!(redis.command(&["GET", "guardbeat:lease"]).text(), "successor elsewhere");
+
+    redis.command(&["DEL", "guardbeat:lease"]);
+    let server = on(proxy.url()).start();
+    loses_its_lease_before(&proxy, &redis, "PEXPIRE");
+    wait_until(SOON, "it prolongs its lease", || proxy.has_acted());
+    // Nobody has that one's connections: in the end the lease is taken from it, but never prolonged for it.
+    wait_until(SOON, "the other's lease ends", || {
+        let left = redis.command(&["PTTL", "guardbeat:lease"]).text();
+        let is_the_others = matches!(redis.command(&["GET", "guardbeat:lease"]), RedisReply::Text(held) if held.starts_with("successor"));
+        assert!(!is_the_others || left.parse::<i64>().unwrap() <= 3_000, "{left}");
+        !is_the_others
+    });
+    drop(server);
 }
 
 /// The first process cannot be heard for longer than its lease lasts; a second takes the fleet over. When the first is

@@ -44,6 +44,8 @@ struct State {
     target: u16,
     /// Both ends of the open connections.
     streams: Vec<TcpStream>,
+    /// What is done before a request with these bytes in it goes on, once.
+    before: Option<(Vec<u8>, Box<dyn FnOnce() + Send>)>,
 }
 
 impl State {
@@ -58,7 +60,7 @@ impl State {
 impl Proxy {
     /// A proxy of this port of the loopback.
     pub fn start(target: u16) -> Self {
-        let state = State { traffic: Traffic::Forward, target, streams: Vec::new() };
+        let state = State { traffic: Traffic::Forward, target, streams: Vec::new(), before: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), over: AtomicBool::new(false) });
         let (port, listener) = loop {
             let port = free_port();
@@ -85,6 +87,16 @@ impl Proxy {
         if traffic == Traffic::Refuse {
             state.cut();
         }
+    }
+
+    /// Before the next request with these bytes in it goes on this is done.
+    pub fn before(&self, bytes: &str, act: impl FnOnce() + Send + 'static) {
+        self.shared.state.lock().unwrap().before = Some((bytes.into(), Box::new(act)));
+    }
+
+    /// Whether what was to be done has been done.
+    pub fn has_acted(&self) -> bool {
+        self.shared.state.lock().unwrap().before.is_none()
     }
 
     /// Closes what is open; new connections go to this port.
@@ -156,6 +168,15 @@ fn pump(mut from: TcpStream, mut to: TcpStream, swallow: Traffic, shared: &Share
             is_lost.store(true, Relaxed);
         }
         let is_request = swallow == Traffic::SwallowRequests;
+        if is_request {
+            let mut state = shared.state.lock().unwrap();
+            let is_it =
+                |(bytes, _): &mut (Vec<u8>, _)| buffer[..length].windows(bytes.len()).any(|part| part == *bytes);
+            if let Some((_, act)) = state.before.take_if(is_it) {
+                drop(state);
+                act();
+            }
+        }
         // While only replies vanish, requests go on arriving.
         if is_lost.load(Relaxed) && !(is_request && traffic == Traffic::SwallowReplies) {
             continue;
