@@ -71,7 +71,7 @@ pub(super) async fn heartbeats(call: Call<'_>) -> Result<HttpResponse, ApiError>
     metrics.relayed_heartbeats(accepted as u64, HeartbeatResult::Accepted);
     for Rejected { line, error, result } in &rejected {
         metrics.relayed_heartbeats(1, *result);
-        state.request_log.refused_line(&request, *line, error, || agent_of(&lines, *line));
+        state.request_log.refused_line(request, *line, error, || agent_of(&lines, *line));
     }
     Ok(envelope::data(StatusCode::OK, &Outcome { accepted, rejected }))
 }
