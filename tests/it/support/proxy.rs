@@ -45,8 +45,10 @@ struct State {
     /// Both ends of the open connections.
     streams: Vec<TcpStream>,
     /// What is done before a request with these bytes in it goes on, once.
-    before: Option<(Vec<u8>, Box<dyn FnOnce() + Send>)>,
+    before: Option<(Vec<u8>, Act)>,
 }
+
+type Act = Box<dyn FnOnce() + Send>;
 
 impl State {
     fn cut(&mut self) {
