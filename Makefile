@@ -56,6 +56,8 @@ test: setup setup-checks ## check formatting, lints and documentation, and run a
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 	@echo "== tests"
 	@$(CARGO) test --workspace --locked --no-fail-fast
+	@echo "== the contract once more, over TLS"
+	@GUARDBEAT_TEST_TLS=1 $(CARGO) test --locked --no-fail-fast --test it contract::
 
 api-check: setup setup-python ## check the running server against docs/openapi.json with Schemathesis (four minutes)
 	@tests/schemathesis/run.sh
