@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// What kind of rule it is; what its `config` means is for the Guards to know.
+/// The kind of a rule; only the Guards interpret its `config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleKind {
@@ -27,7 +27,7 @@ pub struct Rule {
     /// What kind of rule it is.
     #[serde(rename = "type")]
     pub kind: RuleKind,
-    /// What it needs to know: for the Guards to understand.
+    /// Its parameters, which only the Guards interpret.
     // Compact, and as text: taken apart it would be many times as large.
     #[schema(value_type = Object)]
     pub config: Box<RawValue>,
@@ -52,8 +52,8 @@ impl Rule {
     }
 }
 
-/// The rules of a policy, with what is made of them when they are fetched. A fleet fetches them all at once, so that is made
-/// once and shared.
+/// The rules of a policy, with the JSON that is served when they are fetched. A fleet fetches them all at once, so it is
+/// rendered once and shared.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     all: Vec<Rule>,
