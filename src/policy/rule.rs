@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// The kind of a rule; only the Guards interpret its `config`.
+/// What kind of rule it is; what its `config` means is for the Guards to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RuleKind {
@@ -27,7 +27,7 @@ pub struct Rule {
     /// What kind of rule it is.
     #[serde(rename = "type")]
     pub kind: RuleKind,
-    /// Its parameters, which only the Guards interpret.
+    /// What it needs to know: for the Guards to understand.
     // Compact, and as text: taken apart it would be many times as large.
     #[schema(value_type = Object)]
     pub config: Box<RawValue>,
