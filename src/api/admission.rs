@@ -1,5 +1,5 @@
-//! What every request passes through: the phase of the process, the bound on requests under way, and the headers that
-//! every response carries.
+//! Admission control, which every request passes: the phase of the process, the bound on requests in flight, and the
+//! headers that every response carries.
 
 use std::{
     pin::Pin,
@@ -38,16 +38,16 @@ use crate::front::{Connection, HeadTooLarge, UnderWay};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes the guard of each worker.
+/// Creates the admission control of each worker.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Where the process stands.
+    /// Phase of the process.
     pub lifecycle: Arc<Lifecycle>,
-    /// Where requests leave their trace.
+    /// Log and metrics of requests.
     pub request_log: RequestLog,
-    /// Which listener it belongs to.
+    /// The listener it belongs to.
     pub listener: Listener,
-    /// Requests under way on one worker; one more is answered 503.
+    /// Requests in flight on one worker; one more is answered 503.
     pub max_in_flight: usize,
     /// Whether the listener speaks TLS.
     pub tls: bool,
@@ -56,13 +56,13 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Lets requests through it to what `inner` makes.
+    /// Wraps the service that `inner` creates.
     pub fn around<F>(self, inner: F) -> Admitting<F> {
         Admitting { admission: self, inner }
     }
 }
 
-/// What is behind admission control.
+/// A service factory behind admission control.
 #[derive(Debug)]
 pub struct Admitting<F> {
     admission: Admission,
@@ -91,7 +91,7 @@ where
     }
 }
 
-/// The guard of one worker.
+/// Admission control of one worker.
 #[derive(Debug)]
 pub struct AdmissionService<S> {
     service: S,
@@ -101,7 +101,7 @@ pub struct AdmissionService<S> {
 
 impl<S> AdmissionService<S> {
     fn refusal(&self, request: &Request) -> Option<ApiError> {
-        // On HTTP/1 there is no request then.
+        // On HTTP/1 the parser has refused such a head already.
         if request.version() == Version::HTTP_2 && request.extensions().contains::<HeadTooLarge>() {
             return Some(ApiError::HeadTooLarge);
         }
@@ -134,46 +134,45 @@ where
         let wants_body = !matches!(request.payload(), Payload::None);
         let connection = request.conn_data::<Rc<Connection>>();
         if connection.is_some_and(|connection| connection.is_closing()) {
-            return Answering { inner: Inner::Never, passage: None };
+            return Answering { inner: Inner::Never, progress: None };
         }
         let Admission { request_log, listener, .. } = &self.admission;
-        let mut passage = InProgress {
+        let mut progress = InProgress {
             request_id: request_id(&request.head().headers),
             visit: None,
             tls: self.admission.tls,
             closing: Closing::of(&request),
             held: Held {
                 connection: connection.map(|connection| connection.begin(wants_body)),
-                // Counted before the phase is looked at: who drains must not find nobody under way and one let in a moment
-                // later.
+                // Counted before the phase is read: a drain must not see zero in flight and then have one more admitted.
                 in_flight: Some(self.in_flight.begin()),
             },
         };
-        // Of a heartbeat nothing is kept: one that is refused brings what is to be said of it.
+        // Heartbeats have no log record; one that is refused brings its own.
         if *listener != Listener::Api || !fast_path::is_heartbeat(request.head()) {
-            request.extensions_mut().insert(RequestId(passage.request_id.clone()));
-            passage.visit = Some(Visit::begin(request_log, *listener, request.head()));
+            request.extensions_mut().insert(RequestId(progress.request_id.clone()));
+            progress.visit = Some(Visit::begin(request_log, *listener, request.head()));
         }
         match self.refusal(&request) {
             Some(refusal) => {
                 let response: Response<BoxBody> = refusal.error_response().into();
                 if self.admission.lifecycle.phase() == Phase::Draining {
-                    passage.closing = passage.closing.now();
+                    progress.closing = progress.closing.now();
                 }
-                passage.visit.get_or_insert_with(|| Visit::of_heartbeat(request_log, request.head()));
+                progress.visit.get_or_insert_with(|| Visit::of_heartbeat(request_log, request.head()));
                 let response = Some(response.map_body(|_, body| EitherBody::right(body)));
-                Answering { inner: Inner::Refused { response }, passage: Some(passage) }
+                Answering { inner: Inner::Refused { response }, progress: Some(progress) }
             }
-            None => Answering { inner: Inner::Called { answer: self.service.call(request) }, passage: Some(passage) },
+            None => Answering { inner: Inner::Called { answer: self.service.call(request) }, progress: Some(progress) },
         }
     }
 }
 
-/// The body of an answer: the service's or that of a refusal, counted until it has been sent.
+/// The body of a response, the service's or a refusal's; in flight until it has been sent.
 pub type Answer<B> = Counted<EitherBody<B, BoxBody>>;
 
-/// In the extensions of a response: its body has no end of its own. It does not count as a request under way, or it would
-/// hold up the end of the process.
+/// In the extensions of a response: its body is an endless stream. It does not count as in flight, or it would hold up
+/// shutdown.
 #[derive(Clone, Copy, Debug)]
 pub struct Endless;
 
@@ -185,7 +184,7 @@ struct Held {
 }
 
 pin_project! {
-    /// A body that counts as a request under way until it has been sent.
+    /// A body that counts as a request in flight until it has been sent.
     pub struct Counted<B> {
         #[pin]
         body: B,
@@ -205,14 +204,14 @@ impl<B: MessageBody> MessageBody for Counted<B> {
     }
 }
 
-/// When a connection ends with an answer.
+/// When a connection is closed after a response.
 #[derive(Clone, Copy, Debug)]
 enum Closing {
-    /// HTTP/2: connections end otherwise.
+    /// HTTP/2: GOAWAY closes connections.
     Never,
-    /// With any answer.
+    /// After any response.
     Always,
-    /// If it is an error: what is left of the body has an end that nobody knows.
+    /// After an error: the rest of a chunked body has no known end.
     OnError,
     /// The client may go on.
     Open,
@@ -229,7 +228,7 @@ impl Closing {
         }
     }
 
-    /// With this answer, where connections end with answers.
+    /// After this response, if the protocol closes connections so.
     fn now(self) -> Self {
         match self {
             Self::Never => Self::Never,
@@ -238,11 +237,11 @@ impl Closing {
     }
 }
 
-/// What is known of a request on its way through.
+/// State of a request in flight.
 #[derive(Debug)]
 struct InProgress {
     request_id: HeaderValue,
-    /// What is to be said of it, unless it is a heartbeat.
+    /// Its log record; none for a heartbeat.
     visit: Option<Box<Visit>>,
     tls: bool,
     closing: Closing,
@@ -250,7 +249,7 @@ struct InProgress {
 }
 
 impl InProgress {
-    /// Adds to the answer what every answer carries.
+    /// Adds the headers that every response carries.
     fn complete<B: MessageBody>(self, mut response: Response<B>) -> Response<Counted<B>> {
         let Self { request_id, visit, tls, closing, mut held } = self;
         let closes = match closing {
@@ -264,11 +263,11 @@ impl InProgress {
                 under_way.connection().close_after_answer();
             }
         }
-        // The handler has its place until here; an answer that nobody reads must not keep it.
+        // The handler holds its permit until here; a response that nobody reads must not keep it.
         held.in_flight =
             held.in_flight.filter(|_| !response.extensions().contains::<Endless>()).map(RequestGuard::handled);
         if visit.is_some() || response.status() != StatusCode::OK {
-            leave_trace(visit, &request_id, &mut response);
+            record(visit, &request_id, &mut response);
         }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id);
@@ -283,11 +282,11 @@ impl InProgress {
 }
 
 pin_project! {
-    /// A request on its way through.
+    /// The response to a request in flight.
     pub struct Answering<F, B> {
         #[pin]
         inner: Inner<F, B>,
-        passage: Option<InProgress>,
+        progress: Option<InProgress>,
     }
 }
 
@@ -296,7 +295,7 @@ pin_project! {
     enum Inner<F, B> {
         Called { #[pin] answer: F },
         Refused { response: Option<Response<EitherBody<B, BoxBody>>> },
-        // The last answer of its connection has been given: this request ends with the connection.
+        // The last response of its connection has been given: this request ends with the connection.
         Never,
     }
 }
@@ -315,13 +314,13 @@ where
             InnerProjection::Refused { response } => response.take().expect("a future is not polled after its end"),
             InnerProjection::Never => return Poll::Pending,
         };
-        let passage = this.passage.take().expect("a future is not polled after its end");
-        Poll::Ready(Ok(passage.complete(response)))
+        let progress = this.progress.take().expect("a future is not polled after its end");
+        Poll::Ready(Ok(progress.complete(response)))
     }
 }
 
-/// Counts and logs a request that is about to be answered.
-fn leave_trace<B>(visit: Option<Box<Visit>>, request_id: &HeaderValue, response: &mut Response<B>) {
+/// Counts and logs a request whose response is ready.
+fn record<B>(visit: Option<Box<Visit>>, request_id: &HeaderValue, response: &mut Response<B>) {
     let status = response.status();
     let mut extensions = response.extensions_mut();
     let refusal = extensions.remove::<Refusal>();

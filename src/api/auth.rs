@@ -1,4 +1,4 @@
-//! Who sends a request, and what that one may do.
+//! The principal of a request, and what it may do.
 
 use std::{fmt, net::SocketAddr};
 
@@ -11,7 +11,7 @@ use crate::{
     fleet::{AgentId, TokenHash},
 };
 
-/// Who may do what.
+/// Authorisation rules.
 #[derive(Debug)]
 pub struct AuthRules {
     /// Hash of the administrator's token, which may do everything.
@@ -20,16 +20,16 @@ pub struct AuthRules {
     pub open_enrollment: Vec<IpNet>,
 }
 
-/// Why a request has no valid token. For the log: the client is not told which.
+/// Why a request has no valid token. For the log only: the client gets the same 401 for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
     /// There is none.
     #[error("no token")]
     NoToken,
-    /// It is nobody's: neither the administrator's, nor written as agents' are.
+    /// Neither the administrator's token, nor of the form of an agent's.
     #[error("the token is not the administrator's, nor of the form of an agent's")]
     Malformed,
-    /// It is not, or no longer, that of the agent that it names.
+    /// Not, or no longer, the token of the agent it names.
     #[error("the token is not, or no longer, that of the agent it names")]
     WrongToken,
     /// It names an agent that is not in the fleet.
@@ -37,14 +37,14 @@ pub enum Unproven {
     UnknownAgent,
 }
 
-/// Who a request says to be from.
+/// Who a request claims to be from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Principal {
     /// The administrator; checked.
     Admin,
     /// An agent; its actor has yet to check the token.
     Agent {
-        /// Whose token it claims to be.
+        /// The agent that the token names.
         id: AgentId,
         /// Hash of the token.
         token: TokenHash,
@@ -68,7 +68,7 @@ impl Principal {
         Ok(Self::Agent { id, token: hash })
     }
 
-    /// What proves to an agent's actor that the principal may ask it; none of somebody without a token.
+    /// The credential that an agent's actor checks; none without a token.
     pub(super) fn credential(self) -> Option<Credential> {
         match self {
             Self::Admin => Some(Credential::Admin),
@@ -109,7 +109,7 @@ impl Principal {
 }
 
 impl fmt::Display for Principal {
-    /// As the log has it: whose act it was.
+    /// As the log names it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Admin => f.write_str("admin"),
@@ -130,14 +130,14 @@ pub(super) fn claimed_agent(headers: &HeaderMap) -> Option<AgentId> {
     Token::claimed_agent(bearer(headers.get(AUTHORIZATION)?)?)
 }
 
-/// Who may ask something. Whoever may not is told 401 without a valid token, else 403.
+/// Who may use a route. Anybody else gets 401 without a valid token, else 403.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Whoever reaches the server; no token is looked at.
+    /// Anybody; tokens are not checked.
     Anybody,
-    /// The administrator, or somebody without a token from a network that may register so.
-    Enrolment,
-    /// Whoever has a valid token.
+    /// The administrator, or anybody in a network of `auth.open_enrollment`.
+    Registration,
+    /// Anybody with a valid token.
     AnyToken,
     /// The administrator, or an agent about itself; its actor has yet to check the token.
     Own,
@@ -148,7 +148,7 @@ pub(super) enum Access {
 }
 
 impl Access {
-    /// Who asks for `named`, if that one may.
+    /// The principal of a request about `named`, if it is authorised.
     pub(super) async fn admit(
         self,
         headers: &HeaderMap,
@@ -164,11 +164,11 @@ impl Access {
             (Self::Anybody, _) | (_, Principal::Admin) | (Self::Own, Principal::Agent { .. }) => true,
             (Self::Agent, Principal::Agent { id, .. }) => named == Some(id),
             (Self::AnyToken, Principal::Agent { .. }) => return principal.check(state).await.map(|()| principal),
-            (Self::Enrolment, Principal::Anonymous) => {
+            (Self::Registration, Principal::Anonymous) => {
                 let from = peer::client(peer, headers, &state.trusted_proxies, state.forwarded_header);
                 peer::is_within(&state.auth.open_enrollment, from)
             }
-            (Self::Enrolment | Self::Admin, Principal::Agent { .. })
+            (Self::Registration | Self::Admin, Principal::Agent { .. })
             | (Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Principal::Anonymous) => false,
         };
         if may { Ok(principal) } else { Err(principal.refusal(state).await) }

@@ -83,7 +83,7 @@ static PARTIAL_BYTES: AtomicUsize = AtomicUsize::new(0);
 /// A body of which more is to come.
 struct Partial {
     bytes: BytesMut,
-    /// How much of [`PARTIAL_BYTES`] is its own.
+    /// Its share of [`PARTIAL_BYTES`].
     counted: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How an answer is handed over: compressed for whoever asks for that, and over HTTP/1.0 without chunks.
+//! Encodes responses for their clients: compressed on request, and without chunks for HTTP/1.0.
 
 use std::{
     convert::Infallible,
@@ -38,7 +38,7 @@ pub(super) fn fitted(request: &HttpRequest, answer: HttpResponse) -> HttpRespons
 
 /// What is read and is large. Not an event stream, whose lines would wait for each other; not what has a tag, which stands
 /// for its bytes; not the answers to other methods: they may have secrets beside what the client has chosen, and the length
-/// of both compressed together tells of them.
+/// of both compressed together leaks them.
 fn is_compressible(request: &HttpRequest, answer: &HttpResponse) -> bool {
     let headers = answer.headers();
     let is_stream_of_events =

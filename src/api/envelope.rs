@@ -1,7 +1,7 @@
-//! How answers look, and the one place that maps errors to statuses.
+//! The response envelope, and the one mapping of errors to statuses.
 //!
-//! Every answer is `{"ok":true,"data":…}` or `{"ok":false,"error":"one clear sentence"}`. A client error says what is wrong
-//! with the request. A server error says what to do; what went wrong inside is for the log.
+//! Every response is `{"ok":true,"data":…}` or `{"ok":false,"error":"one clear sentence"}`. A client error names what is
+//! wrong with the request. A server error tells the client what to do; the cause goes to the log.
 
 use actix_web::{
     HttpResponse, ResponseError,
@@ -35,7 +35,7 @@ pub enum ApiError {
     /// 400: malformed or out of range.
     #[error("{0}")]
     BadRequest(String),
-    /// 401: no token, or a wrong one; which of them, the client is not told.
+    /// 401: no token, or a wrong one; the client does not learn which.
     #[error("Unauthorized")]
     Unauthorized(Unproven),
     /// 403: a valid token that may not do this.
@@ -166,7 +166,7 @@ impl ResponseError for ApiError {
 }
 
 impl ApiError {
-    /// What the log is to know.
+    /// The reason, for the log.
     fn refusal(&self) -> Refusal {
         let kind = match self {
             Self::BadRequest(_) => Kind::BadRequest,
@@ -194,13 +194,13 @@ impl ApiError {
     }
 }
 
-/// When to try again: not all at once.
+/// `Retry-After`, with jitter.
 fn retry_after_seconds() -> u32 {
     let (least, most) = RETRY_AFTER_SECONDS.into_inner();
     least + (random_u64() % u64::from(most - least + 1)) as u32
 }
 
-/// An answer of the framework's own that is an error, such as a refused preflight of CORS, in the words of the contract.
+/// Rewrites an error response of the framework's own, such as a refused CORS preflight, into the envelope.
 pub(super) fn in_our_words<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
     let theirs = answer.response().error().filter(|error| error.as_error::<ApiError>().is_none());
     let Some(error) = theirs.filter(|_| answer.status().is_client_error()) else {
@@ -226,7 +226,7 @@ impl From<EngineError> for ApiError {
                 Self::Unavailable("Too many changes are waiting to be stored; try again later")
             }
             EngineError::Store(error) => {
-                // The store's own log says so once; this is for who looks at single requests.
+                // The store logs it once; this is for debugging single requests.
                 tracing::debug!(%error, "a request was refused because the store cannot be used");
                 Self::Unavailable("The store cannot be written to now; try again later")
             }
@@ -245,24 +245,24 @@ impl From<TooManyStreams> for ApiError {
     }
 }
 
-/// With a capital letter.
+/// Capitalises the first letter.
 fn sentence(error: &EngineError) -> String {
     let text = error.to_string();
     let mut letters = text.chars();
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// An answer of this status with this `data`.
+/// A response of this status with this `data`.
 pub(super) fn data(status: StatusCode, data: &impl Serialize) -> HttpResponse {
     whole(status, &Success::of(data))
 }
 
-/// An answer of this status that is this, envelope and all.
+/// A response of this status with a body that has its own envelope.
 pub(super) fn whole(status: StatusCode, answer: &impl Serialize) -> HttpResponse {
     json_response(status, serde_json::to_vec(answer).expect("an answer has only string keys"))
 }
 
-/// An answer with this body.
+/// A response with this body.
 pub(super) fn json_response(status: StatusCode, body: impl actix_web::body::MessageBody + 'static) -> HttpResponse {
     HttpResponse::build(status).insert_header(ContentType::json()).body(body)
 }
@@ -274,13 +274,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_are_refused_together_are_not_told_to_come_back_together() {
-        let told: BTreeSet<u32> = (0..1_000)
+    fn clients_refused_together_get_different_retry_times() {
+        let delays: BTreeSet<u32> = (0..1_000)
             .map(|_| {
                 let response = ApiError::Unavailable("later").error_response();
                 response.headers().get(header::RETRY_AFTER).unwrap().to_str().unwrap().parse().unwrap()
             })
             .collect();
-        assert_eq!(told, RETRY_AFTER_SECONDS.collect());
+        assert_eq!(delays, RETRY_AFTER_SECONDS.collect());
     }
 }

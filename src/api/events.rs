@@ -46,7 +46,7 @@ pub(super) async fn stream(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let last_event_id = call.headers().get("last-event-id").and_then(|id| id.to_str().ok());
     let reader = call.state.events.subscribe(last_event_id)?;
     Ok(if call.is_head() {
-        // No length is told, as with the stream itself.
+        // No Content-Length, as with the stream itself.
         head().streaming(stream::empty::<Result<Bytes, Infallible>>())
     } else {
         answer(reader)
@@ -93,7 +93,7 @@ mod tests {
     };
 
     #[test]
-    fn a_reader_that_takes_nothing_is_cut_by_the_kernel_and_its_place_is_free_again() {
+    fn a_reader_that_takes_nothing_is_cut_by_the_kernel_and_its_permit_is_free_again() {
         actix_rt::System::new().block_on(stalled_reader());
     }
 

@@ -1,10 +1,10 @@
-//! A narrow lane for heartbeats, in front of the framework's `App`.
+//! The fast path for heartbeats, in front of the framework's `App`.
 //!
 //! Nearly all requests are heartbeats, and half of what one costs is the framework's: its own request and response types,
 //! extractors, boxed handlers. A heartbeat needs none of that, so it is answered here, one layer down, over actix-http's
 //! types (figures: docs/benchmarks.md). Everything else goes on to the `App`, and so does a heartbeat that asks for more
 //! than an answer: one with an `Origin`, which wants CORS headers, with a query, or with a path that is not spelt the usual
-//! way or names no agent. What a heartbeat is checked for and answered with is in `heartbeat.rs` for both.
+//! way or names no agent. Both ways share the checks and the response in `heartbeat.rs`.
 
 use std::{
     pin::Pin,
@@ -33,7 +33,7 @@ const HEARTBEAT_PATH_BYTES: usize = "/api/agents/".len() + 22 + "/heartbeat".len
 /// The body of an answer: that of a heartbeat, of a refused one, or the `App`'s.
 pub type FastPathBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
 
-/// Puts the lane in front of an `App` on each worker.
+/// Creates the fast path in front of an `App` on each worker.
 #[derive(Debug)]
 pub struct FastPath<F> {
     state: State,
@@ -41,7 +41,7 @@ pub struct FastPath<F> {
 }
 
 impl<F> FastPath<F> {
-    /// A lane in front of what `app` makes.
+    /// A fast path in front of the service that `app` creates.
     pub fn before(app: F, state: State) -> Self {
         Self { state, app }
     }
@@ -66,7 +66,7 @@ where
     }
 }
 
-/// The lane of one worker.
+/// The fast path of one worker.
 #[derive(Debug)]
 pub struct FastPathService<S> {
     state: State,
@@ -95,7 +95,7 @@ where
 }
 
 pin_project! {
-    /// A request on one of the two ways.
+    /// A request on the fast path or in the `App`.
     #[project = WayProjection]
     pub enum Way<F> {
         /// A heartbeat.
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lane_is_for_heartbeats_spelt_the_usual_way() {
+    fn the_fast_path_is_for_heartbeats_spelt_the_usual_way() {
         assert_eq!(named_by("/api/agents/agent-00f3a1b2c3d4e5f6/heartbeat"), Some(AgentId::new(0x00f3_a1b2_c3d4_e5f6)));
         for other in [
             "/api/agents/agent-00f3a1b2c3d4e5f6/heartbeat/",

@@ -1,4 +1,4 @@
-//! Names of fields and parameters: those that a type has, and those that a request uses and nobody knows.
+//! Names of fields and parameters: those that a type has, and unrecognised ones in a request.
 
 use std::{cell::Cell, fmt};
 
@@ -14,22 +14,22 @@ use crate::limits::{UNKNOWN_NAME_MAX_CHARS, UNKNOWN_NAMES_MAX};
 /// How alike two names must be for one to be a misspelling of the other (Jaro-Winkler).
 const ALIKE: f64 = 0.8;
 
-/// A request has fields or parameters that do not exist. To pass over what somebody has written would do something else than
-/// what they asked for: a misspelt filter would list the whole fleet.
+/// A request has unrecognised fields or parameters. They are refused, not ignored: a misspelt filter would list the whole
+/// fleet.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) struct UnknownNames {
-    /// What they were meant to be: a field, a query parameter.
+    /// Their kind: field, query parameter.
     what: &'static str,
-    /// Each as it is shown, with the known one that it is most like.
+    /// Each as it is shown, with the most similar known name.
     names: Vec<(String, Option<&'static str>)>,
     /// How many more there are.
     more: usize,
-    /// What would have been known.
+    /// The names that are known.
     known: &'static [&'static str],
 }
 
 impl UnknownNames {
-    /// Of these names, those that are not known; none if all of them are.
+    /// The unrecognised names among these, if any.
     pub(super) fn among<'a>(
         what: &'static str,
         names: impl IntoIterator<Item = &'a str>,
@@ -50,9 +50,9 @@ impl UnknownNames {
         Some(Self { what, names, more, known })
     }
 
-    /// The same names, as they stand in a part of what was sent: `rules[3].`.
-    pub(super) fn within(mut self, place: &str) -> Self {
-        self.names.iter_mut().for_each(|(name, _)| name.insert_str(0, place));
+    /// The same names, prefixed with their path in the body: `rules[3].`.
+    pub(super) fn within(mut self, path: &str) -> Self {
+        self.names.iter_mut().for_each(|(name, _)| name.insert_str(0, path));
         self
     }
 }
@@ -144,7 +144,7 @@ pub(super) fn fields_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
 mod tests {
     use super::*;
 
-    fn said(names: &[&str], known: &'static [&'static str]) -> Option<String> {
+    fn message(names: &[&str], known: &'static [&'static str]) -> Option<String> {
         UnknownNames::among("field", names.iter().copied(), known).map(|unknown| unknown.to_string())
     }
 
@@ -165,17 +165,17 @@ mod tests {
             (&[""], Some("Unknown field: \"\"; known here: type, config, enabled")),
             (&["a\nb"], Some("Unknown field: a\u{fffd}b; known here: type, config, enabled")),
         ] {
-            assert_eq!(said(names, known).as_deref(), error, "{names:?}");
+            assert_eq!(message(names, known).as_deref(), error, "{names:?}");
         }
-        assert_eq!(said(&["x"], &[]).as_deref(), Some("Unknown field: x"));
+        assert_eq!(message(&["x"], &[]).as_deref(), Some("Unknown field: x"));
     }
 
     #[test]
     fn many_and_long_names_make_no_long_sentence() {
         let names: Vec<String> = (0..1_000).map(|n| format!("{n}").repeat(1_000)).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let said = said(&names, &[]).unwrap();
-        assert!(said.starts_with("Unknown fields: 000") && said.ends_with("…, and more"), "{said}");
-        assert!(said.chars().count() < (UNKNOWN_NAMES_MAX + 1) * (UNKNOWN_NAME_MAX_CHARS + 4), "{said}");
+        let message = message(&names, &[]).unwrap();
+        assert!(message.starts_with("Unknown fields: 000") && message.ends_with("…, and more"), "{message}");
+        assert!(message.chars().count() < (UNKNOWN_NAMES_MAX + 1) * (UNKNOWN_NAME_MAX_CHARS + 4), "{message}");
     }
 }

@@ -16,7 +16,7 @@ use utoipa::{
 };
 
 use super::{
-    json::{Wrong, said},
+    json::{Wrong, message},
     report::{Details, Kind},
     values::{Moment, Percent, from_text, must_be, reads, schema},
 };
@@ -34,7 +34,7 @@ impl Fields {
     fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Wrong> {
         let fields = self.0.iter().map(|(name, value)| (&**name, &**value));
         serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
-            .map_err(|error| Wrong::Field(format!("{what}.{} {}", error.path(), said(error.inner()))))
+            .map_err(|error| Wrong::Field(format!("{what}.{} {}", error.path(), message(error.inner()))))
     }
 
     fn to_json(&self) -> Box<RawValue> {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_published_client_s_event_is_told() {
+    fn an_error_names_what_is_wrong_with_the_published_client_s_event() {
         for (json, error) in [
             (r#"{"event":{}}"#, "Missing required fields: event.category, event.severity"),
             (r#"{"event":{"category":1,"severity":"low"}}"#, "event.category must be a string of 1 to 128 characters"),

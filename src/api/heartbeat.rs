@@ -1,6 +1,6 @@
-//! `POST /api/agents/:id/heartbeat`, the one request that is made a million times a minute.
+//! `POST /api/agents/:id/heartbeat`, the one request that comes a million times a minute.
 //!
-//! It comes in by two ways, the framework's `App` and the lane in front of it (`lane.rs`); this is what both call.
+//! The framework's `App` and the fast path in front of it (`fast_path.rs`) both call this.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -157,7 +157,7 @@ pub(super) fn describe() -> Description {
         }))
 }
 
-/// A heartbeat that comes by the lane: lets in who may beat for the agent, and notes what became of it. Returns the body of
+/// A heartbeat on the fast path: authorises it, and records the outcome. Returns the body of
 /// the answer, which is JSON.
 pub(super) async fn receive(
     headers: &HeaderMap,
@@ -270,8 +270,8 @@ mod tests {
         let ack = BeatAck { status: Status::Online, at: Timestamp::from_millis(5), pending_policies: 7 };
         let id = AgentId::new(5);
         let BeatAck { status, at: last_heartbeat, pending_policies } = ack;
-        let heard = Acknowledged { id, status, last_heartbeat, pending_policies: pending_policies.into() };
-        assert_eq!(answer(id, &ack), json!({ "ok": true, "data": heard }).to_string());
+        let acknowledged = Acknowledged { id, status, last_heartbeat, pending_policies: pending_policies.into() };
+        assert_eq!(answer(id, &ack), json!({ "ok": true, "data": acknowledged }).to_string());
     }
 
     #[test]

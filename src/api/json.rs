@@ -1,7 +1,7 @@
 //! JSON bodies: objects only, read into the type of the request, with errors that name the field.
 //!
-//! What a field must be its type says: its `Deserialize` fails with [`super::values::must_be`]. So an error costs a second look at
-//! what was sent, and the fast path keeps track of nothing.
+//! A field's type validates it: its `Deserialize` fails with [`super::values::must_be`]. An error is parsed a second time to
+//! find its field, so the fast path tracks no paths.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::limits::JSON_DEPTH_MAX;
 
-/// What some programs write before a text: it is none of it.
+/// Byte order mark, which some programs write before a text; skipped.
 pub(super) const BOM: &str = "\u{feff}";
 
 /// What is wrong with an object.
@@ -86,7 +86,7 @@ pub(super) fn parse_object<T: DeserializeOwned>(what: &'static str, bytes: &[u8]
     serde_json::from_str(text).map_err(|_| explain::<T>(what, text))
 }
 
-/// Says which field is wrong and what it must be.
+/// Names the field that is wrong and what it must be.
 #[cold]
 fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> Wrong {
     // By its grammar: a number that no float holds is one, and an escape that stands for no text too.
@@ -97,29 +97,29 @@ fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> Wrong {
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
         return Wrong::Whole(format!("The {what} cannot be read"));
     };
-    let said = &*said(error.inner());
-    if said.starts_with("must be ") {
+    let message = &*message(error.inner());
+    if message.starts_with("must be ") {
         let path = error.path().to_string();
         let field = path.split(['.', '[']).next().unwrap_or_default();
-        return Wrong::Field(format!("{field} {said}"));
+        return Wrong::Field(format!("{field} {message}"));
     }
     let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
     let unknown = UnknownNames::among("field", fields.keys().map(String::as_str), fields_of::<T>());
-    match unknown.filter(|_| said.starts_with("unknown field")) {
+    match unknown.filter(|_| message.starts_with("unknown field")) {
         Some(unknown) => unknown.into(),
         // No field is wrong by itself: one is given twice.
-        None => match said.strip_prefix("duplicate field `") {
+        None => match message.strip_prefix("duplicate field `") {
             Some(name) => Wrong::Whole(format!("{} is given twice", name.trim_end_matches('`'))),
             None => not_json(what, error.inner()),
         },
     }
 }
 
-/// What an error says, without where.
-pub(super) fn said(error: &serde_json::Error) -> String {
-    let mut said = error.to_string();
-    said.truncate(said.rfind(" at line ").unwrap_or(said.len()));
-    said
+/// The message of an error, without its position.
+pub(super) fn message(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    message.truncate(message.rfind(" at line ").unwrap_or(message.len()));
+    message
 }
 
 /// serde bounds the depth of what it reads, but not of what it skips.

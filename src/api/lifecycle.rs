@@ -1,4 +1,4 @@
-//! Where the process stands between its start and its end, and how many requests are under way.
+//! The phase of the process, and the number of requests in flight.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-/// What the process does.
+/// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
@@ -18,7 +18,7 @@ pub enum Phase {
     Starting,
     /// In service.
     Serving,
-    /// Coming to an end: what is under way is finished, nothing new is begun.
+    /// Shutting down: requests in flight are finished, new ones refused.
     Draining,
 }
 
@@ -29,7 +29,7 @@ pub struct Lifecycle {
     workers: Mutex<Vec<Arc<InFlight>>>,
 }
 
-/// Requests under way on one worker. Written by its thread, read by any.
+/// Requests in flight on one worker. Written by its thread, read by any.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct InFlight {
@@ -40,7 +40,7 @@ pub struct InFlight {
 }
 
 impl Lifecycle {
-    /// The phase now.
+    /// The current phase.
     pub fn phase(&self) -> Phase {
         match self.phase.load(SeqCst) {
             0 => Phase::Starting,
@@ -49,7 +49,7 @@ impl Lifecycle {
         }
     }
 
-    /// Goes over to `phase`.
+    /// Enters `phase`.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, SeqCst);
     }
@@ -61,7 +61,7 @@ impl Lifecycle {
         in_flight
     }
 
-    /// Requests under way on all workers.
+    /// Requests in flight on all workers.
     pub fn in_flight(&self) -> usize {
         let workers = self.workers.lock();
         workers.iter().map(|worker| worker.count()).sum()
@@ -81,8 +81,8 @@ impl InFlight {
 
     /// Counts a request until the guard is dropped, on the same thread.
     pub fn begin(self: &Arc<Self>) -> RequestGuard {
-        // One writer: no read-modify-write is needed. In one order with the phase: who begins a request and then finds the
-        // process serving is seen by who stops serving and then counts.
+        // One writer: no read-modify-write is needed. Sequentially consistent with the phase: a request that begins and then
+        // reads `Serving` is seen by a drain that leaves `Serving` and then counts.
         self.under_way.store(self.under_way.load(Relaxed) + 1, SeqCst);
         self.being_handled.store(self.being_handled.load(Relaxed) + 1, Relaxed);
         RequestGuard { in_flight: self.clone(), is_handled: false }
@@ -93,7 +93,7 @@ impl InFlight {
     }
 }
 
-/// A request under way.
+/// A request in flight.
 #[derive(Debug)]
 pub struct RequestGuard {
     in_flight: Arc<InFlight>,
@@ -101,7 +101,7 @@ pub struct RequestGuard {
 }
 
 impl RequestGuard {
-    /// There is an answer, which has yet to be sent.
+    /// The response is ready but has yet to be sent.
     pub fn handled(mut self) -> Self {
         self.in_flight.end_handling();
         self.is_handled = true;

@@ -1,14 +1,13 @@
 //! The HTTP side: turns requests into questions to the [`EngineHandle`], and its answers into the contract's JSON.
 //!
-//! What every response carries is added in one place (`guard.rs`), every failure becomes a status in one place
-//! (`envelope.rs`), every body is read in one place (`body.rs`), every answer is fitted to its reader in one place
-//! (`delivery.rs`). What there is to ask and who may ask it is one table (`routes.rs`); each of its rows has its request,
-//! its answer and what the API's document (`openapi/`) says of them in a file of its own. Nothing here knows how the
-//! engine works.
+//! `admission.rs` adds what every response carries, `envelope.rs` turns every failure into a status, `body.rs` reads every
+//! body, `delivery.rs` encodes every response for its client. `routes.rs` is the table of endpoints and of who may call
+//! them; each endpoint has a file with its request, its response and their description for the API's document
+//! (`openapi/`). Nothing here knows how the engine works.
 //!
 //! ```text
-//! request ─▶ guard ─▶ lane ─┬─ heartbeats ───────────────────────────────┬─▶ heartbeat.rs
-//!                           └─ all others ─▶ App: route() ─▶ routes.rs ──┴─▶ agents.rs, events.rs, listing.rs, …
+//! request ─▶ admission ─▶ fast path ─┬─ heartbeats ───────────────────────────────┬─▶ heartbeat.rs
+//!                                    └─ all others ─▶ App: route() ─▶ routes.rs ──┴─▶ agents.rs, events.rs, listing.rs, …
 //! ```
 
 mod admission;
@@ -78,24 +77,24 @@ use self::{
 };
 use crate::{config::ForwardedHeader, engine::EngineHandle, events::Bus, fleet::AgentId, metrics::HEARTBEAT_ENDPOINT};
 
-/// What the handlers share.
+/// State shared by all handlers.
 #[derive(Debug)]
 pub struct ApiState {
     /// The engine.
     pub engine: EngineHandle,
-    /// What happens in it.
+    /// Live events of the engine.
     pub events: Bus,
-    /// Who may do what.
+    /// Authorisation rules.
     pub auth: AuthRules,
-    /// Proxies that are believed whom they forward requests of.
+    /// Trusted proxies: their forwarding header is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// What is kept of requests.
+    /// Log and metrics of requests.
     pub request_log: RequestLog,
-    /// Where they say it.
+    /// The header in which trusted proxies name the client.
     pub forwarded_header: ForwardedHeader,
-    /// Where the process stands.
+    /// Phase of the process.
     pub lifecycle: Arc<Lifecycle>,
-    /// When it started.
+    /// When the process started.
     pub started: Instant,
 }
 
@@ -112,12 +111,12 @@ impl ApiState {
 
 type State = web::Data<ApiState>;
 
-/// Answers what comes to the main listener.
+/// Handles a request on the main listener.
 pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
     answer(Listener::Api, &request, payload, &state).await
 }
 
-/// Answers what comes to the operations listener.
+/// Handles a request on the operations listener.
 pub async fn route_operations(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
     answer(Listener::Operations, &request, payload, &state).await
 }
@@ -156,12 +155,12 @@ async fn dispatch(
             (no_such_path(path), is_open)
         }
     };
-    // Who has no token does not learn which paths and methods of the API do not exist.
+    // Without a token, a client does not learn which paths and methods of the API exist.
     let access = if is_open { Access::Anybody } else { Access::AnyToken };
     Err(access.admit(request.headers(), request.peer_addr(), None, state).await.err().unwrap_or(refusal))
 }
 
-/// Lets in who may ask, refuses a query that the route does not take, and asks who answers.
+/// Authorises the request, refuses a query that the route does not take, and calls the handler.
 async fn ask(
     route: &Route,
     named: Option<AgentId>,
@@ -181,8 +180,8 @@ async fn ask(
     (route.handler)(Call { request, payload, state, principal, named }).await
 }
 
-/// What answers of the framework's `App` pass: refusals of its own are put into the contract's words, and refused heartbeats
-/// are given what the guard has not kept of them.
+/// Post-processes the responses of the framework's `App`: its own errors get the contract's envelope, and refused
+/// heartbeats the log record that admission control did not create for them.
 pub fn complete<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>> {
     let mut answer = envelope::in_our_words(answer);
     let request = answer.request();
@@ -196,7 +195,7 @@ pub fn complete<B>(answer: ServiceResponse<B>) -> ServiceResponse<EitherBody<B>>
     answer
 }
 
-/// Names the path, which is often not the one that the client believes it asked for.
+/// Shows the path, which is often not the one the client meant to request.
 fn no_such_path(path: &str) -> ApiError {
     let shown = shown_path(path);
     let is_slashed = path.contains("//") || (path.ends_with('/') && path != "/");

@@ -1,8 +1,7 @@
-//! Where a request comes from.
+//! The client's address.
 //!
-//! A proxy that is trusted says whom it was called by, in the one header that the configuration names. What it says and
-//! cannot be read is no address, and never the proxy's own: an address that is not known is in no network, so nothing is
-//! allowed because of it.
+//! A trusted proxy names its client in the one header that the configuration selects. A header that cannot be parsed means
+//! an unknown address, never the proxy's own: an unknown address is in no network, so nothing is allowed because of it.
 
 use std::{iter::Peekable, net::SocketAddr, str::Chars};
 
@@ -15,18 +14,18 @@ use ipnet::IpNet;
 use super::ApiState;
 use crate::{config::ForwardedHeader, fleet::Address};
 
-/// The address of the client: the peer's, or, when the peer is a trusted proxy, the one that the proxies have noted. None
-/// if what they have noted cannot be read.
+/// The address of the client: the peer's, or, when the peer is a trusted proxy, the one in the header. None if the
+/// header cannot be parsed.
 pub(super) fn address(request: &HttpRequest, state: &ApiState) -> Option<Address> {
     client(request.peer_addr(), request.headers(), &state.trusted_proxies, state.forwarded_header)
 }
 
-/// Whether the address is in one of the networks. One that is not known is in none.
+/// Whether the address is in one of the networks; an unknown one is in none.
 pub(super) fn is_within(networks: &[IpNet], address: Option<Address>) -> bool {
     address.is_some_and(|address| address.is_within(networks))
 }
 
-/// The same, from what a request says.
+/// The same, from a request's headers.
 pub(super) fn client(
     peer: Option<SocketAddr>,
     headers: &HeaderMap,
@@ -42,7 +41,7 @@ pub(super) fn client(
         ForwardedHeader::Forwarded => (FORWARDED, forwarded),
     };
     // Each proxy appends the address it was called from, so hops are read from the last; what stands before the first
-    // address that is not a proxy's was written by the client and may say anything.
+    // address that is not a proxy's was written by the client and may be anything.
     let lines: Vec<&HeaderValue> = headers.get_all(name).collect();
     for line in lines.into_iter().rev() {
         let hops = line.to_str().map_or_else(|_| vec![None], hops_in);
@@ -56,10 +55,10 @@ pub(super) fn client(
     Some(client)
 }
 
-/// The hops that a line tells of, in its order; None for one that cannot be read.
+/// The hops of a header line, in order; None for one that cannot be parsed.
 type Hops = Vec<Option<Address>>;
 
-/// `X-Forwarded-For`: addresses between commas. An empty one is a proxy that did not know its caller.
+/// `X-Forwarded-For`: addresses between commas. An empty one is from a proxy that did not know its client.
 fn listed(line: &str) -> Hops {
     line.split(',').map(|hop| Address::with_port(hop.trim_matches(BLANK)).ok()).collect()
 }
@@ -141,8 +140,8 @@ mod tests {
     use super::*;
     use crate::fleet::network;
 
-    /// What is made of these lines when they come from a trusted proxy, 10.0.0.1.
-    fn told(believed: ForwardedHeader, lines: &[&[u8]]) -> Option<String> {
+    /// The client that these lines name when they come from a trusted proxy, 10.0.0.1.
+    fn client_in(believed: ForwardedHeader, lines: &[&[u8]]) -> Option<String> {
         let mut headers = HeaderMap::new();
         for line in lines {
             let name = match believed {
@@ -209,7 +208,7 @@ mod tests {
             [(ForwardedHeader::XForwardedFor, x_forwarded_for), (ForwardedHeader::Forwarded, forwarded)]
         {
             for (line, address) in table {
-                assert_eq!(told(believed, &[line.as_bytes()]).as_deref(), *address, "{believed:?}: {line:?}");
+                assert_eq!(client_in(believed, &[line.as_bytes()]).as_deref(), *address, "{believed:?}: {line:?}");
             }
         }
     }
@@ -220,10 +219,10 @@ mod tests {
             (ForwardedHeader::XForwardedFor, &b"203.0.113.10"[..], &b"10.0.0.9"[..]),
             (ForwardedHeader::Forwarded, b"for=203.0.113.10", b"for=10.0.0.9"),
         ] {
-            let told = |lines: &[&[u8]]| told(believed, lines);
-            assert_eq!(told(&[b"\xff", client, proxy]).as_deref(), Some("203.0.113.10"));
-            assert_eq!(told(&[client, b"\xff"]), None);
-            assert_eq!(told(&[]).as_deref(), Some("10.0.0.1"), "a proxy that says nothing calls for itself");
+            let client_in = |lines: &[&[u8]]| client_in(believed, lines);
+            assert_eq!(client_in(&[b"\xff", client, proxy]).as_deref(), Some("203.0.113.10"));
+            assert_eq!(client_in(&[client, b"\xff"]), None);
+            assert_eq!(client_in(&[]).as_deref(), Some("10.0.0.1"), "a proxy that says nothing calls for itself");
         }
     }
 

@@ -147,7 +147,7 @@ impl TryFrom<NewRule> for Rule {
     }
 }
 
-/// What is wrong with a rule, with its place.
+/// What is wrong with a rule, with its index.
 fn in_rule(index: usize, wrong: Wrong) -> Wrong {
     match wrong {
         Wrong::Field(field) => Wrong::Field(format!("rules[{index}].{field}")),
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_kept_as_compact_json_and_is_enabled_unless_told_otherwise() {
+    fn a_rule_is_kept_as_compact_json_and_is_enabled_by_default() {
         let rules = with_rule(r#"{ "config": { "ip" : "203.0.113.1",  "n": [1, 2.5] }, "type": "block_ip" }"#);
         let draft = rules.unwrap();
         assert_eq!(

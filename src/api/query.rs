@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     ApiError,
     fields::{UnknownNames, fields_of},
-    json::said,
+    json::message,
 };
 
 /// Reads a query string.
@@ -30,7 +30,7 @@ pub(super) fn read<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
     serde_path_to_error::deserialize(&Value::Object(given.clone())).map_err(|error| {
         let name = error.path().to_string();
         let is_twice = given.get(&name).is_some_and(Value::is_array);
-        let what = if is_twice { "is given twice".to_owned() } else { said(error.inner()) };
+        let what = if is_twice { "is given twice".to_owned() } else { message(error.inner()) };
         ApiError::BadRequest(format!("{name} {what}"))
     })
 }

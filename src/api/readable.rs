@@ -13,7 +13,7 @@ pub(super) fn is_readable(json: &str) -> bool {
     serde_json::from_str::<Anything>(json).is_ok()
 }
 
-/// Any JSON, decoded and forgotten.
+/// Any JSON, decoded and dropped.
 struct Anything;
 
 impl<'de> Deserialize<'de> for Anything {
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_for_nothing_is_told_apart_wherever_it_is() {
+    fn unreadable_json_is_detected_wherever_it_is() {
         for good in ["{}", r#"{"a":[1,-2,1e300,true,null,"\ud83d\ude00",123456789012345678901234567890]}"#] {
             assert!(is_readable(good), "{good}");
         }

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use crate::limits::{REFUSAL_LOG_INTERVAL_MS, REFUSALS_LOGGED_AT_ONCE};
 
-/// Why a request was refused, for the log; [`super::ApiError`] puts it into the extensions of its response. What the client is not
-/// to know may be in it.
+/// Why a request was refused, for the log; [`super::ApiError`] puts it into the extensions of its response. May hold what
+/// the client must not learn.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub(super) kind: Kind,
@@ -60,7 +60,7 @@ impl Kind {
         Self::Other,
     ];
 
-    /// What it is called in the log.
+    /// Its label in the log.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::NoToken => "no_token",
@@ -109,7 +109,7 @@ impl Bucket {
         self.refilled = if self.tokens == REFUSALS_LOGGED_AT_ONCE { now } else { self.refilled + INTERVAL * intervals };
     }
 
-    /// Whether one more may be logged; then, how many have been suppressed before it, if any.
+    /// Whether one more may be logged; then, how many were suppressed before it, if any.
     pub(super) fn take(&mut self, now: Instant) -> Option<Option<u64>> {
         self.refill(now);
         if self.tokens == 0 {
@@ -120,8 +120,8 @@ impl Bucket {
         Some(self.forget())
     }
 
-    /// How many have been suppressed, if it is time to say so.
-    pub(super) fn settle(&mut self, now: Instant) -> Option<u64> {
+    /// The number of suppressed refusals, if there are any and a token to log them.
+    pub(super) fn flush(&mut self, now: Instant) -> Option<u64> {
         self.refill(now);
         if self.suppressed == 0 || self.tokens == 0 {
             return None;
@@ -160,23 +160,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_suppressed_is_told_when_nothing_more_comes() {
+    async fn suppressed_refusals_are_logged_when_no_more_come() {
         let mut bucket = Bucket::full(Instant::now());
-        assert_eq!(bucket.settle(Instant::now()), None);
+        assert_eq!(bucket.flush(Instant::now()), None);
         for _ in 0..REFUSALS_LOGGED_AT_ONCE + 3 {
             bucket.take(Instant::now());
         }
-        assert_eq!(bucket.settle(Instant::now()), None, "not yet");
+        assert_eq!(bucket.flush(Instant::now()), None, "not yet");
         tokio::time::advance(INTERVAL).await;
-        assert_eq!(bucket.settle(Instant::now()), Some(3));
+        assert_eq!(bucket.flush(Instant::now()), Some(3));
         tokio::time::advance(INTERVAL).await;
-        assert_eq!(bucket.settle(Instant::now()), None, "once");
+        assert_eq!(bucket.flush(Instant::now()), None, "once");
     }
 
     #[test]
     fn every_kind_has_a_bucket_of_its_own() {
-        for (place, kind) in Kind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, place);
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `POST /api/heartbeats`: the heartbeats of many agents in one request, as a relay gathers them.
 //!
 //! The body is NDJSON: on each line a heartbeat with the `id` of its agent. A line that is wrong, or whose agent is not in
-//! the fleet, is named in the answer and keeps no other from being heard. A relay speaks for the whole fleet, so it needs
-//! the administrator's token.
+//! the fleet, is named in the response and does not affect the others. A relay speaks for the whole fleet, so it needs the
+//! administrator's token.
 
 use std::fmt;
 
@@ -113,15 +113,15 @@ fn lines_of(body: &[u8]) -> Result<Vec<(u32, &[u8])>, ApiError> {
     Ok(lines)
 }
 
-/// Whose heartbeat a line says to be.
+/// The agent that a line claims to be from.
 fn agent_of(lines: &[(u32, &[u8])], line: u32) -> Option<AgentId> {
     /// Whatever else the line has may be wrong.
     #[derive(Deserialize)]
     struct Claim {
         id: Sender,
     }
-    let place = lines.binary_search_by_key(&line, |(number, _)| *number).ok()?;
-    let (_, text) = lines.get(place)?;
+    let index = lines.binary_search_by_key(&line, |(number, _)| *number).ok()?;
+    let (_, text) = lines.get(index)?;
     match serde_json::from_slice(text).ok()? {
         Claim { id: Sender::Agent(id) } => Some(id),
         Claim { id: Sender::Nobody | Sender::Missing } => None,
@@ -138,15 +138,15 @@ fn read(number: u32, line: &[u8]) -> Result<Relayed, ApiError> {
     Ok(Relayed { place: number, id, heartbeat: body.into() })
 }
 
-/// Whose heartbeat a line of a batch is.
+/// The agent of a line of a batch.
 #[derive(Clone, Copy, Debug, Default)]
 enum Sender {
-    /// The line does not say.
+    /// The line has no `id`.
     #[default]
     Missing,
-    /// A name that no agent can have.
+    /// No valid agent id.
     Nobody,
-    /// This agent's.
+    /// A valid agent id.
     Agent(AgentId),
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_line_is_told() {
+    fn an_error_names_what_is_wrong_with_a_line() {
         for (line, error) in [
             (&b"[]"[..], "The line must be a JSON object"),
             (b"{", "The line is not valid JSON: EOF while parsing an object at line 1 column 1"),

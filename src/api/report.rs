@@ -224,7 +224,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_an_event_is_told() {
+    fn an_error_names_what_is_wrong_with_an_event() {
         for (json, error) in [
             ("{}", "Missing required fields: type, severity, details"),
             (r#"{"type":"t","severity":"low","details":null}"#, "Missing required field: details"),

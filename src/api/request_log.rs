@@ -1,7 +1,7 @@
-//! What is kept of requests: how many there were and how long they took, and a line in the log for those that were refused.
+//! Request metrics, and a log line for each refused request.
 //!
-//! Every request leaves a trace here, at the end of its way through `guard.rs`. Heartbeats that are answered 200 are the
-//! exception: they are counted in `heartbeat.rs`, and nothing else is done for them.
+//! Admission control (`admission.rs`) records every request here when its response is ready, except heartbeats that are
+//! answered 200: these are only counted, in `heartbeat.rs`.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ use crate::{
     metrics::{HEARTBEAT_ENDPOINT, Metrics, OTHER_ENDPOINT},
 };
 
-/// Counts requests, and tells of those that are refused; clones share it.
+/// Counts requests and logs refusals; clones share it.
 #[derive(Clone, Debug)]
 pub struct RequestLog {
     shared: Arc<Shared>,
@@ -48,7 +48,7 @@ struct Shared {
 }
 
 impl RequestLog {
-    /// A log of the requests to an engine with these metrics and this clock; behind which proxies the clients are, it is told.
+    /// A request log; `trusted_proxies` and `forwarded_header` are for the client's address.
     pub fn new(
         metrics: Arc<Metrics>,
         clock: Clock,
@@ -60,7 +60,7 @@ impl RequestLog {
         Self { shared: Arc::new(Shared { metrics, clock, trusted_proxies, forwarded_header, buckets }) }
     }
 
-    /// Counts and logs the refusal of what could not be read as a request at all, and was answered with this status.
+    /// Counts and logs a request that could not be parsed, and was answered with this status.
     pub fn refused_unread(&self, request_id: &str, status: StatusCode, address: Option<Address>, reason: &str) {
         self.shared.metrics.request(OTHER_ENDPOINT, status.as_u16(), None);
         if let Some(suppressed) = self.take(Kind::MalformedHttp) {
@@ -77,7 +77,7 @@ impl RequestLog {
         }
     }
 
-    /// Logs a line of a batch that was not heard. What it says of its agent is looked at only if there is room in the log.
+    /// Logs a rejected line of a batch. Its agent is parsed only if there is room in the log.
     pub(super) fn refused_line(
         &self,
         request: &HttpRequest,
@@ -102,11 +102,11 @@ impl RequestLog {
         }
     }
 
-    /// Says how many refusals have not been logged, of the kinds that nothing more is refused of; to be called regularly.
+    /// Logs how many refusals were suppressed, for kinds that have gone quiet; to be called regularly.
     pub fn upkeep(&self) {
         let now = self.shared.clock.monotonic();
         for kind in Kind::ALL {
-            if let Some(suppressed) = self.bucket(kind).settle(now) {
+            if let Some(suppressed) = self.bucket(kind).flush(now) {
                 tracing::warn!(kind = kind.name(), suppressed, "more requests were refused");
             }
         }
@@ -149,12 +149,12 @@ impl RequestLog {
     }
 }
 
-/// The id of a request that has passed the guard, as text.
+/// The id of a request that has passed admission control, as text.
 pub(super) fn request_id_of(request: &HttpRequest) -> String {
     request.extensions().get::<RequestId>().map_or(String::new(), |id| id.as_str().to_owned())
 }
 
-/// A request on its way through the server, as far as the log wants to know it.
+/// What the log records of a request.
 #[derive(Debug)]
 pub(super) struct Visit {
     log: RequestLog,
@@ -162,9 +162,9 @@ pub(super) struct Visit {
     method: Method,
     path: Box<str>,
     address: Option<Address>,
-    /// The agent that it says to come from, or to be about.
+    /// The agent that it claims to come from, or is about.
     agent: Option<AgentId>,
-    /// When it came; not for a heartbeat, whose time is taken elsewhere.
+    /// When it arrived; none for a heartbeat, which is timed elsewhere.
     began: Option<Instant>,
 }
 
@@ -175,7 +175,7 @@ impl Visit {
         Box::new(Self { began, ..Self::at(log, listener.destination(&head.method, head.uri.path()), head) })
     }
 
-    /// What looks like a heartbeat and is being refused.
+    /// A heartbeat that is being refused.
     #[cold]
     pub(super) fn of_heartbeat(log: &RequestLog, head: &RequestHead) -> Box<Self> {
         Box::new(Self::at(log, Listener::Api.destination(&head.method, head.uri.path()), head))
@@ -198,7 +198,7 @@ impl Visit {
         }
     }
 
-    /// The response to a heartbeat that is refused, with this in its extensions, where the guard finds it.
+    /// The response to a refused heartbeat, with this in its extensions, where admission control finds it.
     pub(super) fn refused(self: Box<Self>, error: &ApiError) -> HttpResponse {
         let mut response = error.error_response();
         response.extensions_mut().insert(self);
@@ -219,7 +219,7 @@ impl Visit {
             tracing::debug!(%method, path = &*path, endpoint, status, took_ms, agent, address, request_id, "request");
         }
         let is_refused = status.is_client_error() || status.is_server_error();
-        // That it is not ready is what the one who asks wants to know.
+        // Not ready is an answer here, not a refusal.
         if !is_refused || endpoint == READYZ {
             return;
         }

@@ -1,4 +1,4 @@
-//! The routes: what can be asked, who may ask it, and who answers. Routing, `Allow`, authorisation and the API's document
+//! The routes: each endpoint, who may use it, and its handler. Routing, `Allow`, authorisation and the API's document
 //! all read the one table.
 //!
 //! Paths are matched as they are written: one with a doubled or a trailing slash is not found, and the answer names it.
@@ -35,7 +35,7 @@ pub(super) const HEARTBEAT_BATCH: &str = "heartbeat_batch";
 /// A method and a path, and what becomes of them.
 #[derive(Debug)]
 pub(super) struct Route {
-    /// What it is called in metrics and in the log.
+    /// Its label in metrics and in the log.
     pub(super) name: &'static str,
     pub(super) verb: Verb,
     /// With `{id}` for the name of an agent.
@@ -43,7 +43,7 @@ pub(super) struct Route {
     pub(super) access: Access,
     pub(super) query: Query,
     pub(super) handler: Handler,
-    /// What the API's document says of it; nothing of what is not on the main listener.
+    /// Its description in the API's document; none off the main listener.
     pub(super) document: Option<fn() -> Description>,
 }
 
@@ -93,12 +93,12 @@ pub(super) enum Query {
 type Handler = for<'a> fn(Call<'a>) -> Answer<'a>;
 pub(super) type Answer<'a> = LocalBoxFuture<'a, Result<HttpResponse, ApiError>>;
 
-/// A request that has been let in.
+/// An authorised request.
 pub(super) struct Call<'a> {
     pub(super) request: &'a HttpRequest,
     pub(super) payload: &'a mut Payload,
     pub(super) state: &'a State,
-    /// Who asks.
+    /// Who sends it.
     pub(super) principal: Principal,
     /// The agent that the path names; none if it names none that there can be.
     pub(super) named: Option<AgentId>,
@@ -119,7 +119,7 @@ impl Call<'_> {
         self.named.ok_or(EngineError::NotFound.into())
     }
 
-    /// What proves to an agent's actor that the principal may ask it.
+    /// The credential that an agent's actor checks.
     pub(super) fn credential(&self) -> Result<Credential, ApiError> {
         self.principal.credential().ok_or(ApiError::Unauthorized(Unproven::NoToken))
     }
@@ -150,7 +150,7 @@ impl Route {
         self
     }
 
-    /// What stands in the place of `{id}`, if the path is this route's; empty if that has none.
+    /// The value of `{id}`, if the path matches this route; empty if the route has none.
     fn matches<'p>(&self, path: &'p str) -> Option<&'p str> {
         match self.path.split_once("{id}") {
             None => (path == self.path).then_some(""),
@@ -170,7 +170,7 @@ macro_rules! handler {
 
 /// What the main listener answers, in the order of the document. Of paths that match, the first counts.
 static API: [Route; 18] = [
-    Route::new("register", Post, "/api/agents/register", Access::Enrolment, handler!(register::register))
+    Route::new("register", Post, "/api/agents/register", Access::Registration, handler!(register::register))
         .described(register::describe),
     Route::new(HEARTBEAT_ENDPOINT, Post, "/api/agents/{id}/heartbeat", heartbeat::ACCESS, handler!(heartbeat::beat))
         .described(heartbeat::describe),
@@ -219,10 +219,10 @@ static OPERATIONS: [Route; 3] = [
     Route::new(READYZ, Get, "/readyz", Access::Anybody, handler!(operations::readyz)).ignores_query(),
 ];
 
-/// `OPTIONS /` and `OPTIONS *`: is anybody there? It is what load balancers ask when nobody told them what to ask.
+/// `OPTIONS /` and `OPTIONS *`: the default health check of some load balancers.
 static PING: Route = Route::new("ping", Get, "*", Access::Anybody, handler!(operations::alive)).ignores_query();
 
-/// The name of the route that says whether the server is ready.
+/// The name of the readiness route.
 pub(super) const READYZ: &str = "readyz";
 
 /// The routes of the API's document, in its order.
@@ -230,7 +230,7 @@ pub(super) fn documented() -> impl Iterator<Item = (&'static Route, Description)
     API.iter().filter_map(|route| Some((route, route.document?())))
 }
 
-/// Where a method and a path lead.
+/// The target of a method and a path.
 #[derive(Clone, Debug)]
 pub(super) enum Destination<'a> {
     /// Here, and to the agent that the path names with these words; empty if its path names none.
@@ -249,14 +249,14 @@ pub(super) enum Destination<'a> {
 /// The listeners of the server; each has paths of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listener {
-    /// Where agents and people come to.
+    /// The API, for agents and people.
     Api,
-    /// For those who run the server.
+    /// For operators and their monitoring.
     Operations,
 }
 
 impl Listener {
-    /// Where a request leads.
+    /// The target of a request.
     pub(super) fn destination<'a>(self, method: &Method, path: &'a str) -> Destination<'a> {
         let routes: &'static [Route] = match self {
             Self::Api => &API,
@@ -316,7 +316,7 @@ mod tests {
             let found = listener.destination(&method, &path);
             assert_eq!(found.name(), Some(route.name), "{path}");
             assert_eq!(found.agent().is_some(), route.path.contains("{id}"), "{path}");
-            let slashes = path.match_indices('/').map(|(place, _)| [&path[..place], "/", &path[place..]].concat());
+            let slashes = path.match_indices('/').map(|(at, _)| [&path[..at], "/", &path[at..]].concat());
             let without_id = route.path.contains("{id}").then(|| route.path.replace("{id}", ""));
             for other in slashes.chain([format!("{path}/"), format!("{path}//")]).chain(without_id) {
                 for method in METHODS {

@@ -1,4 +1,4 @@
-//! Requests that HTTP's parser refuses: they are answered like all others, and leave a trace.
+//! Requests that the HTTP parser refuses: answered, counted and logged like all others.
 
 use std::{net::SocketAddr, sync::Arc};
 

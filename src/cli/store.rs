@@ -118,7 +118,7 @@ impl CopySettings {
     }
 }
 
-/// What is said of one side of a copy.
+/// The flags of one side of a copy.
 struct Side<'a> {
     url: Option<&'a str>,
     flag: &'static str,
@@ -176,7 +176,7 @@ fn place(url: StoreUrl, config: &Config) -> Result<Place, Exit> {
     Place::new(url, config.store.clone(), &config.server.data_dir).map_err(|error| failed("Nothing was done", &error))
 }
 
-/// Runs a command; `otherwise` says what is the matter if it fails.
+/// Runs a command; `otherwise` is the heading of its error.
 fn run<T>(
     config: &Config,
     otherwise: &str,

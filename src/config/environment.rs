@@ -22,7 +22,7 @@ pub(super) fn empty(key: &Key, variable: &str, config: &Config, sources: &Source
     format!("environment variable {variable} is empty and counts as not set; {} {holds}", key.name)
 }
 
-/// What was probably meant by a variable that is none of ours, but has almost the name of one.
+/// The setting that an unrecognised variable was probably meant for, if its name is close to one.
 pub(super) fn meant(name: &str) -> Option<String> {
     // One underscore for two is the most frequent mistake, small letters the next.
     let plain = |name: &str| name.to_uppercase().replace("__", "_");
@@ -55,7 +55,7 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     of_service || of_port || is_address && name.ends_with("_PORT")
 }
 
-/// What is said of such variables.
+/// The warning about such variables.
 pub(super) fn passed_over(links: &[String]) -> String {
     let (are, they) = if links.len() == 1 { ("is a link", "it is") } else { ("are links", "they are") };
     format!(

@@ -77,7 +77,7 @@ fn links_of_kubernetes_are_named_and_passed_over() {
 }
 
 #[test]
-fn what_was_warned_of_is_told_with_the_errors_too() {
+fn warnings_are_reported_with_the_errors_too() {
     let errors =
         from_env(&[("GUARDBEAT_SERVER__LISTEN", "0.0.0.0:1"), ("GUARDBEAT_AUTH_ADMIN_TOKEN", "correct-horse")]);
     let errors = errors.unwrap_err();

@@ -1,6 +1,6 @@
-//! What may be wrong with the settings, told so that an operator can put it right.
+//! Errors in the settings, written for the operator who has to fix them.
 //!
-//! Each error is one line: where it was said, what was said, what would be right. No line shows a secret.
+//! Each error is one line: the origin, the value, what would be right. No line shows a secret.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -38,7 +38,7 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         cause: String,
     },
     /// The file is not TOML.
@@ -46,7 +46,7 @@ pub enum ConfigError {
     Syntax {
         /// File and line.
         origin: Origin,
-        /// What the parser says.
+        /// The parser's error.
         message: String,
     },
     /// There is no such setting.
@@ -64,7 +64,7 @@ pub enum ConfigError {
         origin: Origin,
         /// The setting.
         key: &'static str,
-        /// What was said, as far as it may be shown.
+        /// The value, as far as it may be shown.
         said: String,
         /// What would be right.
         rule: String,

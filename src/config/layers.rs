@@ -1,4 +1,4 @@
-//! Who said what: the file, the environment and the flags as one list of settings, each with its origin.
+//! The layers of settings: the file, the environment and the flags as one list, each setting with its origin.
 //!
 //! Later ones hold over earlier ones. Nothing is read into a type here: that is the keys' business. What has no key
 //! is an error, with the name that was probably meant.
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::process::named_file::without_byte_order_mark;
 
-/// A file with more mistakes than these is none of ours.
+/// A file with more mistakes than these is not a configuration file.
 const SYNTAX_ERRORS_MAX: usize = 20;
 
 /// One setting as somebody gave it.
@@ -29,13 +29,13 @@ pub(super) struct Setting {
     pub(super) origin: Origin,
 }
 
-/// What all have said.
+/// The settings of all layers.
 #[derive(Debug)]
 pub(super) struct Layers {
     /// In rising precedence.
     pub(super) settings: Vec<Setting>,
     pub(super) errors: Vec<ConfigError>,
-    /// What can hardly have been meant so.
+    /// Warnings: settings that are probably mistakes.
     pub(super) warnings: Vec<String>,
     /// Variables of keys that were set to nothing.
     pub(super) empty: Vec<(&'static Key, String)>,
@@ -99,7 +99,7 @@ impl Layers {
     }
 
     fn add_table(&mut self, table: &DeTable<'_>, line: impl Fn(usize) -> Origin) {
-        // The parser gives names in alphabetical order; errors are told in the order of the file.
+        // The parser gives names in alphabetical order; errors are reported in the order of the file.
         let mut found = Vec::new();
         for (section, value) in table {
             let (at, section) = (section.span().start, section.get_ref().as_ref());

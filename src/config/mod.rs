@@ -1,19 +1,19 @@
 //! The settings: defaults, over them a file, the environment and flags, as one checked [`Config`].
 //!
 //! Promises: a [`Config`] is complete, every value is within its bounds and no two contradict each other, so nobody
-//! checks again; whatever is wrong is told all at once, with where it was said and what would be right; secrets appear
+//! checks again; all errors are reported at once, each with its origin and what would be right; secrets appear
 //! neither in errors nor in [`Config::describe`] nor in `Debug`. Nothing here reads the environment or the command
 //! line: both are handed in.
 //!
 //! - [`keys`](self::KEYS): the table of keys, one entry for each; `key`: what an entry is: names, default, how to read
 //!   it, how to show it.
-//! - `layers`: who said what: file, environment and flags as a list of settings with their origins.
+//! - `layers`: file, environment and flags as a list of settings with their origins.
 //! - `texts`: what a token, an origin, a log filter must look like.
 //! - `value`: one given value, and how to make a number, an address, a list of it.
 //! - `rules`: defaults that follow from other settings, and what contradicts what.
 //! - `exposure`: what may be accepted of listeners that other machines can reach.
 //! - `environment`: what to make of variables that are no settings, or empty ones.
-//! - `errors`: how all of that is told.
+//! - `errors`: the errors that an operator sees.
 
 mod environment;
 #[cfg(test)]
@@ -83,7 +83,7 @@ pub struct Config {
     pub events: EventsConfig,
     /// What the process takes on at most.
     pub limits: LimitsConfig,
-    /// What it says while it runs.
+    /// Logging.
     pub log: LogConfig,
     /// What was given that can hardly have been meant so, a sentence each: to be shown to the operator.
     pub warnings: Vec<String>,
@@ -101,9 +101,9 @@ pub struct ServerConfig {
     /// Origins whose scripts may use the API: `*`, or `scheme://host[:port]` as a browser sends it (lower case,
     /// without the scheme's own port).
     pub cors_allowed_origins: Vec<String>,
-    /// Peers that are believed whom they forward requests of.
+    /// Trusted proxies: their forwarding header is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Where they say it. Only this header is believed: a proxy passes the other one on as its client wrote it.
+    /// The header in which they name the client. Only this one is believed: a proxy passes the other one on as its client wrote it.
     pub forwarded_header: ForwardedHeader,
     /// Open connections per worker: 1 to 1,000,000.
     pub max_connections: usize,
@@ -115,7 +115,7 @@ pub struct ServerConfig {
     pub allow_exposed: Vec<Exposure>,
 }
 
-/// The header in which a trusted proxy says whom it was called by.
+/// The header in which a trusted proxy names its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`.
@@ -164,7 +164,7 @@ pub struct StoreConfig {
     /// `A–Z a–z 0–9 : . _ -`.
     pub key_prefix: String,
     /// The authority that signed the certificate of Redis, in PEM form; relative to the working directory. Only with a
-    /// URL that says TLS. None: the system's roots are trusted.
+    /// URL with TLS. None: the system's roots are trusted.
     pub ca_file: Option<PathBuf>,
     /// Replicas of Redis that must have a durable change before it is answered: 0 to 100.
     pub min_replicas: u32,
@@ -261,11 +261,11 @@ impl Config {
                 }
                 Err(wrong) => {
                     refused.insert(key.name);
-                    errors.push(wrong.told(key, &value, origin));
+                    errors.push(wrong.into_error(key, &value, origin));
                 }
             }
         }
-        let (mut config, contradictions) = draft.settle(&sources, &refused);
+        let (mut config, contradictions) = draft.resolve(&sources, &refused);
         warnings.extend(empty.iter().map(|(key, variable)| environment::empty(key, variable, &config, &sources)));
         // Of a file that could not be read whole nobody knows whether it contradicts itself.
         if complete {
@@ -347,7 +347,7 @@ impl Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Draft::default().settle(&Sources::new(), &BTreeSet::new()).0
+        Draft::default().resolve(&Sources::new(), &BTreeSet::new()).0
     }
 }
 

@@ -75,7 +75,7 @@ impl Default for Draft {
 
 impl Draft {
     /// The settings, and every contradiction between those whose value was not refused already.
-    pub(super) fn settle(self, sources: &Sources, refused: &BTreeSet<&'static str>) -> (Config, Vec<ConfigError>) {
+    pub(super) fn resolve(self, sources: &Sources, refused: &BTreeSet<&'static str>) -> (Config, Vec<ConfigError>) {
         let mut config = self.config;
         let liveness = &mut config.liveness;
         liveness.grace_ms = self.grace_ms.unwrap_or(liveness.timeout_ms / 2);

@@ -30,7 +30,7 @@ fn a_redis_and_all_that_belongs_to_it_can_be_set() {
 }
 
 #[test]
-fn values_out_of_bounds_are_told_with_the_bounds() {
+fn values_out_of_bounds_are_reported_with_the_bounds() {
     let sixty_five = format!("key_prefix = \"{}\"", "x".repeat(65));
     let prefix_rule = "it must be 1 to 64 letters (a-z, A-Z), digits, colons, dots, underscores and hyphens";
     let cases = [

@@ -1,10 +1,10 @@
-//! Where the fleet is kept, as `store.url` says it.
+//! The store, as `store.url` names it.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::{RedisUrl, RedisUrlError};
 
-/// Where the store is, as `store.url` says it. Shown without a password.
+/// The store that `store.url` names. Shown without a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUrl {
     /// In a folder; in the data folder if none is given.
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_store_is_told_every_form() {
+    fn an_error_lists_every_form_of_a_store_url() {
         for text in ["", "embedded", "memory:x", "Redis://h", "postgres://h"] {
             let error = text.parse::<StoreUrl>().unwrap_err();
             for form in [

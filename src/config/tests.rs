@@ -163,7 +163,7 @@ fn lists_and_files_are_read() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let file = "[liveness]\ntimout_ms = 5\ntimeout_ms = \"soon\"\n\n[severs]\nlisten = 1\n[limits]\nmax_agents = 0\n";
     let env = [("MANAGER_PORT", "http"), ("GUARDBEAT_LIVENESS__TIMOUT_MS", "1"), ("GUARDBEAT_SERVER__WORKERS", "65")];
     let errors = load_with(file, &env, &[("server.listen", "localhost:1", "--listen")]).unwrap_err();
@@ -180,7 +180,7 @@ flag --listen: server.listen is \"localhost:1\"; it must be an IP address and a 
 }
 
 #[test]
-fn a_wrong_value_is_told_with_what_would_be_right() {
+fn a_wrong_value_is_reported_with_what_would_be_right() {
     let cases = [
         ("server.workers = 1.5", "server.workers is a number with a fraction; it must be a whole number of threads"),
         ("server.workers = \"2\"", "server.workers is \"2\"; it must be a whole number"),
@@ -226,7 +226,7 @@ fn a_wrong_value_is_told_with_what_would_be_right() {
 }
 
 #[test]
-fn every_line_that_is_not_toml_is_told() {
+fn every_line_that_is_not_toml_is_reported() {
     let errors = from_file("[server]\nlisten = 127.0.0.1:8443\nworkers = \nmax_connections = [1,\n").unwrap_err();
     let lines: Vec<_> = errors.lines().filter_map(|line| line.split(": ").next()).collect();
     assert_eq!(lines, ["FILE:2", "FILE:3", "FILE:4"], "{errors}");

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_token_is_told_with_the_character_and_its_place() {
+    fn an_error_names_the_character_and_its_position() {
         for (text, expected) in [
             ("", "and is empty"),
             ("\r\n", "and is empty"),

@@ -53,8 +53,8 @@ impl InvalidValue {
         Self { item: None, rule }
     }
 
-    /// The error for people.
-    pub(super) fn told(self, key: &Key, value: &Value, origin: Origin) -> ConfigError {
+    /// The configuration error, for the operator.
+    pub(super) fn into_error(self, key: &Key, value: &Value, origin: Origin) -> ConfigError {
         let said = match &self.item {
             _ if key.secret => "cannot be used (it is not shown)".into(),
             Some(item) => format!("has {}", item.echo()),

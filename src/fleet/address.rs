@@ -1,4 +1,4 @@
-//! Where a machine is: an address in its one form.
+//! A machine's IP address, in its canonical form.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -42,7 +42,7 @@ impl Address {
     }
 }
 
-/// A number, or, in RFC 7239, a word in its place that begins with an underscore.
+/// A port number, or, in RFC 7239, an obfuscated one that begins with an underscore.
 fn is_port(text: &str) -> bool {
     let is_word = |word: &str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     match text.strip_prefix('_') {

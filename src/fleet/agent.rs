@@ -1,4 +1,4 @@
-//! One registered agent: its record, what was last heard of it, and how it is shown.
+//! One registered agent: its record, its last heartbeat, and how it is shown.
 
 use std::net::IpAddr;
 
@@ -44,13 +44,13 @@ pub struct LastHeartbeat {
     pub id: AgentId,
     /// [`Registration::registered_at`] of the registration it belongs to.
     pub registration: Timestamp,
-    /// When it was heard, for people.
+    /// When the heartbeat was received, for people.
     pub at: Timestamp,
-    /// When it was heard, in active time.
+    /// When the heartbeat was received, in active time.
     pub heard: ActiveTime,
-    /// The version the agent told last, or registered with.
+    /// The version the agent last reported, or registered with.
     pub version: Box<str>,
-    /// The figures it told last.
+    /// The figures it last reported.
     pub figures: Figures,
     /// The newest version in its scope when it last fetched its policy. Of the agent, whatever the registration.
     pub last_fetched: PolicyVersion,
@@ -58,7 +58,7 @@ pub struct LastHeartbeat {
 
 #[cfg(test)]
 impl LastHeartbeat {
-    /// One that says nothing but that the agent was alive.
+    /// A heartbeat without figures.
     pub(crate) fn bare(id: u64) -> Self {
         Self {
             id: AgentId::new(id),
@@ -121,7 +121,7 @@ impl Agent {
         texts.version.text(self.version)
     }
 
-    /// The figures it told last.
+    /// The figures it last reported.
     pub fn figures(&self) -> &Figures {
         &self.figures
     }
@@ -136,7 +136,7 @@ impl Agent {
         self.ip
     }
 
-    /// When it was heard last, for people: its last heartbeat, or its registration.
+    /// When it was last seen, for people: its last heartbeat, or its registration.
     pub fn last_seen(&self) -> Timestamp {
         self.last_heartbeat
     }
@@ -181,7 +181,7 @@ impl Agent {
         self.liveness = liveness;
     }
 
-    /// Takes over a heartbeat that was heard now.
+    /// Takes over a heartbeat received now.
     pub fn heard(&mut self, heartbeat: Heartbeat, at: Timestamp, now: ActiveTime, texts: &mut SharedStrings) {
         self.last_heartbeat = at;
         self.liveness.last_heard = now;
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_tells_the_registration_it_was_made_from() {
+    fn an_agent_returns_the_registration_it_was_created_from() {
         let mut texts = SharedStrings::default();
         for tags in [vec![], vec!["production".into(), "web".into()]] {
             let machine = Some(MachineKey::new(None, "m"));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_told_by_a_heartbeat_shows_and_is_counted() {
+    fn an_upgrade_reported_by_a_heartbeat_shows_and_is_counted() {
         let mut texts = SharedStrings::default();
         let mut agent = Agent::new(registration(), &mut texts);
         let beat = Heartbeat { version: Some(Text::new("2.0").unwrap()), ..Heartbeat::default() };

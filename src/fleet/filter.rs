@@ -27,7 +27,7 @@ impl AgentFilter {
             && self.tags.iter().all(|wanted| agent.tags(texts).any(|tag| tag == &**wanted))
     }
 
-    /// The filter in terms of a shard's handles, to rule agents out without looking at them; none if it rules out all.
+    /// Compiles the filter to a shard's handles, to rule agents out without looking at them; none if it rules out all.
     pub fn sieve(&self, texts: &SharedStrings) -> Option<CompiledFilter> {
         let org = match self.org_id.as_deref() {
             Some(org) => Some(texts.org.find(org)?),

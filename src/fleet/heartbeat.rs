@@ -1,4 +1,4 @@
-//! What a heartbeat tells of an agent besides that it is alive, and what is kept of that.
+//! The figures of a heartbeat, and what is kept of them.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -9,12 +9,12 @@ use super::registration::Version;
 pub struct Heartbeat {
     /// The figures it carries; one that is missing keeps its last value.
     pub figures: Figures,
-    /// The Guard's version, if it told one.
+    /// The Guard's version, if it reported one.
     pub version: Option<Version>,
 }
 
 /// A number that may be missing, in 8 bytes where `Option<f64>` takes 16. What is reported is finite (it is checked where it
-/// is taken in), so that NaN is free to say that there is none.
+/// is taken in), so that NaN is free to stand for none.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure(f64);
 

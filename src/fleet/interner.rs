@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, num::NonZeroU32, rc::Rc};
 /// Stands for a string of one [`Interner`] while somebody holds it: 4 bytes in an agent where the string itself would take
 /// 16, and the same string has the same handle, so that comparing handles is enough.
 ///
-/// It means nothing in another census, and nothing after its last release: then it may come to stand for another string.
+/// It means nothing in another one, and nothing after its last release: then it may come to stand for another string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interned(NonZeroU32);
 
@@ -46,7 +46,7 @@ impl Interner {
         self.take_hold(text).0
     }
 
-    /// Takes hold of `text`, and says whether nobody held it before.
+    /// Takes hold of `text`, and returns whether nobody held it before.
     pub(super) fn take_hold(&mut self, text: &str) -> (Interned, bool) {
         if let Some(&handle) = self.handles.get(text) {
             self.slots[handle.index()].holders += 1;
@@ -111,22 +111,22 @@ mod tests {
 
     #[test]
     fn a_string_is_held_once_and_forgotten_with_its_last_holder() {
-        let mut census = Interner::default();
-        let handle = census.acquire("linux");
-        assert_eq!(census.acquire("linux"), handle);
-        assert_eq!(census.release(handle), None);
-        assert_eq!((census.text(handle), census.top(10)), ("linux", (vec![("linux".into(), 1)], 0)));
-        assert_eq!(census.release(handle).as_deref(), Some("linux"));
-        assert_eq!((census.find("linux"), census.top(10)), (None, (vec![], 0)));
+        let mut interner = Interner::default();
+        let handle = interner.acquire("linux");
+        assert_eq!(interner.acquire("linux"), handle);
+        assert_eq!(interner.release(handle), None);
+        assert_eq!((interner.text(handle), interner.top(10)), ("linux", (vec![("linux".into(), 1)], 0)));
+        assert_eq!(interner.release(handle).as_deref(), Some("linux"));
+        assert_eq!((interner.find("linux"), interner.top(10)), (None, (vec![], 0)));
     }
 
     #[test]
     fn the_top_holds_the_most_frequent_and_the_rest_is_summed() {
-        let mut census = Interner::default();
+        let mut interner = Interner::default();
         for (text, times) in [("a", 1), ("b", 5), ("c", 3), ("d", 2)] {
-            (0..times).for_each(|_| _ = census.acquire(text));
+            (0..times).for_each(|_| _ = interner.acquire(text));
         }
-        let (mut top, rest) = census.top(2);
+        let (mut top, rest) = interner.top(2);
         top.sort();
         assert_eq!((top, rest), (vec![("b".into(), 5), ("c".into(), 3)], 3));
     }
@@ -136,24 +136,24 @@ mod tests {
         /// were strings at one time.
         #[test]
         fn handles_keep_their_meaning_and_are_used_again(steps in proptest::collection::vec((any::<bool>(), 0_u8..12), 1..200)) {
-            let mut census = Interner::default();
+            let mut interner = Interner::default();
             let mut held: Vec<(String, Interned)> = Vec::new();
             let mut most = 0;
             for (come, number) in steps {
                 if come || held.is_empty() {
                     let text = format!("text {number}");
-                    held.push((text.clone(), census.acquire(&text)));
+                    held.push((text.clone(), interner.acquire(&text)));
                 } else {
                     let (_, handle) = held.swap_remove(usize::from(number) % held.len());
-                    census.release(handle);
+                    interner.release(handle);
                 }
                 let distinct: std::collections::BTreeSet<_> = held.iter().map(|(text, _)| text).collect();
                 most = most.max(distinct.len());
                 for (text, handle) in &held {
-                    prop_assert_eq!(census.text(*handle), text);
+                    prop_assert_eq!(interner.text(*handle), text);
                     prop_assert!(handle.index() < most);
                 }
-                prop_assert_eq!(census.top(usize::MAX).0.iter().map(|(_, n)| *n).sum::<u64>(), held.len() as u64);
+                prop_assert_eq!(interner.top(usize::MAX).0.iter().map(|(_, n)| *n).sum::<u64>(), held.len() as u64);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The identity of a machine, as its firmware or its system tells it.
+//! The identity of a machine, from its firmware or its system.
 
 use uuid::Uuid;
 
@@ -95,7 +95,7 @@ pub enum UnfitMachineId {
 
 /// The identity that this text is: trimmed, a UUID in lower case. None if it is one that machines have in common.
 pub fn machine_id(text: &str) -> Result<Option<MachineId>, UnfitMachineId> {
-    // Too long is too long, whatever it says.
+    // Too long is too long, placeholder or not.
     if text.chars().count() > MACHINE_ID_MAX_CHARS {
         return Err(UnfitMachineId::TooLong);
     }

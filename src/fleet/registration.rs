@@ -1,4 +1,4 @@
-//! Joining the fleet: what an agent says of itself, and what is kept of it.
+//! Registration: an agent's request, and the record that is kept of it.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::limits::{HOSTNAME_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_CHARS, VERSION_MAX_CHARS};
 
-/// What an agent that wants to join says of itself, validated.
+/// A validated request to register.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EnrolmentRequest {
     /// Name of its machine; not unique in real fleets.
@@ -66,7 +66,7 @@ impl TokenHash {
 }
 
 impl PartialEq for TokenHash {
-    /// In constant time: how long it takes tells nothing of where the hashes differ.
+    /// In constant time: the duration does not reveal where the hashes differ.
     fn eq(&self, other: &Self) -> bool {
         let words = |hash: &Self| {
             let (words, _) = hash.0.as_chunks::<8>();
@@ -106,7 +106,7 @@ impl MachineKey {
         &self.0
     }
 
-    /// A small number that spreads keys evenly over `n` places.
+    /// An index below `n` that spreads keys evenly.
     pub fn place(self, n: usize) -> usize {
         usize::from(u16::from_le_bytes([self.0[0], self.0[1]])) % n
     }
@@ -129,7 +129,7 @@ pub struct Registration {
     pub org_id: Option<Box<str>>,
     /// Tags without duplicates.
     pub tags: Vec<Box<str>>,
-    /// The key of its machine, if it told an identity.
+    /// The key of its machine, if it gave an identity.
     pub machine: Option<MachineKey>,
     /// When it registered (again). Distinguishes the registrations of one agent, so that a heartbeat of an earlier one
     /// is never taken for one of a later.

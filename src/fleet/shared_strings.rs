@@ -5,7 +5,7 @@ use super::{
     tag_lists::TagLists,
 };
 
-/// The strings that the agents of a shard share, each kind with its own census.
+/// The strings that the agents of a shard share, each kind with its own interner.
 #[derive(Debug, Default)]
 pub struct SharedStrings {
     /// Operating systems.

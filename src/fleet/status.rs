@@ -1,23 +1,23 @@
-//! When an agent counts as silent: pure functions of what was heard and when.
+//! When an agent counts as silent: pure functions of the last heartbeat and the time.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::Serialize;
 
-/// A moment in *active time*: microseconds in which the engine was able to hear, counted over all its runs.
+/// A moment in *active time*: microseconds in which the engine could receive heartbeats, counted over all its runs.
 ///
 /// It stands still while the process is paused, starved or not running, so time in which a heartbeat could not have
-/// been heard is never mistaken for silence. See [`crate::clock`], its only source.
+/// been received is never mistaken for silence. See [`crate::clock`], its only source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ActiveTime(i64);
 
 impl ActiveTime {
-    /// The moment with this many microseconds of hearing before it.
+    /// The moment after this many microseconds of active time.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds of hearing before this moment.
+    /// Microseconds of active time before this moment.
     pub const fn as_micros(self) -> i64 {
         self.0
     }
@@ -94,7 +94,7 @@ pub struct Thresholds {
     pub offline_after: Duration,
 }
 
-/// A change of status, to be told and counted.
+/// A change of status, to be emitted and counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transition {
     /// The status until now.

@@ -25,7 +25,7 @@ pub enum Carriers {
     Nobody,
     /// These do, and no other.
     These(ListSet),
-    /// Too many to say.
+    /// Unknown: too many lists to look at.
     Many,
 }
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_lists_than_may_be_looked_at_nothing_is_said() {
+    fn more_lists_than_may_be_looked_at_give_no_answer() {
         let mut lists = TagLists::default();
         (0..=TAG_LISTS_MAX).for_each(|n| _ = lists.acquire(&boxed(&["common", &format!("rack-{n}")])));
         assert_eq!(lists.carrying(&boxed(&["common"])), Carriers::Many);

@@ -1,4 +1,4 @@
-//! What is known of one connection.
+//! The state of one connection.
 //!
 //! All of it belongs to one thread. Times are ticks of the worker's coarse clock, so noting one costs a load and a store.
 
@@ -14,7 +14,7 @@ use std::{
 use super::times::{Cut, Phase, Tick, Times};
 use crate::limits::READ_TURN_BYTES;
 
-/// What the connections of a worker have in common.
+/// State shared by the connections of a worker.
 #[derive(Default)]
 pub(super) struct Common {
     /// The coarse clock.
@@ -44,9 +44,9 @@ pub struct Connection {
     held: Cell<bool>,
     /// Bytes that may still be read before others have their turn.
     turn: Cell<usize>,
-    /// Whether its peer can be told that it is to end.
+    /// Whether its peer can be notified of the end (GOAWAY).
     takes_notice: Cell<bool>,
-    /// Why its peer is told.
+    /// Why its peer is notified.
     notice: Cell<Option<Cut>>,
     cut: Cell<Option<Cut>>,
     waker: Cell<Option<Waker>>,
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     /// Bytes have come.
-    pub(super) fn heard(&self) {
+    pub(super) fn note_bytes(&self) {
         match self.phase.get() {
             Phase::Silent | Phase::Idle => self.enter(Phase::Head),
             Phase::Handshake | Phase::Head | Phase::Busy | Phase::Closing => {}
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Counts a request until what is returned is dropped. `wants_body`: the request has one.
+    /// Counts a request until the returned guard is dropped. `wants_body`: the request has one.
     pub fn begin(self: &Rc<Self>, wants_body: bool) -> UnderWay {
         self.under_way.set(self.under_way.get() + 1);
         self.wants_body.set(wants_body);
@@ -151,7 +151,7 @@ impl Connection {
         }
     }
 
-    /// Requests under way.
+    /// Requests in flight.
     pub(super) fn under_way(&self) -> u32 {
         self.under_way.get()
     }
@@ -174,7 +174,7 @@ impl Connection {
         self.answered.get()
     }
 
-    /// Whether a request is under way that has no body to be read.
+    /// Whether a request is in flight that has no body to be read.
     pub(super) fn needs_no_body(&self) -> bool {
         self.is_answering() && !self.wants_body.get()
     }
@@ -252,12 +252,12 @@ impl Connection {
         self.cut.get()
     }
 
-    /// From now on its peer can be told that it is to end.
+    /// From now on its peer can be notified of the end (GOAWAY).
     pub(super) fn takes_notice(&self) {
         self.takes_notice.set(true);
     }
 
-    /// Ends it, though not before its peer has been told, if it can be told, and has had a moment.
+    /// Ends it; if its peer can be notified, only after that and a moment more.
     pub(super) fn dismiss(&self, why: Cut) {
         if !self.takes_notice.get() {
             return self.cut(why);
@@ -269,7 +269,7 @@ impl Connection {
         }
     }
 
-    /// Until its peer is to be told; whoever waits is polled whenever the connection is.
+    /// Waits until its peer is to be notified; polled whenever the connection is.
     pub(super) async fn until_dismissed(&self) {
         poll_fn(|_| if self.notice.get().is_some() { Poll::Ready(()) } else { Poll::Pending }).await;
     }
@@ -302,7 +302,7 @@ impl Connection {
     }
 }
 
-/// A request under way on a connection.
+/// A request in flight on a connection.
 #[derive(Debug)]
 pub struct UnderWay(Rc<Connection>);
 
@@ -327,15 +327,15 @@ mod tests {
     fn a_byte_after_an_answer_begins_a_head() {
         let common = Rc::new(Common { now: Cell::new(3), ..Common::default() });
         let connection = Rc::new(Connection::new(common.clone()));
-        connection.heard();
+        connection.note_bytes();
         let request = connection.begin(true);
         assert_eq!(connection.times().phase, Phase::Busy);
         drop(request);
         assert_eq!(connection.times().phase, Phase::Idle);
         common.now.set(9);
-        connection.heard();
+        connection.note_bytes();
         common.now.set(12);
-        connection.heard();
+        connection.note_bytes();
         assert_eq!((connection.times().phase, connection.times().since), (Phase::Head, 9));
     }
 

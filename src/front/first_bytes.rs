@@ -10,14 +10,14 @@ use tokio::io::AsyncReadExt;
 use super::{connection::Connection, transport::Transport};
 use crate::limits::HEAD_MAX_BYTES;
 
-/// What HTTP/2 begins with (RFC 9113, 3.4).
+/// Beginning of the HTTP/2 connection preface (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The method whose requests are looked at.
 const POST: &[u8] = b"POST ";
 /// Read at a time.
 const STEP: usize = 4_096;
 
-/// What a connection begins with.
+/// The protocol that a connection begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opening {
     /// HTTP/1, or what is no HTTP at all.
@@ -26,7 +26,7 @@ pub(super) enum Opening {
     Http2 { bytes: Bytes },
 }
 
-/// Reads until it is clear what is spoken.
+/// Reads until the protocol is clear.
 pub(super) async fn read(
     mut transport: Transport,
     connection: &Rc<Connection>,
@@ -38,10 +38,10 @@ pub(super) async fn read(
     let mut bytes = BytesMut::with_capacity(STEP);
     loop {
         if transport.read_buf(&mut bytes).await.ok()? == 0 {
-            // Whoever ends here is answered as far as it can be: the parser says what is missing.
+            // EOF: the parser answers what is missing.
             return (!bytes.is_empty()).then(|| (transport, Opening::Http1 { bytes: bytes.freeze() }));
         }
-        connection.heard();
+        connection.note_bytes();
         if let Some(opening) = decide(&mut bytes) {
             return Some((transport, opening));
         }
@@ -49,7 +49,7 @@ pub(super) async fn read(
     }
 }
 
-/// Takes the bytes, once they say enough.
+/// Decides, once there are enough bytes.
 fn decide(bytes: &mut BytesMut) -> Option<Opening> {
     let common = bytes.len().min(PREFACE.len());
     if bytes[..common] == PREFACE[..common] {
@@ -91,11 +91,11 @@ fn has_http_1_0_head(bytes: &[u8]) -> Head {
 }
 
 /// A request of HTTP/1.0 that announces no body has none, whatever its method (RFC 9112, 6.3), but actix-http 3.20 refuses
-/// a POST without a length. Proxies send such: nginx speaks HTTP/1.0 unless told otherwise.
+/// a POST without a length. Proxies send such: nginx speaks HTTP/1.0 by default.
 fn announce_no_body(bytes: &mut BytesMut, end: usize) {
     let head = bytes[..end].to_ascii_lowercase();
-    let says = |name: &[u8]| head.windows(name.len()).any(|window| window == name);
-    if says(b"content-length") || says(b"transfer-encoding") {
+    let contains = |name: &[u8]| head.windows(name.len()).any(|window| window == name);
+    if contains(b"content-length") || contains(b"transfer-encoding") {
         return;
     }
     let rest = bytes.split_off(end);

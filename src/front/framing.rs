@@ -3,8 +3,8 @@
 //! actix-http's dispatcher reads ahead: all that a client has sent of further requests is parsed while the first is being
 //! answered, without a bound on how much that is, and 3.20 takes the unread body of a later request for that of the one it
 //! answers, announces `Connection: close`, and goes on all the same. So the dispatcher is given one request at a time. Only
-//! the ends are looked for here; what a request means, and whether it is one, is the parser's to say. Where the end cannot
-//! be told (a chunked body), everything is passed on, for the rest of the connection.
+//! the ends are looked for here; what a request means, and whether it is one, the parser decides. Where the end is unknown
+//! (a chunked body), everything is passed on, for the rest of the connection.
 
 use crate::limits::HEAD_MAX_BYTES;
 
@@ -79,7 +79,7 @@ impl Framing {
     pub(super) fn answered(&mut self) {
         *self = match self {
             Self::Whole | Self::Head => Self::Head,
-            // An early answer: whether there will be another request is the dispatcher's to say.
+            // An early answer: whether there will be another request, the dispatcher decides.
             Self::Body { .. } | Self::Free => Self::Free,
         };
     }
@@ -99,13 +99,13 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// The length that the head announces: 0 if it says nothing. None if it is not said once and plainly, or otherwise.
+/// The `Content-Length`: 0 if there is none. None if it is given twice, malformed, or the body is chunked.
 fn length_of_body(head: &[u8]) -> Option<u64> {
     const LENGTH: &[u8] = b"content-length:";
     const CODING: &[u8] = b"transfer-encoding";
     let mut length = None;
     for line in head.split(|byte| *byte == b'\n').skip(1) {
-        // Most lines are told apart by their first letter.
+        // The first letter rules out most lines.
         match line.first() {
             Some(b'c' | b'C') if starts_with(line, LENGTH) => {
                 let digits = std::str::from_utf8(&line[LENGTH.len()..]).ok()?.trim();

@@ -107,7 +107,7 @@ where
             }
             Some(()) = streams.next() => {}
             () = connection.until_dismissed(), if !is_dismissed => {
-                // GOAWAY. It ends by itself when what is under way is answered and the peer has said that it knows.
+                // GOAWAY. The connection ends by itself when the requests in flight are answered and the peer has acknowledged.
                 is_dismissed = true;
                 http2.graceful_shutdown();
             }
@@ -134,23 +134,23 @@ fn builder() -> Builder {
     builder
 }
 
-/// Things of a worker that are counted while they last.
+/// A live count: streams, or connections, of a worker.
 #[derive(Default)]
-pub(super) struct Interner(Cell<usize>);
+pub(super) struct LiveCount(Cell<usize>);
 
-impl Interner {
+impl LiveCount {
     fn count(&self) -> usize {
         self.0.get()
     }
 
-    /// One more, until what is returned is dropped.
+    /// One more, until the returned guard is dropped.
     fn add(&self) -> Counted<'_> {
         self.0.set(self.0.get() + 1);
         Counted(&self.0)
     }
 }
 
-/// One of a [`Interner`].
+/// One of a [`LiveCount`].
 struct Counted<'a>(&'a Cell<usize>);
 
 impl Drop for Counted<'_> {
@@ -159,13 +159,13 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Whether a body is larger than the window that every connection has, as far as its head tells.
+/// Whether a body may be larger than every connection's initial window, by its `Content-Length`.
 fn has_large_body(headers: &http1::HeaderMap) -> bool {
     let length = headers.get(http1::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     length.is_none_or(|length: u64| length > HTTP2_WINDOW_BYTES.into())
 }
 
-/// When the peer last took something of what waits for it, on any stream.
+/// When the peer last read response bytes, on any stream.
 struct Progress<'a> {
     connection: &'a Connection,
     last: Cell<Tick>,
@@ -176,7 +176,7 @@ impl<'a> Progress<'a> {
         Self { connection, last: connection.now().into() }
     }
 
-    fn made(&self) {
+    fn note(&self) {
         self.last.set(self.connection.now());
     }
 
@@ -367,7 +367,7 @@ async fn send<B: MessageBody>(
             let Some(capacity) = capacity else { return Ok(()) };
             let bytes = chunk.split_to(cmp::min(chunk.len(), capacity?));
             if pace.took(bytes.len(), wanted) {
-                progress.made();
+                progress.note();
             }
             stream.send_data(bytes, false)?;
         }

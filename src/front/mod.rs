@@ -2,12 +2,12 @@
 //!
 //! What serves HTTP/1 is actix-http's dispatcher, what serves HTTP/2 is the `h2` crate under a server of our own
 //! (`http2.rs`). Below both lies a stream that notes what happens on the connection (`stream.rs`): bytes of a head, a
-//! request under way, an answer that nobody takes. From these notes a pure rule (`times.rs`) says when a connection
+//! request in flight, an answer that nobody takes. From these notes a pure rule (`times.rs`) decides when a connection
 //! has had its time, and a sweep over all connections of the worker (`worker.rs`) cuts those that have: one coarse clock
 //! for all, no timer each. When connections are used up, the longest idle ones make room.
 //!
-//! The room knows neither routes nor the engine: what answers requests is handed in, and so is what is said to a peer
-//! that speaks no HTTP ([`Refuse`]).
+//! The room knows neither routes nor the engine: the service is handed in, and so is the response to a peer that speaks no
+//! HTTP ([`Refuse`]).
 
 mod connection;
 mod first_bytes;
@@ -54,12 +54,12 @@ pub struct FrontRules {
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// What the front door takes from the rest of the program.
+/// Dependencies of the front door.
 #[derive(Clone)]
 pub struct FrontParts {
     /// For the `Date` of HTTP/2 answers.
     pub clock: Clock,
-    /// Counts what is cut.
+    /// Counts connections that were cut.
     pub metrics: FrontMetrics,
     /// Answers those who speak no HTTP.
     pub refuse: Refuse,
@@ -152,10 +152,10 @@ where
 {
     /// Serves a connection until it ends or is cut.
     async fn admit(&self, stream: TcpStream) {
-        let Some(place) = self.worker.admit() else {
+        let Some(slot) = self.worker.admit() else {
             return;
         };
-        let connection = place.connection().clone();
+        let connection = slot.connection().clone();
         connection.until_cut(self.serve(stream, &connection)).await;
     }
 

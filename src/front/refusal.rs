@@ -1,6 +1,6 @@
-//! What HTTP/1's parser refuses, told as everything else is told.
+//! Requests that the HTTP/1 parser refuses: counted and logged like all others.
 //!
-//! actix-http answers what it cannot parse by itself, with an empty body, and no request of it comes to anybody's notice.
+//! actix-http answers what it cannot parse by itself, with an empty body, and calls no service.
 //! Such an answer is known by two things: no request of ours is being answered, and the bytes end with a head that has no
 //! request id, which all our answers have.
 
@@ -23,8 +23,9 @@ pub(super) fn find(bytes: &[u8]) -> Option<(usize, u16)> {
     // "HTTP/1.1 400 …"
     let status: u16 = std::str::from_utf8(head.get(9..12)?).ok()?.parse().ok()?;
     let head = head.to_ascii_lowercase();
-    let says = |text: &[u8]| head.windows(text.len()).any(|window| window == text);
-    (status >= 400 && says(b"\r\ncontent-length: 0\r\n") && !says(b"\r\nx-request-id:")).then_some((start, status))
+    let contains = |text: &[u8]| head.windows(text.len()).any(|window| window == text);
+    (status >= 400 && contains(b"\r\ncontent-length: 0\r\n") && !contains(b"\r\nx-request-id:"))
+        .then_some((start, status))
 }
 
 #[cfg(test)]

@@ -25,19 +25,19 @@ const HEAD_TOO_LARGE: u16 = 431;
 /// A connection's bytes, observed.
 pub(super) struct Observed {
     transport: Transport,
-    /// What was read and has not been passed on.
+    /// Bytes that were read and have not been passed on.
     waiting: Bytes,
     connection: Rc<Connection>,
     protocol: Protocol,
 }
 
-/// What is spoken, and what is known of it.
+/// The protocol, and its state.
 enum Protocol {
     Http1(Http1),
     Http2(Frames),
 }
 
-/// What only HTTP/1 needs.
+/// State of HTTP/1 alone.
 struct Http1 {
     framing: Framing,
     /// Requests that were answered before the one that is passed on now.
@@ -92,7 +92,7 @@ impl Observed {
             http1.framing.answered();
             // A head that came with an earlier request begins when it is its turn.
             if !self.waiting.is_empty() {
-                self.connection.heard();
+                self.connection.note_bytes();
             }
         }
         let must_wait = match http1.framing {
@@ -141,13 +141,13 @@ impl Observed {
         let mut bytes = ReadBuf::new(&mut bytes);
         ready!(Pin::new(&mut self.transport).poll_read(cx, &mut bytes))?;
         if bytes.filled().is_empty() {
-            // Whoever ends here is answered as far as it can be: the parser says what is missing.
+            // EOF: the parser answers what is missing.
             if let Protocol::Http1(http1) = &mut self.protocol {
                 http1.framing = Framing::Free;
             }
             return Poll::Ready(Ok(()));
         }
-        self.connection.heard();
+        self.connection.note_bytes();
         self.connection.took(bytes.filled().len());
         let mut waiting = BytesMut::from(mem::take(&mut self.waiting));
         waiting.extend_from_slice(bytes.filled());
@@ -200,7 +200,7 @@ impl Observed {
         self.close(cx)
     }
 
-    /// Says that nothing more follows, and gives the peer a moment to take what it was sent.
+    /// Sends FIN, and gives the peer a moment to read what it was sent.
     fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.close();
         ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
@@ -245,7 +245,7 @@ impl AsyncRead for Observed {
                     return Poll::Ready(Ok(()));
                 }
             };
-            this.connection.heard();
+            this.connection.note_bytes();
             let passed = match http1.framing.pass(&buf.filled()[start..]) {
                 Pass::On(passed) => passed,
                 Pass::Not => 0,

@@ -7,7 +7,7 @@ use crate::limits::{
 /// A moment, in ticks of the worker's clock.
 pub(super) type Tick = u32;
 
-/// What a connection is doing.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Nothing has come yet.
@@ -16,7 +16,7 @@ pub(super) enum Phase {
     Handshake,
     /// A head has begun and is not whole. On HTTP/2: the connection preface.
     Head,
-    /// Requests are under way.
+    /// Requests are in flight.
     Busy,
     /// All that was asked is answered.
     Idle,

@@ -50,12 +50,12 @@ impl Acceptor {
         connection: &Rc<Connection>,
         worker: &Worker,
     ) -> Option<(Transport, bool)> {
-        // Who says nothing waits on his own.
+        // A peer that sends nothing takes no permit.
         stream.readable().await.ok()?;
         connection.enter(Phase::Handshake);
         let address = peer.map(|peer| peer.ip());
         let is_known = address.is_some_and(|address| self.addresses.borrow().contain(address));
-        let place = if is_known { &self.known } else { &self.strangers }.acquire().await.ok()?;
+        let permit = if is_known { &self.known } else { &self.strangers }.acquire().await.ok()?;
 
         let handshake = self.tls.accept(stream);
         pin!(handshake);
@@ -63,7 +63,7 @@ impl Acceptor {
             Ok(stream) => stream,
             Err(_) => {
                 // A slow peer may go on, but others do not wait for it.
-                drop(place);
+                drop(permit);
                 handshake.await
             }
         };

@@ -16,7 +16,7 @@ use slab::Slab;
 use super::{
     FrontRules,
     connection::{Common, Connection},
-    http2::Interner,
+    http2::LiveCount,
     times::{Cut, Deadlines, Phase, Tick, ticks},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     process::supervision::{Task, restarted},
 };
 
-/// What is counted of connections, on all workers of a listener, and the word that they are to end.
+/// Metrics of the connections of all workers of a listener, and the signal that they are to end.
 #[derive(Clone)]
 pub struct FrontMetrics {
     cut: Arc<[Counter; Cut::ALL.len()]>,
@@ -53,9 +53,9 @@ pub(super) struct Worker {
     /// When it was last logged that connections are used up.
     warned: Cell<Option<Tick>>,
     /// Open HTTP/2 streams, of all connections.
-    pub(super) streams: Interner,
+    pub(super) streams: LiveCount,
     /// HTTP/2 connections that may send more ahead than others.
-    pub(super) large_windows: Interner,
+    pub(super) large_windows: LiveCount,
 }
 
 impl Worker {
@@ -85,8 +85,8 @@ impl Worker {
             deadlines: Deadlines { idle: ticks(rules.keep_alive.as_millis() as u64) },
             metrics,
             warned: Cell::default(),
-            streams: Interner::default(),
-            large_windows: Interner::default(),
+            streams: LiveCount::default(),
+            large_windows: LiveCount::default(),
         }
     }
 
@@ -95,33 +95,33 @@ impl Worker {
         self.metrics.cut[why as usize].increment(1);
     }
 
-    /// A place for one more connection. Where there is none, the longest idle ones make room; if all are being answered,
-    /// there is no place.
-    pub(super) fn admit(self: &Rc<Self>) -> Option<Place> {
+    /// A slot for one more connection. At capacity the longest idle ones are closed for it; if all are being answered,
+    /// there is none.
+    pub(super) fn admit(self: &Rc<Self>) -> Option<Slot> {
         // Those that have been cut leave as soon as their tasks run.
         let staying = self.connections.borrow().len() - self.common.cut.get();
         if staying >= self.most {
-            let has_made_room = self.make_room();
-            self.warn_of_crowd(has_made_room);
-            if !has_made_room {
+            let has_room = self.make_room();
+            self.warn_of_capacity(has_room);
+            if !has_room {
                 self.count(Cut::Crowded);
                 return None;
             }
         }
         let connection = Rc::new(Connection::new(self.common.clone()));
         let key = self.connections.borrow_mut().insert(connection.clone());
-        Some(Place { worker: self.clone(), connection, key })
+        Some(Slot { worker: self.clone(), connection, key })
     }
 
-    /// Not for each connection: once in a while.
-    fn warn_of_crowd(&self, has_made_room: bool) {
+    /// Rate-limited.
+    fn warn_of_capacity(&self, has_room: bool) {
         let now = self.common.now.get();
         if self.warned.get().is_some_and(|last| now.wrapping_sub(last) < ticks(CROWD_WARNING_MS)) {
             return;
         }
         self.warned.set(Some(now));
         let most = self.most;
-        if has_made_room {
+        if has_room {
             tracing::warn!(
                 most,
                 "connections of a worker are used up: those that wait the longest are closed for new ones"
@@ -134,8 +134,8 @@ impl Worker {
         }
     }
 
-    /// Cuts a share of those that wait for their peers, the longest waiting first; tells whether there were any. A share,
-    /// so that looking through all is worth its while.
+    /// Cuts a share of the connections that wait for their peers, the longest waiting first; returns whether there were any.
+    /// A share, to amortise the scan of all.
     fn make_room(&self) -> bool {
         let (now, connections) = (self.common.now.get(), self.connections.borrow());
         let mut waiting: Vec<_> = connections
@@ -179,19 +179,19 @@ impl Worker {
 }
 
 /// A connection among those of its worker, until it is dropped.
-pub(super) struct Place {
+pub(super) struct Slot {
     worker: Rc<Worker>,
     connection: Rc<Connection>,
     key: usize,
 }
 
-impl Place {
+impl Slot {
     pub(super) fn connection(&self) -> &Rc<Connection> {
         &self.connection
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         let Worker { connections, common, .. } = &*self.worker;
         connections.borrow_mut().remove(self.key);
@@ -216,15 +216,15 @@ mod tests {
     #[test]
     fn the_longest_idle_connection_makes_room() {
         let worker = worker(3);
-        let places: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
-        for place in &places {
+        let slots: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
+        for slot in &slots {
             worker.sweep();
-            place.connection().enter(Phase::Idle);
+            slot.connection().enter(Phase::Idle);
         }
-        let busy = places[0].connection().begin(false);
+        let busy = slots[0].connection().begin(false);
         let fourth = worker.admit().unwrap();
         assert_eq!(fourth.connection().was_cut(), None);
-        let cut: Vec<_> = places.iter().map(|place| place.connection().was_cut()).collect();
+        let cut: Vec<_> = slots.iter().map(|slot| slot.connection().was_cut()).collect();
         assert_eq!(cut, [None, Some(Cut::Crowded), None]);
         drop(busy);
     }
@@ -233,17 +233,17 @@ mod tests {
     fn several_that_come_at_once_have_room_made_for_each() {
         let worker = worker(3);
         let idle: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
-        idle.iter().for_each(|place| place.connection().enter(Phase::Idle));
+        idle.iter().for_each(|slot| slot.connection().enter(Phase::Idle));
         let new: Vec<_> = (0..3).map(|_| worker.admit().expect("room")).collect();
-        assert!(idle.iter().all(|place| place.connection().was_cut() == Some(Cut::Crowded)));
-        assert!(new.iter().all(|place| place.connection().was_cut().is_none()));
+        assert!(idle.iter().all(|slot| slot.connection().was_cut() == Some(Cut::Crowded)));
+        assert!(new.iter().all(|slot| slot.connection().was_cut().is_none()));
     }
 
     #[test]
-    fn one_that_takes_notice_is_told_first_and_cut_a_moment_later() {
+    fn a_connection_that_takes_notice_is_notified_first_and_cut_a_moment_later() {
         let worker = worker(10);
-        let place = worker.admit().unwrap();
-        let connection = place.connection();
+        let slot = worker.admit().unwrap();
+        let connection = slot.connection();
         connection.takes_notice();
         connection.enter(Phase::Idle);
         worker.metrics.stop();
@@ -265,8 +265,8 @@ mod tests {
     #[test]
     fn where_all_are_being_answered_there_is_no_room() {
         let worker = worker(2);
-        let places: Vec<_> = (0..2).map(|_| worker.admit().unwrap()).collect();
-        let under_way: Vec<_> = places.iter().map(|place| place.connection().begin(false)).collect();
+        let slots: Vec<_> = (0..2).map(|_| worker.admit().unwrap()).collect();
+        let under_way: Vec<_> = slots.iter().map(|slot| slot.connection().begin(false)).collect();
         assert!(worker.admit().is_none());
         drop(under_way);
         assert!(worker.admit().is_some());

@@ -1,4 +1,4 @@
-//! Which policies there are, and which of them concern whom.
+//! The policy index: which policies there are, and which are in force for whom.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     limits::{POLICIES_MAX_BYTES, POLICY_PENDING_MAX, POLICY_TENANTS_MAX},
 };
 
-/// All policies of a fleet, or as many of them as somebody has been told of.
+/// All policies of a fleet, or as many as are known here.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyIndex {
     global: Option<Arc<ScopePolicies>>,
@@ -162,7 +162,7 @@ mod tests {
     proptest! {
         /// The model: every policy ever published, with its tenant.
         #[test]
-        fn a_board_knows_what_a_list_of_all_policies_knows(published in vec(org(), 0..40), agent in org(), seen in 0_u32..45) {
+        fn the_index_agrees_with_a_list_of_all_policies(published in vec(org(), 0..40), agent in org(), seen in 0_u32..45) {
             let mut policy_index = PolicyIndex::default();
             for (org, version) in published.iter().zip(1..) {
                 prop_assert_eq!(publish(&mut policy_index, *org), PolicyVersion::new(version));
@@ -187,20 +187,20 @@ mod tests {
         }
 
         #[test]
-        fn the_order_in_which_scopes_are_told_does_not_matter(published in vec(org(), 0..20), order in vec(any::<usize>(), 20)) {
+        fn the_order_in_which_scopes_are_put_does_not_matter(published in vec(org(), 0..20), order in vec(any::<usize>(), 20)) {
             let mut policy_index = PolicyIndex::default();
-            let mut told = Vec::new();
+            let mut seen = Vec::new();
             for org in &published {
                 publish(&mut policy_index, *org);
-                told.push(policy_index.of(&PolicyScope::of(*org)).unwrap().clone());
+                seen.push(policy_index.of(&PolicyScope::of(*org)).unwrap().clone());
             }
             let mut other = PolicyIndex::default();
-            for place in order {
-                if !told.is_empty() {
-                    other.put(told.swap_remove(place % told.len()));
+            for at in order {
+                if !seen.is_empty() {
+                    other.put(seen.swap_remove(at % seen.len()));
                 }
             }
-            told.into_iter().for_each(|policies| other.put(policies));
+            seen.into_iter().for_each(|policies| other.put(policies));
             prop_assert_eq!((other.newest(), other.bytes), (policy_index.newest(), policy_index.bytes));
             for org in ORGS.into_iter().map(Some).chain([None]) {
                 prop_assert_eq!(other.of(&PolicyScope::of(org)), policy_index.of(&PolicyScope::of(org)));

@@ -1,12 +1,12 @@
 //! Policies: rules for the Guards, published for the whole fleet or for the agents of one tenant.
 //!
 //! Pure, like [`crate::fleet`]: what a policy is, which one is in force for whom, and how many an agent has yet to fetch.
-//! Making them durable is the business of [`crate::store`], telling the agents' shards that of [`crate::engine`].
+//! Making them durable is the business of [`crate::store`], passing them to the agents' shards that of [`crate::engine`].
 //!
 //! - Versions count up by one across the fleet, whatever the scope, so of two policies the newer is known by its version.
 //! - In force for an agent is the newest policy of its tenant; where that has none, the newest global one.
-//! - *Pending* for an agent are the policies in its scope, its tenant's and the global ones, that are newer than its *mark*:
-//!   the newest version in its scope when it last fetched. Why: `docs/decisions/0011-policies.md`.
+//! - *Pending* for an agent are the policies in its scope, its tenant's and the global ones, that are newer than its *last
+//!   fetched version*: the newest in its scope when it last fetched. Why: `docs/decisions/0011-policies.md`.
 //!
 //! Of the policies of a scope only the newest is kept whole; of the others their versions, to count them.
 

@@ -52,8 +52,8 @@ impl Rule {
     }
 }
 
-/// The rules of a policy, with what is made of them when they are fetched. A fleet fetches them all at once, so that is made
-/// once and shared.
+/// The rules of a policy, with the JSON that is served when they are fetched. A fleet fetches them all at once, so it is
+/// rendered once and shared.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     all: Vec<Rule>,

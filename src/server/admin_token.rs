@@ -1,4 +1,4 @@
-//! The administrator's token: configured, in a file, or made at the first start and kept in the data folder.
+//! The administrator's token: configured, in a file, or generated at the first start and kept in the data folder.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub struct AdminToken {
     pub hash: TokenHash,
     /// The file it is in, unless it was configured.
     pub file: Option<PathBuf>,
-    /// The token itself, if it was made just now: to be shown this once.
+    /// The token itself, if it was just generated: to be shown this once.
     pub fresh: Option<String>,
 }
 
@@ -46,7 +46,7 @@ impl AdminToken {
         Ok(Some(Self { hash: TokenHash::of(token), file: Some(file.path), fresh: None }))
     }
 
-    /// As [`AdminToken::look`]; if there is nothing at all, a token is made and kept in `data_dir`.
+    /// As [`AdminToken::look`]; if there is nothing at all, a token is generated and kept in `data_dir`.
     pub fn find(auth: &AuthConfig, data_dir: &Path) -> Result<Self, FileError> {
         if let Some(found) = Self::look(auth, data_dir)? {
             return Ok(found);
@@ -58,7 +58,7 @@ impl AdminToken {
     }
 }
 
-/// Where a token that was made is kept.
+/// The file that a generated token is kept in.
 fn kept(data_dir: &Path) -> NamedFile {
     NamedFile::in_data_dir(data_dir, "admin-token")
 }

@@ -1,4 +1,4 @@
-//! What the server says of itself when it has started.
+//! The banner that is shown when the server has started.
 
 use std::{fmt, net::SocketAddr, path::Path};
 
@@ -26,7 +26,7 @@ pub struct Banner<'a> {
     pub ca_file: Option<&'a Path>,
     /// The file with the administrator's token, unless it was configured.
     pub token_file: Option<&'a Path>,
-    /// That token, if it was made just now and is to be shown this once.
+    /// That token, if it was just generated and is to be shown this once.
     pub new_token: Option<&'a str>,
 }
 

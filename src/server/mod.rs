@@ -59,7 +59,7 @@ use crate::{
 /// The last write of a shutdown is tried again at this interval.
 const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal stops it.
 pub async fn serve(mut config: Config) -> Result<(), Failed> {
     // Before anything is opened. Whoever accepts connections keeps to this one value.
     config.server.max_connections = connections_per_worker(config.server.workers, config.server.max_connections)
@@ -311,7 +311,7 @@ struct Running {
 }
 
 impl Running {
-    /// Loads the fleet and is in service until a shard falls.
+    /// Loads the fleet and is in service until a shard panics.
     async fn run(&self) -> Result<(), Failed> {
         let mut threats = self.load_fleet().await.map_err(Failed::ToStart)?;
         while self.engine.is_intact() {
@@ -328,7 +328,7 @@ impl Running {
     async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
         let began = self.engine.clock().monotonic();
         while !self.engine.is_attached() {
-            // A worker that falls at its start says so nowhere else.
+            // A worker that panics at its start is reported nowhere else.
             if self.engine.clock().monotonic() - began > Duration::from_millis(WORKERS_START_MS) {
                 return Err(ServeError::WorkersMissing);
             }

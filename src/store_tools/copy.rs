@@ -150,7 +150,7 @@ impl Transfer<'_> {
             Ok(())
         })
         .await
-        .map_err(|stopped| told(stopped, place))?;
+        .map_err(|stopped| classified(stopped, place))?;
         policy_index.gave_out(loaded.policy_version);
         let threats = threats::read(&*self.target.reader, place, async |_| Ok(())).await?;
         let (threats, corrupt) = (threats.threats, loaded.corrupt + threats.corrupt);
@@ -239,7 +239,7 @@ impl Transfer<'_> {
             Ok(())
         })
         .await
-        .map_err(|stopped| told(stopped, place))?;
+        .map_err(|stopped| classified(stopped, place))?;
         let found = found.content();
         if found == expected {
             return Ok(());
@@ -259,7 +259,7 @@ fn anew(policy_index: &PolicyIndex, policies: &ScopePolicies) -> Arc<ScopePolici
     Arc::new(ScopePolicies::after(policy_index.of(policies.scope()).map(|known| &**known), policy))
 }
 
-fn told(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
+fn classified(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
     match stopped {
         Stopped::Store(error) | Stopped::Reader(error) => place.failed(error),
     }

@@ -1,7 +1,7 @@
 //! Looking into a store, and copying a fleet from one store to another: what an operator does while no server runs, or,
 //! with a Redis, beside one.
 //!
-//! Promises: a check writes nothing into a Redis and makes no store where there is none; a copy leaves its source as it
+//! Promises: a check writes nothing into a Redis and creates no store where there is none; a copy leaves its source as it
 //! is, adds to a store that has agents only if told to, and is called complete only after it was read back. Memory is
 //! bounded: what is kept of each agent, however much there is to read, is 24 bytes.
 //!

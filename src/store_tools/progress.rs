@@ -43,7 +43,7 @@ impl MakeWriter<'_> for Screen {
 pub(super) struct Progress {
     what: &'static str,
     bar: ProgressBar,
-    told: Cell<Instant>,
+    logged: Cell<Instant>,
 }
 
 impl Progress {
@@ -68,7 +68,7 @@ impl Progress {
         if !bar.is_hidden() {
             bar.enable_steady_tick(REDRAW);
         }
-        let progress = Self { what, bar, told: Cell::new(Instant::now()) };
+        let progress = Self { what, bar, logged: Cell::new(Instant::now()) };
         progress.reached(0, 0);
         progress
     }
@@ -85,10 +85,10 @@ impl Progress {
     }
 
     fn show(&self, message: String, done: u64) {
-        if self.bar.is_hidden() && self.told.get().elapsed() >= LINE_EVERY {
+        if self.bar.is_hidden() && self.logged.get().elapsed() >= LINE_EVERY {
             // Nobody may be listening.
             let _ = writeln!(io::stderr(), "{}: {message} so far", self.what);
-            self.told.set(Instant::now());
+            self.logged.set(Instant::now());
         }
         self.bar.set_message(message);
         self.bar.set_position(done);

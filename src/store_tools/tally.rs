@@ -36,7 +36,7 @@ pub(super) struct Tally {
     content: Content,
     newest: Option<Timestamp>,
     orphans: HashSet<AgentId>,
-    roster: KnownAgents,
+    known: KnownAgents,
     scopes: BTreeSet<PolicyScope>,
     among: Option<Box<(KnownAgents, BTreeSet<PolicyScope>)>>,
     buffer: Vec<u8>,
@@ -45,7 +45,7 @@ pub(super) struct Tally {
 impl Tally {
     /// Counts only agents and scopes that are in `other`, and heartbeats of those that have one there.
     pub(super) fn among(other: Self) -> Self {
-        Self { among: Some(Box::new((other.roster, other.scopes))), ..Self::default() }
+        Self { among: Some(Box::new((other.known, other.scopes))), ..Self::default() }
     }
 
     /// Part of a fleet.
@@ -84,18 +84,17 @@ impl Tally {
         self.content.agents += 1;
         let record = encode_registration(registration);
         self.content.digest = self.content.digest.wrapping_add(digest(id, b'r', &record));
-        self.roster.add(Member { id, registered_at: registration.registered_at, last: Mark::default() });
+        self.known.add(Member { id, registered_at: registration.registered_at, last: Mark::default() });
     }
 
-    /// A heartbeat. Answers whether it tells anything of the fleet: one of an unknown agent, or of an earlier
-    /// registration, does not.
+    /// A heartbeat. Returns whether it counts: one of an unknown agent, or of an earlier registration, does not.
     pub(super) fn hear(&mut self, last: &LastHeartbeat) -> bool {
         if let Some(among) = &mut self.among
             && among.0.find(last.id).is_none_or(|member| member.last == Mark::default())
         {
             return false;
         }
-        let Some(member) = self.roster.find(last.id) else {
+        let Some(member) = self.known.find(last.id) else {
             self.orphans.insert(last.id);
             return false;
         };
@@ -104,7 +103,7 @@ impl Tally {
         }
         self.buffer.clear();
         encode_heartbeat(last, &mut self.buffer);
-        // A store may have been told of agents that never beat, too: what is known of these is their registration.
+        // A store may hold a heartbeat record of agents that never beat, too: the time of their registration.
         let mark = Mark::new(digest(last.id, b'h', &self.buffer), last.at != last.registration);
         let before = std::mem::replace(&mut member.last, mark);
         self.content.heard = self.content.heard + u64::from(mark.is_heard()) - u64::from(before.is_heard());
@@ -194,7 +193,7 @@ impl KnownAgents {
             members.shrink_to_fit();
         }
         let found = members.binary_search_by_key(&id, |member| member.id);
-        found.ok().map(|place| &mut members[place])
+        found.ok().map(|index| &mut members[index])
     }
 }
 
@@ -257,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn heartbeats_that_belong_to_nobody_are_told_apart() {
+    fn heartbeats_of_unknown_agents_are_counted_apart() {
         let mut tally = tally(&[registration(1)], &[]);
         let before = tally.content();
         assert!(!tally.hear(&heartbeat(2, 5)) && !tally.hear(&heartbeat(2, 6)));
@@ -269,8 +268,8 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_only_known_to_have_registered_has_not_been_heard() {
-        let told = LastHeartbeat { at: registration(1).registered_at, ..heartbeat(1, 5) };
-        let mut tally = tally(&[registration(1)], &[told]);
+        let registered_only = LastHeartbeat { at: registration(1).registered_at, ..heartbeat(1, 5) };
+        let mut tally = tally(&[registration(1)], &[registered_only]);
         assert_eq!(tally.content().heard, 0);
         tally.hear(&heartbeat(1, 6));
         assert_eq!(tally.content().heard, 1);

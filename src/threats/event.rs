@@ -18,7 +18,7 @@ pub struct ReportedThreat {
     pub confidence: Option<f64>,
     /// The rule that noticed it.
     pub rule_id: Option<Box<str>>,
-    /// Where it came from, if the details tell.
+    /// The source address, if the details have one.
     pub source_ip: Option<IpAddr>,
     /// When it happened, by the agent's own clock.
     pub occurred_at: Option<Timestamp>,

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{fleet::AgentId, limits::CLOCK_BACK_MAX_MS};
 
-/// The history of threats: of each a row, and of each period and tenant a window of figures.
+/// The history of threats: an index entry for each, and a window of figures for each period and tenant.
 ///
-/// It has no clock: [`Self::advance`] tells it the time, and all figures are those of that time. A threat's own time is
+/// It has no clock: [`Self::advance`] sets the time, and all figures are those of that time. A threat's own time is
 /// its id's, unless it has one noted. The clock may be set, both ways: the windows follow. What has been dropped stays
 /// dropped; what turns out to be from the future is of now.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub struct History {
     bytes: u64,
 }
 
-/// How much is kept.
+/// The bounds of the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// How old a threat may become, in milliseconds.
@@ -46,7 +46,7 @@ pub struct Retention {
     pub max_bytes: u64,
 }
 
-/// Whose threats.
+/// Threats of one tenant, or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThreatScope<'a> {
     /// Everybody's.
@@ -130,7 +130,7 @@ impl History {
         trims
     }
 
-    /// Adds a threat, at whatever place its id gives it; returns what had to be dropped for it, which is the threat itself
+    /// Adds a threat, in the order of ids; returns what had to be dropped for it, which is the threat itself
     /// if that is too old or alone too large. One that is here already is left as it is.
     pub fn add(&mut self, entry: ThreatEntry) -> Option<Trim> {
         let slot = self.tenants.find_or_make(entry.org.as_deref());
@@ -150,7 +150,7 @@ impl History {
         self.rows += 1;
         self.bytes += row.bytes();
         let trim = self.trim(slot);
-        self.tenants.settle(slot, self.retention.max_age_ms, &self.times);
+        self.tenants.reschedule(slot, self.retention.max_age_ms, &self.times);
         trim
     }
 
@@ -165,7 +165,7 @@ impl History {
                 removed += 1;
             }
         }
-        self.tenants.settle(slot, self.retention.max_age_ms, &self.times);
+        self.tenants.reschedule(slot, self.retention.max_age_ms, &self.times);
         removed
     }
 
@@ -207,7 +207,7 @@ impl History {
     fn bring_up_to_date(&mut self, slot: usize) -> Option<Trim> {
         self.tenants.get_mut(slot).move_windows(self.now_ms, &self.times, &mut self.fleet);
         let trim = self.trim(slot);
-        self.tenants.settle(slot, self.retention.max_age_ms, &self.times);
+        self.tenants.reschedule(slot, self.retention.max_age_ms, &self.times);
         trim
     }
 

@@ -1,8 +1,8 @@
 //! The threats that agents report, and what is known of them without reading them again.
 //!
-//! [`History`] holds what is counted and searched for of every retained threat, a row of 24 bytes each. It promises that
-//! every figure is exact at the moment it was last told, and that none of them is found by going through the rows: each
-//! row is counted when it enters a window of time and when it leaves it. With names and counts, five million threats of a
+//! [`History`] holds what is counted and searched for of every retained threat, an index entry of 24 bytes. It promises that
+//! every figure is exact at the time last set, and that none of them is found by going through the index entries: each
+//! entry is counted when it enters a window of time and when it leaves it. With names and counts, five million threats of a
 //! million agents take about 100 bytes each.
 //!
 //! Pure: no I/O, no clock, no actors. It must not know where threats are stored, who asks, or in which form they are

@@ -50,7 +50,7 @@ impl<K: Clone + Eq + Hash> Names<K> {
         slot
     }
 
-    /// Lets go of a name that was acquired here; the last release forgets it, and says so.
+    /// Lets go of a name that was acquired here; the last release forgets it, and returns true.
     pub(super) fn release(&mut self, slot: u32) -> bool {
         let named = &mut self.names[slot as usize];
         named.holders -= 1;

@@ -54,7 +54,7 @@ impl Period {
         now_ms.saturating_sub(self.millis())
     }
 
-    /// Its place in [`Self::ALL`].
+    /// Its index in [`Self::ALL`].
     pub(super) const fn index(self) -> usize {
         self as usize
     }

@@ -1,4 +1,4 @@
-//! Which threats somebody asks for.
+//! Searching threats.
 
 use std::collections::{BinaryHeap, binary_heap::PeekMut};
 
@@ -8,15 +8,15 @@ use crate::fleet::AgentId;
 /// What threats must be, to be found. What is not given matches all.
 #[derive(Clone, Copy, Debug)]
 pub struct Filter<'a> {
-    /// Whose.
+    /// The tenant, or all.
     pub scope: ThreatScope<'a>,
     /// Not older than this, in milliseconds since 1970.
     pub since_ms: Option<u64>,
-    /// How bad.
+    /// The severity.
     pub severity: Option<Severity>,
-    /// Of what kind.
+    /// The kind.
     pub kind: Option<&'a str>,
-    /// Reported by whom.
+    /// The agent that reported it.
     pub agent: Option<AgentId>,
 }
 
@@ -39,7 +39,7 @@ struct Wanted {
 
 impl History {
     /// The newest threats that match, of those before `before`: at most `limit` of them, found among at most `budget`
-    /// rows. If the budget ends first the page has fewer (or none) and [`Page::resume_before`] says where to go on, so
+    /// rows. If the budget ends first the page has fewer (or none) and [`Page::resume_before`] is where to go on, so
     /// that other work can be done between. Both are at least 1.
     ///
     /// Costs a search in each tenant of the scope, and then for each row a step of a merge over them.
@@ -49,18 +49,18 @@ impl History {
         let mut page = Page::default();
         for _ in 0..budget.max(1) {
             let Some(mut top) = newest.peek_mut() else { return Page { resume_before: None, ..page } };
-            let (id, slot, place) = *top;
+            let (id, slot, index) = *top;
             let at_ms = self.times.of(id);
             if at_ms < wanted.since_ms {
                 return Page { resume_before: None, ..page };
             }
             let tenant = self.tenants.get(slot);
-            match place.checked_sub(1).and_then(|older| Some((tenant.rows().get(older)?.id, slot, older))) {
+            match index.checked_sub(1).and_then(|older| Some((tenant.rows().get(older)?.id, slot, older))) {
                 Some(older) => *top = older,
                 None => _ = PeekMut::pop(top),
             }
             page.resume_before = Some(id);
-            if wanted.matches(&tenant.rows()[place]) {
+            if wanted.matches(&tenant.rows()[index]) {
                 page.rows.push((ThreatKey { org: org_of(tenant), id }, at_ms));
                 if page.rows.len() >= limit {
                     break;
@@ -83,7 +83,7 @@ impl History {
         })
     }
 
-    /// Of each tenant the newest row before `before`, if it is not too old: its id, the tenant and its place there.
+    /// Of each tenant the newest row before `before`, if it is not too old: its id, the tenant and its index there.
     fn newest(
         &self,
         scope: ThreatScope<'_>,
@@ -92,10 +92,10 @@ impl History {
     ) -> BinaryHeap<(ThreatId, usize, usize)> {
         let newest_of = |slot: usize| {
             let tenant = self.tenants.get(slot);
-            let end = before.map_or(tenant.rows().len(), |before| tenant.place_of(before));
-            let place = end.checked_sub(1)?;
-            let id = tenant.rows().get(place)?.id;
-            (self.times.of(id) >= since_ms).then_some((id, slot, place))
+            let end = before.map_or(tenant.rows().len(), |before| tenant.index_of(before));
+            let index = end.checked_sub(1)?;
+            let id = tenant.rows().get(index)?.id;
+            (self.times.of(id) >= since_ms).then_some((id, slot, index))
         };
         match scope {
             ThreatScope::Fleet => self.tenants.slots().filter_map(newest_of).collect(),

@@ -15,7 +15,7 @@ pub(super) struct Tenant {
     /// Sizes of all rows together.
     pub(super) bytes: u64,
     pub(super) windows: Windows,
-    /// For each period, the place of the oldest row in its window. All after it are in, all before it are out.
+    /// For each period, the index of the oldest row in its window. All after it are in, all before it are out.
     oldest_in: [usize; Period::ALL.len()],
     /// When it has to be looked at again, as the history noted it.
     pub(super) due_ms: u64,
@@ -32,7 +32,7 @@ impl Tenant {
     }
 
     /// How many rows have a lower id.
-    pub(super) fn place_of(&self, id: ThreatId) -> usize {
+    pub(super) fn index_of(&self, id: ThreatId) -> usize {
         // The usual case first: it is newer than all.
         if self.rows.back().is_none_or(|newest| newest.id < id) {
             return self.rows.len();
@@ -42,18 +42,18 @@ impl Tenant {
 
     /// Whether there is a row with this id.
     pub(super) fn has(&self, id: ThreatId) -> bool {
-        self.rows.get(self.place_of(id)).is_some_and(|row| row.id == id)
+        self.rows.get(self.index_of(id)).is_some_and(|row| row.id == id)
     }
 
     /// Adds a row of this time whose id is not here yet, and counts it in the windows that it is young enough for.
     pub(super) fn insert(&mut self, row: IndexEntry, at_ms: u64, now_ms: u64, fleet: &mut Windows) {
-        let place = self.place_of(row.id);
-        self.rows.insert(place, row);
+        let index = self.index_of(row.id);
+        self.rows.insert(index, row);
         self.bytes += row.bytes();
         for period in Period::ALL {
             let oldest_in = &mut self.oldest_in[period.index()];
             // Between two rows that are in, or out, it is so too, until the windows are moved.
-            let is_in = place > *oldest_in || place == *oldest_in && at_ms >= period.since(now_ms);
+            let is_in = index > *oldest_in || index == *oldest_in && at_ms >= period.since(now_ms);
             if is_in {
                 self.windows.of_mut(period).enter(&row);
                 fleet.of_mut(period).enter(&row);
@@ -65,9 +65,9 @@ impl Tenant {
 
     /// Takes out the row with this id.
     pub(super) fn remove(&mut self, id: ThreatId, fleet: &mut Windows) -> Option<IndexEntry> {
-        let place = self.place_of(id);
-        self.rows.get(place).filter(|row| row.id == id)?;
-        self.take(place, fleet)
+        let index = self.index_of(id);
+        self.rows.get(index).filter(|row| row.id == id)?;
+        self.take(index, fleet)
     }
 
     /// Takes out the oldest row.
@@ -75,12 +75,12 @@ impl Tenant {
         self.take(0, fleet)
     }
 
-    fn take(&mut self, place: usize, fleet: &mut Windows) -> Option<IndexEntry> {
-        let row = self.rows.remove(place)?;
+    fn take(&mut self, index: usize, fleet: &mut Windows) -> Option<IndexEntry> {
+        let row = self.rows.remove(index)?;
         self.bytes -= row.bytes();
         for period in Period::ALL {
             let oldest_in = &mut self.oldest_in[period.index()];
-            if place < *oldest_in {
+            if index < *oldest_in {
                 *oldest_in -= 1;
             } else {
                 self.windows.of_mut(period).leave(&row);

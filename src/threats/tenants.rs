@@ -21,7 +21,7 @@ impl Tenants {
         self.slots.get(name(org)).copied()
     }
 
-    /// The same, of a tenant that is made if there is none.
+    /// The same; creates the tenant if there is none.
     pub(super) fn find_or_make(&mut self, org: Option<&str>) -> usize {
         if let Some(slot) = self.find(org) {
             return slot;
@@ -55,7 +55,7 @@ impl Tenants {
     }
 
     /// Notes when a tenant has to be looked at again; forgets it if it has no rows left.
-    pub(super) fn settle(&mut self, slot: usize, max_age_ms: u64, times: &Times) {
+    pub(super) fn reschedule(&mut self, slot: usize, max_age_ms: u64, times: &Times) {
         let tenant = self.get_mut(slot);
         let due_ms = tenant.next_due_ms(max_age_ms, times);
         let noted_ms = std::mem::replace(&mut tenant.due_ms, due_ms);

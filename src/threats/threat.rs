@@ -24,9 +24,9 @@ pub struct Threat {
     pub confidence: Option<f64>,
     /// The rule that found it.
     pub rule_id: Option<Box<str>>,
-    /// Where it came from, if the agent said so.
+    /// The source address, if the agent reported one.
     pub source_ip: Option<IpAddr>,
-    /// When the agent says that it happened. For people; nothing is decided by it.
+    /// When it happened, by the agent's clock. For people; nothing is decided by it.
     pub occurred_at: Option<Timestamp>,
     /// Everything else about it: a JSON object, compact.
     pub details: Box<str>,

@@ -6,8 +6,8 @@ use super::ThreatId;
 
 /// Maps ids to times. Whatever the clock did, a greater id never has an earlier time.
 ///
-/// An id bears the time of its making, as long as the clock goes forward. When it has been set back by far, ids go on
-/// growing from where they are, by ones, and the time of each is noted apart. A note says two things: that the ids from it
+/// An id bears the time of its creation, as long as the clock goes forward. When it has been set back by far, ids go on
+/// growing from where they are, by ones, and the time of each is noted apart. A note means two things: that the ids from it
 /// on, up to the next note, within the same millisecond of ids, are of that time; and that none before it can be of a later
 /// one. So the threats that a clock far ahead has dated in the future are as old as the first one dated after it was right.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Times {
         self.following(id).map_or(own_ms, |next_ms| own_ms.min(next_ms))
     }
 
-    /// Notes the time of an id. Answers whether threats before it are earlier thereby than they were.
+    /// Notes the time of an id. Returns whether this makes threats before it earlier than they were.
     pub(super) fn note(&mut self, id: ThreatId, at_ms: u64) -> bool {
         let noted = self.notes.range(id..).next().map_or(u64::MAX, |(_, noted_ms)| *noted_ms);
         let at_ms = at_ms.min(noted).min(id.millis());

@@ -94,7 +94,7 @@ fn complete(route: &Route, description: Description) -> Description {
         Access::Anybody => (json!([none]), description),
         Access::Own => (json!([token]), description.about("With an agent's token, or the administrator's.")),
         Access::AnyToken => (json!([token]), description.about("With the administrator's token, or any agent's.")),
-        Access::Enrolment => {
+        Access::Registration => {
             let who = "With the administrator's token, or without any from a network in `auth.open_enrollment`.";
             (json!([token, none]), description.about(who).refuses(403, "An agent's token may not register"))
         }
@@ -209,7 +209,7 @@ impl Refusal {
     }
 }
 
-/// What `guard.rs` adds to every response.
+/// What `admission.rs` adds to every response.
 fn common_headers() -> [(&'static str, Value); 4] {
     let only = |value| json!({ "schema": { "type": "string", "enum": [value] }, "required": true });
     let about = "The client's if it sent a UUID, else a new one";

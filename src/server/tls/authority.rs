@@ -48,7 +48,7 @@ impl Authority {
     }
 
     fn read(cert: NamedFile, key: NamedFile) -> Result<Self, FileErrors> {
-        // Read as a pair first: its errors are told together.
+        // Read as a pair first: its errors are reported together.
         pair::read(&cert, &key)?;
         let (secret, _) = private_key(&key)?;
         let certificate = certificates(&cert)?.swap_remove(0);

@@ -1,7 +1,7 @@
 //! TLS: with certificates from files, or with a certificate authority of our own in the data folder.
 //!
-//! Promises: what cannot be used is told with its setting, its file and the cause, before anything is written; nothing
-//! that is there is written over but the server certificate, which is made anew at every start.
+//! Promises: what cannot be used is reported with its setting, its file and the cause, before anything is written; nothing
+//! that is there is written over but the server certificate, which is created anew at every start.
 //!
 //! - `pem`: certificates and keys in PEM form.
 //! - `pair`: a certificate and the key that goes with it.
@@ -42,10 +42,10 @@ pub enum TlsError {
     /// Files cannot be used.
     #[error(transparent)]
     Files(#[from] FileErrors),
-    /// A certificate cannot be made.
+    /// A certificate cannot be created.
     #[error("a certificate cannot be made: {0}")]
     Generate(#[from] rcgen::Error),
-    /// What was made or read cannot be served.
+    /// The created or read certificate cannot be served.
     #[error("the certificate cannot be used: {0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -63,7 +63,7 @@ pub struct Tls {
     pub server: ServerConfig,
     /// What clients must trust, when it is our own authority.
     pub ca_file: Option<PathBuf>,
-    /// Whether that authority was made just now, so that nobody can trust it yet.
+    /// Whether that authority was just created, so that nobody can trust it yet.
     pub ca_is_new: bool,
     /// When the first of the certificates that a client checks expires.
     pub expires: Timestamp,

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_cannot_be_used_is_told_with_its_kind() {
+    fn a_key_that_cannot_be_used_is_reported_with_its_kind() {
         let cases = [
             (section("ENCRYPTED PRIVATE KEY", "AAAA"), "is encrypted"),
             (section("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA"), "is encrypted"),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_told() {
+    fn what_is_no_certificate_is_reported() {
         let key = KeyPair::generate().unwrap();
         let good = CertificateParams::new(vec![]).unwrap().self_signed(&key).unwrap().pem();
         let cases = [

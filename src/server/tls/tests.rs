@@ -164,7 +164,7 @@ fn chain() -> (String, String, String) {
 }
 
 #[test]
-fn files_that_cannot_be_used_are_told_with_setting_file_and_cause() {
+fn files_that_cannot_be_used_are_reported_with_setting_file_and_cause() {
     let (root, leaf, key) = chain();
     let other = KeyPair::generate().unwrap().serialize_pem();
     let cases = [

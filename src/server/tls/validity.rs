@@ -26,7 +26,7 @@ impl Validity {
         Ok(Self { start: millis(validity.not_before.timestamp()), end: millis(validity.not_after.timestamp()) })
     }
 
-    /// What is to be said of it now.
+    /// The warning that is due now.
     pub(in crate::server) fn warning(&self, now: Timestamp) -> Option<String> {
         if now > self.end {
             Some(format!("it expired at {}, and clients refuse it", self.end))
@@ -38,11 +38,11 @@ impl Validity {
     }
 }
 
-/// Says that a certificate is about to expire, once a day.
+/// Logs that a certificate is about to expire, once a day.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpiryWatch {
     end: Timestamp,
-    /// When there is something to be said.
+    /// When the next warning is due.
     next: Timestamp,
 }
 
@@ -54,7 +54,7 @@ impl ExpiryWatch {
         Self { end, next: Timestamp::from_millis(end.as_millis().saturating_sub(EXPIRY_WARNING_DAYS * DAY_MS)) }
     }
 
-    /// How many whole days there are left, if it is time to say so.
+    /// The whole days left, if a warning is due.
     pub fn days_left(&mut self, now: Timestamp) -> Option<i64> {
         if now < self.next {
             return None;
@@ -70,7 +70,7 @@ pub(in crate::server) fn first_end(chain: &[CertificateDer<'_>]) -> Result<Times
     ends.reduce(|a, b| Ok(a?.min(b?))).unwrap_or(Err(rustls::Error::NoCertificatesPresented))
 }
 
-/// What is to be said now of the certificates in a file.
+/// The warnings that are due for the certificates in a file.
 pub(in crate::server) fn warnings(
     file: &NamedFile,
     chain: &[CertificateDer<'_>],
