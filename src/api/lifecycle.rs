@@ -3,12 +3,13 @@
 use std::sync::{
     Arc,
     atomic::{
-        AtomicU8, AtomicUsize,
+        AtomicBool, AtomicU8, AtomicUsize,
         Ordering::{Relaxed, SeqCst},
     },
 };
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum Phase {
 pub struct Lifecycle {
     phase: AtomicU8,
     workers: Mutex<Vec<Arc<InFlight>>>,
+    idle: Arc<Idle>,
 }
 
 /// Requests in flight on one worker. Written by its thread, read by any.
@@ -37,6 +39,16 @@ pub struct InFlight {
     under_way: AtomicUsize,
     /// Until there is an answer.
     being_handled: AtomicUsize,
+    /// That of the process.
+    idle: Arc<Idle>,
+}
+
+/// Wakes who waits for the last request.
+#[derive(Debug, Default)]
+struct Idle {
+    /// Whether anybody waits: to wake takes a lock that all workers share, and no request is to pay for it in service.
+    is_awaited: AtomicBool,
+    notify: Notify,
 }
 
 impl Lifecycle {
@@ -56,7 +68,7 @@ impl Lifecycle {
 
     /// A counter for one more worker.
     pub fn add_worker(&self) -> Arc<InFlight> {
-        let in_flight = Arc::<InFlight>::default();
+        let in_flight = Arc::new(InFlight { idle: self.idle.clone(), ..InFlight::default() });
         self.workers.lock().push(in_flight.clone());
         in_flight
     }
@@ -65,6 +77,20 @@ impl Lifecycle {
     pub fn in_flight(&self) -> usize {
         let workers = self.workers.lock();
         workers.iter().map(|worker| worker.count()).sum()
+    }
+
+    /// Waits until no request is under way on any worker.
+    pub async fn idle(&self) {
+        // In one order with the counts: whoever ends the last request sees this, or is seen to have ended it.
+        self.idle.is_awaited.store(true, SeqCst);
+        loop {
+            // Before the look: a worker that becomes idle after it wakes this.
+            let idle = self.idle.notify.notified();
+            if self.in_flight() == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 }
 
@@ -114,6 +140,10 @@ impl Drop for RequestGuard {
         if !self.is_handled {
             self.in_flight.end_handling();
         }
-        self.in_flight.under_way.store(self.in_flight.under_way.load(Relaxed) - 1, SeqCst);
+        let left = self.in_flight.under_way.load(Relaxed) - 1;
+        self.in_flight.under_way.store(left, SeqCst);
+        if left == 0 && self.in_flight.idle.is_awaited.load(SeqCst) {
+            self.in_flight.idle.notify.notify_waiters();
+        }
     }
 }

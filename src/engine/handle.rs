@@ -11,7 +11,7 @@ use actix::{
 };
 use futures_util::future::join_all;
 use papaya::HashMap;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Notify, Semaphore};
 
 use super::{
     agent::{AgentActor, context::AgentContext},
@@ -94,6 +94,8 @@ pub struct EngineHandle {
 pub(super) struct Fleet {
     pub(super) routing: Arc<Routing>,
     pub(super) shards: Box<[ShardSlot]>,
+    /// Wakes who waits for the shards to be started.
+    attached: Notify,
     /// Which agent a machine is.
     pub(super) machines: Arc<HashMap<MachineKey, AgentId>>,
     pub(super) machine_locks: Box<[Mutex<()>]>,
@@ -122,6 +124,7 @@ impl EngineHandle {
             fleet: Arc::new(Fleet {
                 routing: Arc::default(),
                 shards: (0..shards).map(|_| ShardSlot::default()).collect(),
+                attached: Notify::new(),
                 machines: Arc::default(),
                 machine_locks: (0..MACHINE_LOCKS).map(|_| Mutex::default()).collect(),
                 capacity: Capacity::new(max_agents),
@@ -271,6 +274,7 @@ impl EngineHandle {
     /// Makes `address` the shard's.
     pub fn attach(&self, shard: usize, address: Addr<ShardActor>) {
         self.fleet.shards[shard].address.set(address).expect("a shard is started once");
+        self.fleet.attached.notify_waiters();
     }
 
     /// Whether every shard that has been started still runs, and the threat log. One that fell with a panic takes its part of
@@ -283,6 +287,18 @@ impl EngineHandle {
     /// Whether every shard has been started.
     pub(crate) fn is_attached(&self) -> bool {
         self.fleet.shards.iter().all(|slot| slot.address.get().is_some())
+    }
+
+    /// Waits until every shard has been started.
+    pub(crate) async fn attached(&self) {
+        loop {
+            // Before the look: a shard that is attached after it wakes this.
+            let attached = self.fleet.attached.notified();
+            if self.is_attached() {
+                return;
+            }
+            attached.await;
+        }
     }
 
     // ---- asking ----

@@ -53,12 +53,7 @@ pub(crate) async fn keep_threats_loaded(engine: EngineHandle) -> StoreError {
 
 /// Waits for the threat history, but not for long: a fleet is not left alone for the sake of a long one.
 pub(crate) async fn await_threats(engine: &EngineHandle) {
-    let is_loaded = async {
-        while !engine.threats_are_loaded() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    if tokio::time::timeout(THREATS_PATIENCE, is_loaded).await.is_err() {
+    if tokio::time::timeout(THREATS_PATIENCE, engine.threats_loaded()).await.is_err() {
         tracing::info!("the threat history is long and is loaded in the background");
     }
 }

@@ -327,13 +327,9 @@ impl Running {
     /// are damaged.
     async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
         let began = self.engine.clock().monotonic();
-        while !self.engine.is_attached() {
-            // A worker that panics at its start is reported nowhere else.
-            if self.engine.clock().monotonic() - began > Duration::from_millis(WORKERS_START_MS) {
-                return Err(ServeError::WorkersMissing);
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // A worker that panics at its start is reported nowhere else.
+        let attached = tokio::time::timeout(Duration::from_millis(WORKERS_START_MS), self.engine.attached());
+        attached.await.map_err(|_| ServeError::WorkersMissing)?;
         let loaded = load(&self.engine, &*self.engine.durability().store).await?;
         // After the fleet, which is not to share the processors with them.
         let engine = self.engine.clone();
@@ -385,15 +381,11 @@ impl Running {
         self.lifecycle.enter(Phase::Draining);
         self.events.close();
         self.api.pause().await;
-        while self.lifecycle.in_flight() > 0 {
-            if self.engine.clock().monotonic() >= deadline {
-                tracing::warn!(
-                    requests = self.lifecycle.in_flight(),
-                    "the grace period is over; leaving requests unanswered"
-                );
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        if tokio::time::timeout_at(deadline, self.lifecycle.idle()).await.is_err() {
+            tracing::warn!(
+                requests = self.lifecycle.in_flight(),
+                "the grace period is over; leaving requests unanswered"
+            );
         }
         // At least a moment for the last write, even if the requests took all the time there was.
         let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));

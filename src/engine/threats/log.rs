@@ -59,6 +59,8 @@ struct State {
     under_way: RefCell<VecDeque<UnderWay>>,
     more_under_way: Notify,
     is_settling: Cell<bool>,
+    /// Wakes who waits until nothing is on its way to the store.
+    at_rest: Notify,
     /// What the store has still to be told of.
     to_reconcile: RefCell<Reconciliation>,
     reconciling: Cell<bool>,
@@ -76,6 +78,8 @@ struct State {
 pub(in crate::engine) struct Kept {
     /// Whether all that the store has is counted.
     pub(in crate::engine) are_loaded: AtomicBool,
+    /// Wakes who waits for that.
+    pub(in crate::engine) loaded: Notify,
     pub(in crate::engine) threats: AtomicU64,
     pub(in crate::engine) bytes: AtomicU64,
 }
@@ -128,6 +132,7 @@ impl ThreatLog {
                 under_way: RefCell::default(),
                 more_under_way: Notify::new(),
                 is_settling: Cell::default(),
+                at_rest: Notify::new(),
                 to_reconcile: RefCell::default(),
                 reconciling: Cell::default(),
                 trimmed: RefCell::default(),
@@ -182,6 +187,7 @@ async fn settle(state: Rc<State>) {
         let next = state.under_way.borrow_mut().pop_front();
         let Some(UnderWay { entries, _room, outcome, reply }) = next else {
             state.is_settling.set(false);
+            state.at_rest.notify_waiters();
             state.more_under_way.notified().await;
             continue;
         };
@@ -246,6 +252,11 @@ impl State {
         self.kept.bytes.store(history.bytes(), Relaxed);
     }
 
+    /// Whether no report is on its way to the store, and the store is being told of nothing.
+    fn is_at_rest(&self) -> bool {
+        !self.is_settling.get() && self.under_way.borrow().is_empty() && !self.reconciling.get()
+    }
+
     /// Tells the store what it must not have; what it does not take it is told again.
     async fn reconcile(&self) -> Result<(), StoreError> {
         let Reconciliation { doubtful, dropped } = self.to_reconcile.take();
@@ -269,6 +280,7 @@ impl State {
             }
         }
         self.reconciling.set(false);
+        self.at_rest.notify_waiters();
         outcome
     }
 }
@@ -303,6 +315,7 @@ impl Handler<Restored> for ThreatLog {
             self.state.clock.compare(self.state.history.borrow().time(newest));
         }
         self.state.kept.are_loaded.store(true, Release);
+        self.state.kept.loaded.notify_waiters();
     }
 }
 
@@ -333,10 +346,14 @@ impl Handler<DrainReports> for ThreatLog {
     fn handle(&mut self, _: DrainReports, _: &mut Context<Self>) -> Self::Result {
         let state = self.state.clone();
         Box::pin(async move {
-            while state.is_settling.get() || !state.under_way.borrow().is_empty() || state.reconciling.get() {
-                tokio::time::sleep(Duration::from_millis(1)).await;
+            loop {
+                // Before the look: what comes to an end after it wakes this.
+                let at_rest = state.at_rest.notified();
+                if state.is_at_rest() {
+                    return state.reconcile().await;
+                }
+                at_rest.await;
             }
-            state.reconcile().await
         })
     }
 }

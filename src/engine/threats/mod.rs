@@ -154,6 +154,18 @@ impl EngineHandle {
         self.fleet.kept.are_loaded.load(Acquire)
     }
 
+    /// Waits until all threats that are in the store are counted.
+    pub(crate) async fn threats_loaded(&self) {
+        loop {
+            // Before the look: a history that is loaded after it wakes this.
+            let loaded = self.fleet.kept.loaded.notified();
+            if self.threats_are_loaded() {
+                return;
+            }
+            loaded.await;
+        }
+    }
+
     /// Waits until no report is on its way to the store, and nothing is in it that was refused.
     pub(super) async fn drain_reports(&self) -> Result<(), EngineError> {
         Ok(self.tell_threat_log(DrainReports).await??)

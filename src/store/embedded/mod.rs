@@ -12,6 +12,7 @@
 //! | `agents` | `meta` | `probe` | zeros, written to find out whether the disk takes them |
 //! | `heartbeats` | `flushes` | number of the flush, 8 bytes big-endian | its heartbeats: for each the id (8 bytes), the length (2 bytes), the record |
 //! | `heartbeats` | `meta` | `clock` | active time in µs, decimal |
+//! | `heartbeats` | `meta` | `swept` | number of the first flush that sweeps have left, decimal |
 //!
 //! Beside the two is the file `ledger`, and beside the folder the file [`marker`]. Registrations are committed with an fsync, and a second one of that file. A flush of heartbeats is one record, written without one: it survives the
 //! end of the process however that comes, and a power cut takes at most what the system had not written out yet. The
