@@ -27,7 +27,7 @@ impl Drop for Roll {
 #[derive(Debug)]
 pub struct Receipt {
     roll: Arc<Roll>,
-    place: u32,
+    position: u32,
     signed: bool,
 }
 
@@ -43,8 +43,8 @@ impl Receipts {
     }
 
     /// The receipt for the heartbeat at this place.
-    pub fn next(&self, place: u32) -> Receipt {
-        Receipt { roll: self.0.clone(), place, signed: false }
+    pub fn next(&self, position: u32) -> Receipt {
+        Receipt { roll: self.0.clone(), position, signed: false }
     }
 }
 
@@ -58,7 +58,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.signed {
-            self.roll.lost.lock().push(self.place);
+            self.roll.lost.lock().push(self.position);
         }
     }
 }

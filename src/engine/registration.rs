@@ -60,7 +60,7 @@ impl EngineHandle {
             tags: request.tags.into_iter().map(Text::into_inner).collect(),
             machine,
             registered_at: self.registration_time(known).await?,
-            heard_at: fleet.clock.heard(),
+            heard_at: fleet.clock.active_time(),
             token: hash,
         };
         let record = Box::new(registration.clone());

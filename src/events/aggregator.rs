@@ -30,7 +30,7 @@ pub struct EventAggregator {
 #[derive(Debug, Default)]
 pub(super) struct ShardChanges {
     /// How many changes of each kind, by place.
-    pub(super) counts: [u64; StatusChange::PLACES],
+    pub(super) counts: [u64; StatusChange::COUNT],
     /// The first of each kind, [`EVENTS_DETAIL_MAX`] at most, in the order in which they happened.
     pub(super) details: Vec<(StatusChange, FleetEvent)>,
 }
@@ -107,7 +107,7 @@ impl EventAggregator {
 impl ShardChanges {
     /// Adds a change; says whether it is the first.
     pub(super) fn add(&mut self, change: StatusChange, event: impl FnOnce() -> FleetEvent) -> bool {
-        let count = &mut self.counts[change.place()];
+        let count = &mut self.counts[change.index()];
         *count += 1;
         if *count <= EVENTS_DETAIL_MAX as u64 {
             self.details.push((change, event()));
@@ -125,9 +125,9 @@ impl ThreatReports {
             Entry::Vacant(_) if known == EVENTS_THREAT_AGENTS_MAX => {
                 self.others.get_or_insert(Reported { hostname: None, count: 0, worst }).add(count, worst);
             }
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 let hostname = (known < EVENTS_DETAIL_MAX).then(|| hostname.into());
-                place.insert(Reported { hostname, count, worst });
+                entry.insert(Reported { hostname, count, worst });
             }
         }
         known == 0
@@ -167,8 +167,8 @@ impl Reported {
 }
 
 /// Whole after every step: a panic elsewhere does not spoil it.
-fn lock<T>(place: &Mutex<T>) -> MutexGuard<'_, T> {
-    place.lock()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]
@@ -199,26 +199,26 @@ mod tests {
             changes.add(STALE, event);
         }
         changes.add(StatusChange::REGISTERED, event);
-        assert_eq!(changes.counts[STALE.place()], 1_000_000);
+        assert_eq!(changes.counts[STALE.index()], 1_000_000);
         assert_eq!(changes.details.len(), EVENTS_DETAIL_MAX + 1);
     }
 
     #[test]
     fn only_the_first_change_after_a_take_wakes_the_collector() {
-        let gathering = EventAggregator::new(1);
-        let add = |change| gathering.announce(lock(&gathering.shards[0]).add(change, event));
-        let is_awake = || gathering.filled().now_or_never().is_some();
+        let aggregator = EventAggregator::new(1);
+        let add = |change| aggregator.announce(lock(&aggregator.shards[0]).add(change, event));
+        let is_awake = || aggregator.filled().now_or_never().is_some();
         assert!(!is_awake());
         add(STALE);
         add(STALE);
         assert!(is_awake() && !is_awake());
         add(StatusChange::REGISTERED);
         assert!(!is_awake());
-        assert_eq!(gathering.take().0[0].details.len(), 3);
+        assert_eq!(aggregator.take().0[0].details.len(), 3);
         add(STALE);
         assert!(is_awake());
-        gathering.threats_reported(AgentId::new(1), "h", 1, Severity::Low);
-        gathering.threats_reported(AgentId::new(2), "h", 1, Severity::Low);
+        aggregator.threats_reported(AgentId::new(1), "h", 1, Severity::Low);
+        aggregator.threats_reported(AgentId::new(2), "h", 1, Severity::Low);
         assert!(is_awake() && !is_awake());
     }
 

@@ -170,8 +170,8 @@ pub struct StatusChange {
 }
 
 impl StatusChange {
-    /// One more than the greatest [`StatusChange::place`].
-    pub(super) const PLACES: usize = STATES * STATES;
+    /// One more than the greatest [`StatusChange::index`].
+    pub(super) const COUNT: usize = STATES * STATES;
 
     /// A new agent.
     pub const REGISTERED: Self = Self { from: None, to: Some(Status::Online) };
@@ -188,7 +188,7 @@ impl StatusChange {
     }
 
     /// Its place in a table of all changes.
-    pub(super) fn place(self) -> usize {
+    pub(super) fn index(self) -> usize {
         let state = |status: Option<Status>| status.map_or(STATES - 1, |status| status as usize);
         state(self.from) * STATES + state(self.to)
     }
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn every_change_has_a_place_of_its_own() {
-        let places: Vec<_> = StatusChange::all().map(StatusChange::place).collect();
-        assert_eq!(places, (0..StatusChange::PLACES).collect::<Vec<_>>());
+        let indices: Vec<_> = StatusChange::all().map(StatusChange::index).collect();
+        assert_eq!(indices, (0..StatusChange::COUNT).collect::<Vec<_>>());
     }
 
     #[test]

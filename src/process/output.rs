@@ -291,10 +291,10 @@ mod tests {
 
     /// Takes lines as long as it is open; shared with the test.
     #[derive(Clone, Default)]
-    struct Reader(Arc<(Mutex<Told>, Condvar)>);
+    struct Reader(Arc<(Mutex<State>, Condvar)>);
 
     #[derive(Default)]
-    struct Told {
+    struct State {
         text: Vec<u8>,
         /// Bytes that are taken before the next attempt fails.
         room: Option<usize>,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     impl Reader {
-        fn change(&self, change: impl FnOnce(&mut Told)) {
+        fn change(&self, change: impl FnOnce(&mut State)) {
             change(&mut self.0.0.lock());
             self.0.1.notify_all();
         }
@@ -314,14 +314,14 @@ mod tests {
 
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut told = self.0.0.lock();
-            self.0.1.wait_while(&mut told, |told| told.is_stuck);
-            let taken = told.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+            let mut state = self.0.0.lock();
+            self.0.1.wait_while(&mut state, |state| state.is_stuck);
+            let taken = state.room.map_or(bytes.len(), |room| room.min(bytes.len()));
             if taken == 0 {
                 return Err(ErrorKind::StorageFull.into());
             }
-            told.room = told.room.map(|room| room - taken);
-            told.text.extend(&bytes[..taken]);
+            state.room = state.room.map(|room| room - taken);
+            state.text.extend(&bytes[..taken]);
             Ok(taken)
         }
 
@@ -340,12 +340,12 @@ mod tests {
         let outlet = Outlet::start("test", reader.clone()).unwrap();
         outlet.send(b"one\n".to_vec());
         outlet.finish();
-        reader.change(|told| told.room = Some(2));
+        reader.change(|state| state.room = Some(2));
         outlet.send(b"torn\n".to_vec());
         outlet.send(b"lost\n".to_vec());
         outlet.finish();
         assert_eq!(dropped_lines() - before, 2);
-        reader.change(|told| told.room = None);
+        reader.change(|state| state.room = None);
         outlet.send(b"two\n".to_vec());
         outlet.send(b"three\n".to_vec());
         outlet.finish();
@@ -357,7 +357,7 @@ mod tests {
     fn a_reader_that_stands_still_makes_nobody_wait_and_costs_no_more_than_the_queue() {
         let _one = ONE_AT_A_TIME.lock();
         let (reader, before) = (Reader::default(), dropped_lines());
-        reader.change(|told| told.is_stuck = true);
+        reader.change(|state| state.is_stuck = true);
         let outlet = Outlet::start("test", reader.clone()).unwrap();
         let line = [b"x".repeat(1_023), b"\n".to_vec()].concat();
         let lines = 3 * LOG_QUEUE_MAX_BYTES / line.len();
@@ -365,7 +365,7 @@ mod tests {
         assert!(outlet.shared.queue().bytes <= LOG_QUEUE_MAX_BYTES);
         let dropped = usize::try_from(dropped_lines() - before).unwrap();
         assert!(dropped >= lines / 2, "{dropped} of {lines}");
-        reader.change(|told| told.is_stuck = false);
+        reader.change(|state| state.is_stuck = false);
         outlet.finish();
         assert_eq!(reader.text().lines().count(), lines - dropped, "the rest is there");
     }

@@ -92,11 +92,11 @@ pub async fn indispensable<T>(task: Task, work: impl Future<Output = T>) -> T {
     }
 }
 
-fn end(fallen: Task) -> ! {
+fn end(panicked: Task) -> ! {
     output::report(format_args!(
         "The server ended: a background task ({}) fell with a panic; nothing that must be durable and was \
          acknowledged is lost: start again, and report the panic above",
-        fallen.name()
+        panicked.name()
     ));
     output::exit(1)
 }
@@ -106,9 +106,9 @@ pub const ACCEPTOR_THREAD: &str = "actix-server acceptor";
 
 /// From now on the process ends when a thread that accepts connections falls.
 pub fn watch_acceptors() {
-    let tell = panic::take_hook();
+    let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        tell(info);
+        report(info);
         if thread::current().name() == Some(ACCEPTOR_THREAD) {
             end(Task::Acceptor);
         }

@@ -134,13 +134,13 @@ impl WriteBehind {
         let _one_at_a_time = self.flushing.lock().await;
         let Durability { store, progress, .. } = &self.durability;
         let started = self.clock.monotonic();
-        let heard = self.clock.heard();
+        let up_to = self.clock.active_time();
         if !store.is_reachable() {
             self.metrics.flush_failures.increment(1);
             return Err(StoreError::unavailable("it cannot be reached"));
         }
         // Heartbeats do not wait for registrations: those may be refused where these are not.
-        let amended = self.reconcile().await;
+        let reconciled = self.reconcile().await;
         let mut left = self.source.dirty();
         let wrote = left > 0;
         while left > 0 {
@@ -156,7 +156,7 @@ impl WriteBehind {
             left -= left.min(FLUSH_BATCH_MAX);
             self.metrics.flushed_heartbeats.increment(batch.heartbeats.len() as u64);
         }
-        progress.reached(self.rules.shard, heard);
+        progress.reached(self.rules.shard, up_to);
         if wrote {
             self.metrics.flush_seconds.record(self.clock.monotonic() - started);
             self.clock_saved.set(started);
@@ -169,7 +169,7 @@ impl WriteBehind {
             }
             self.clock_saved.set(started);
         }
-        amended
+        reconciled
     }
 
     /// Tells the store the truth of what it was last told and may have or not: policies, and agents of this shard.
@@ -209,8 +209,8 @@ impl WriteBehind {
         };
         if sweep.registrations {
             // Before anything is awaited: a change that begins later is queued later, and has the last word.
-            let told = committer.commit_all(self.source.registrations(&batch.heartbeats));
-            told.await?;
+            let written = committer.commit_all(self.source.registrations(&batch.heartbeats));
+            written.await?;
         }
         store.save(&batch).await?;
         self.sweeping.set(Some((sweep.number, last.id)));

@@ -58,7 +58,7 @@ struct State {
     /// Reports on their way to the store, in the order in which it has them.
     under_way: RefCell<VecDeque<UnderWay>>,
     more_under_way: Notify,
-    is_settling: Cell<bool>,
+    is_taking_in: Cell<bool>,
     /// What the store has still to be told of.
     to_reconcile: RefCell<Reconciliation>,
     reconciling: Cell<bool>,
@@ -98,7 +98,7 @@ impl std::fmt::Debug for UnderWay {
 #[derive(Debug, Default)]
 struct Reconciliation {
     /// Of reports that were refused although the store may have them.
-    doubtful: Vec<ThreatKey>,
+    outcome_unknown: Vec<ThreatKey>,
     /// The oldest ones of each tenant, which the history has dropped.
     dropped: BTreeMap<Option<Box<str>>, ThreatRange>,
 }
@@ -127,7 +127,7 @@ impl ThreatLog {
                 last_id: Cell::default(),
                 under_way: RefCell::default(),
                 more_under_way: Notify::new(),
-                is_settling: Cell::default(),
+                is_taking_in: Cell::default(),
                 to_reconcile: RefCell::default(),
                 reconciling: Cell::default(),
                 trimmed: RefCell::default(),
@@ -160,7 +160,7 @@ impl Actor for ThreatLog {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.spawn(indispensable(Task::ThreatLog, settle(self.state.clone())).into_actor(self));
+        ctx.spawn(indispensable(Task::ThreatLog, take_in_durable(self.state.clone())).into_actor(self));
         ctx.run_interval(Duration::from_millis(THREAT_LOG_TICK_MS), |threat_log, ctx| {
             threat_log.state.tick();
             if !threat_log.state.reconciling.get() {
@@ -177,22 +177,22 @@ impl Actor for ThreatLog {
 }
 
 /// Takes in what has become durable, one report after the other.
-async fn settle(state: Rc<State>) {
+async fn take_in_durable(state: Rc<State>) {
     loop {
         let next = state.under_way.borrow_mut().pop_front();
         let Some(UnderWay { entries, _room, outcome, reply }) = next else {
-            state.is_settling.set(false);
+            state.is_taking_in.set(false);
             state.more_under_way.notified().await;
             continue;
         };
-        state.is_settling.set(true);
+        state.is_taking_in.set(true);
         let outcome = outcome.await;
         let ids = entries.iter().map(|entry| entry.id).collect();
         match &outcome {
             Ok(()) => state.take_in(entries),
             Err(StoreError::UnknownOutcome(_)) => {
                 let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
-                state.to_reconcile.borrow_mut().doubtful.extend(keys);
+                state.to_reconcile.borrow_mut().outcome_unknown.extend(keys);
             }
             Err(_) => {}
         }
@@ -248,21 +248,21 @@ impl State {
 
     /// Tells the store what it must not have; what it does not take it is told again.
     async fn reconcile(&self) -> Result<(), StoreError> {
-        let Reconciliation { doubtful, dropped } = self.to_reconcile.take();
-        if doubtful.is_empty() && dropped.is_empty() {
+        let Reconciliation { outcome_unknown, dropped } = self.to_reconcile.take();
+        if outcome_unknown.is_empty() && dropped.is_empty() {
             return Ok(());
         }
         self.reconciling.set(true);
         let mut discards: Vec<_> = dropped.values().cloned().map(Discard::Oldest).collect();
-        discards.extend(doubtful.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
+        discards.extend(outcome_unknown.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
         let outcome = self.durability.store.discard(discards).await;
         if outcome.is_ok() {
             // A history that was read in the meantime may have them.
             let mut history = self.history.borrow_mut();
-            doubtful.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
+            outcome_unknown.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
         } else {
             let mut to_reconcile = self.to_reconcile.borrow_mut();
-            to_reconcile.doubtful.extend(doubtful);
+            to_reconcile.outcome_unknown.extend(outcome_unknown);
             for (org, range) in dropped {
                 let newer = to_reconcile.dropped.entry(org).or_insert_with(|| range.clone());
                 newer.from = range.from;
@@ -333,7 +333,7 @@ impl Handler<DrainReports> for ThreatLog {
     fn handle(&mut self, _: DrainReports, _: &mut Context<Self>) -> Self::Result {
         let state = self.state.clone();
         Box::pin(async move {
-            while state.is_settling.get() || !state.under_way.borrow().is_empty() || state.reconciling.get() {
+            while state.is_taking_in.get() || !state.under_way.borrow().is_empty() || state.reconciling.get() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             state.reconcile().await

@@ -10,14 +10,14 @@ pub(super) struct Findings {
     /// The folder, and its name for people: what is opened may be a copy.
     folder: String,
     name: String,
-    said: Mutex<Vec<String>>,
+    reported: Mutex<Vec<String>>,
 }
 
 impl Findings {
     /// None yet, of the store in `folder` that people know as `name`.
     pub(super) fn of(folder: &Path, name: &Path) -> Self {
         let [folder, name] = [folder, name].map(|path| path.to_string_lossy().into_owned());
-        Self { folder, name, said: Mutex::default() }
+        Self { folder, name, reported: Mutex::default() }
     }
 
     /// Tells of something that is lost, or was set aside.
@@ -36,7 +36,7 @@ impl Findings {
 
     /// All that was told.
     pub(super) fn all(&self) -> Vec<String> {
-        self.said.lock().clone()
+        self.reported.lock().clone()
     }
 
     /// The text, with the names that people know.
@@ -45,6 +45,6 @@ impl Findings {
     }
 
     fn note(&self, what: String) {
-        self.said.lock().push(what);
+        self.reported.lock().push(what);
     }
 }

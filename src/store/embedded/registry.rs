@@ -392,8 +392,8 @@ mod tests {
             for accept_loss in [false, true] {
                 let refused = Registry::open(&path, accept_loss, &findings).unwrap_err();
                 assert!(matches!(refused, StoreError::Format(_)), "{refused}");
-                let said = format!("has format {format}, this version reads format 3: use the version that wrote it");
-                assert!(refused.to_string().contains(&said), "{refused}");
+                let reason = format!("has format {format}, this version reads format 3: use the version that wrote it");
+                assert!(refused.to_string().contains(&reason), "{refused}");
                 assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is set aside");
             }
         }

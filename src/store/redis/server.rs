@@ -95,7 +95,7 @@ mod tests {
 
     fn usable(lines: &[&str]) -> Result<(), String> {
         let text = format!("# Server\r\nredis_version:7.0.15\r\n{}\r\n", lines.join("\r\n"));
-        ServerInfo::parse(&text).must_be_usable().map_err(|trouble| trouble.to_string())
+        ServerInfo::parse(&text).must_be_usable().map_err(|error| error.to_string())
     }
 
     #[test]
