@@ -3,7 +3,7 @@
 //! Three kinds, never mixed:
 //! - **monotonic** ([`Clock::monotonic`]): timers and latencies.
 //! - **wall** ([`Clock::wall`]): what people read. It may be stepped; nothing is decided by it.
-//! - **active time** ([`Clock::pulse`]): monotonic time less the gaps in which the process could not hear. Silence is
+//! - **active time** ([`Clock::pulse`]): monotonic time less the gaps in which the process was paused. Silence is
 //!   measured in it, so a process that was stopped, suspended or starved takes nobody's silence for granted.
 //!
 //! A gap is found by its end: every worker reads the clock at each event and at a regular pulse, and a reading that
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Wall-clock time where there is no engine, and so no [`Clock`].
-#[expect(clippy::disallowed_methods, reason = "this is the place the others are to take it from")]
+#[expect(clippy::disallowed_methods, reason = "the one source of time")]
 pub fn system_time() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // A machine whose clock stands before 1970 shows 1970.
@@ -144,13 +144,13 @@ impl Clock {
         self.shared.active_at(now)
     }
 
-    /// Active time now for a decision against an agent: it does not count time in which any worker has not been heard
-    /// from, even if that gap has not ended yet.
+    /// Active time now for a decision against an agent: it does not count time in which any worker has been
+    /// paused, even if that gap has not ended yet.
     pub fn active_on_all(&self, worker: usize) -> ActiveTime {
         self.pulse(worker).min(self.active_time())
     }
 
-    /// Active time now, for bookkeeping off the workers. It stands still while any worker is not heard from.
+    /// Active time now, for bookkeeping off the workers. It stands still while any worker is paused.
     pub fn active_time(&self) -> ActiveTime {
         let now = self.elapsed();
         let latest = self.shared.pulses.iter().map(|pulse| pulse.0.load(Relaxed)).min().unwrap_or(now);
@@ -164,12 +164,12 @@ impl Clock {
         self.shared.origin + Duration::from_micros(elapsed.max(0).unsigned_abs())
     }
 
-    /// Says that `worker` has stopped for good: its silence is no gap any more.
+    /// Notes that `worker` has stopped for good: from now on its silence is no gap.
     pub fn stop_worker(&self, worker: usize) {
         self.shared.pulses[worker].0.store(NOT_STARTED, Relaxed);
     }
 
-    /// Total of the gaps in which the process could not hear.
+    /// Total of the gaps in which the process was paused.
     pub fn lost(&self) -> Duration {
         Duration::from_micros(self.shared.lost.load(Relaxed).unsigned_abs())
     }

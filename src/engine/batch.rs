@@ -1,5 +1,5 @@
 //! Heartbeats of many agents at once, as relays pass them on: one message to each shard, and on its thread one to each
-//! agent. So a thousand heartbeats wake another thread once, and still each agent hears its own, in the order of its
+//! agent. So a thousand heartbeats wake another thread once, and each agent still receives its own, in the order of its
 //! mailbox.
 
 use std::collections::HashSet;
@@ -42,7 +42,7 @@ impl EngineHandle {
             let lost: HashSet<u32> = join_all(under_way).await.into_iter().flatten().collect();
             let mut refused = Vec::new();
             for (position, id) in ids.into_iter().filter(|(position, _)| lost.contains(position)) {
-                // Gone, or its actor has fallen. The figures went down with that; the sign of life must not.
+                // Gone, or its actor panicked. The figures are lost with it; the sign of life must not be.
                 if let Err(error) = engine.beat(id, Credential::Admin, Heartbeat::default()).await {
                     refused.push((position, error));
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// What became of the heartbeats that a shard passes on. Told when the last receipt is gone.
+/// What became of the heartbeats that a shard passes on. Reported when the last receipt is gone.
 #[derive(Debug)]
 struct Roll {
     lost: Mutex<Vec<u32>>,
@@ -22,8 +22,8 @@ impl Drop for Roll {
     }
 }
 
-/// Goes with a heartbeat to its agent. One that is dropped unsigned says that the heartbeat was not taken over: there is
-/// no such agent, or its actor fell.
+/// Goes with a heartbeat to its agent. One that is dropped unsigned means that the heartbeat was not taken over: there is
+/// no such agent, or its actor panicked.
 #[derive(Debug)]
 pub struct Receipt {
     roll: Arc<Roll>,
@@ -36,13 +36,13 @@ pub struct Receipt {
 pub struct Receipts(Arc<Roll>);
 
 impl Receipts {
-    /// No receipts yet; and what tells the places of those that went unsigned, when these and all of them are gone.
+    /// No receipts yet; and what receives the positions of those that went unsigned, when these and all of them are gone.
     pub fn new() -> (Self, oneshot::Receiver<Vec<u32>>) {
         let (done, lost) = oneshot::channel();
         (Self(Arc::new(Roll { lost: Mutex::default(), done: Some(done) })), lost)
     }
 
-    /// The receipt for the heartbeat at this place.
+    /// The receipt for the heartbeat at this position.
     pub fn next(&self, position: u32) -> Receipt {
         Receipt { roll: self.0.clone(), position, signed: false }
     }

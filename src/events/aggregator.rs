@@ -1,4 +1,4 @@
-//! What has happened since the last tick, gathered where it happens.
+//! What has happened since the last tick, collected where it happens.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -15,7 +15,7 @@ use crate::{
     threats::Severity,
 };
 
-/// Where changes wait to be told. Each shard has a place of its own, so a change waits for nobody but, for a moment five
+/// Where changes wait to be emitted. Each shard has a slot of its own, so a change waits for nobody but, for a moment five
 /// times a second, for the collector that takes what is there.
 #[derive(Debug)]
 pub struct EventAggregator {
@@ -29,7 +29,7 @@ pub struct EventAggregator {
 /// What happened on one shard.
 #[derive(Debug, Default)]
 pub(super) struct ShardChanges {
-    /// How many changes of each kind, by place.
+    /// How many changes of each kind, by index.
     pub(super) counts: [u64; StatusChange::COUNT],
     /// The first of each kind, [`EVENTS_DETAIL_MAX`] at most, in the order in which they happened.
     pub(super) details: Vec<(StatusChange, FleetEvent)>,
@@ -46,14 +46,14 @@ pub(super) struct ThreatReports {
 /// What one agent reported.
 #[derive(Debug)]
 struct Reported {
-    /// None for those that will not be told one by one.
+    /// None for those that will not be emitted one by one.
     hostname: Option<Box<str>>,
     count: u64,
     worst: Severity,
 }
 
 impl EventAggregator {
-    /// A gathering for so many shards.
+    /// An aggregator for so many shards.
     pub fn new(shards: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
@@ -94,7 +94,7 @@ impl EventAggregator {
         self.work.notified().await;
     }
 
-    /// Takes what is there: changes of each shard, and what is told of threats and of policies.
+    /// Takes what is there: changes of each shard, and the events of threats and of policies.
     pub(super) fn take(&self) -> (Vec<ShardChanges>, Vec<FleetEvent>) {
         let changes = self.shards.iter().map(|shard| mem::take(&mut *lock(shard))).collect();
         let mut events = mem::take(&mut *lock(&self.policies));
@@ -105,7 +105,7 @@ impl EventAggregator {
 }
 
 impl ShardChanges {
-    /// Adds a change; says whether it is the first.
+    /// Adds a change; returns whether it is the first.
     pub(super) fn add(&mut self, change: StatusChange, event: impl FnOnce() -> FleetEvent) -> bool {
         let count = &mut self.counts[change.index()];
         *count += 1;
@@ -117,7 +117,7 @@ impl ShardChanges {
 }
 
 impl ThreatReports {
-    /// Adds a report; says whether it is the first.
+    /// Adds a report; returns whether it is the first.
     fn add(&mut self, agent: AgentId, hostname: &str, count: u64, worst: Severity) -> bool {
         let known = self.agents.len();
         match self.agents.entry(agent) {

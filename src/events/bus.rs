@@ -27,7 +27,7 @@ use crate::{clock::Clock, limits::EVENTS_TICK_MS, metrics::Metrics};
 /// How many events and readers there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct EventRules {
-    /// Events kept for those who fall behind or come back.
+    /// Events kept for those who lag behind or come back.
     pub backlog: usize,
     /// Readers at one time.
     pub max_streams: usize,
@@ -45,7 +45,7 @@ pub struct Bus {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Tells the events of this run from those of others, which are numbered alike.
+    /// Distinguishes the events of this run from those of others, which are numbered alike.
     pub(super) run: String,
     ring: RwLock<Ring>,
     /// Held while events are numbered and encoded, so that the ring is locked for a moment only.
@@ -62,7 +62,7 @@ pub(super) struct Shared {
 }
 
 impl Bus {
-    /// A bus for what is gathered there.
+    /// A bus for the events of this aggregator.
     pub fn new(rules: EventRules, aggregator: Arc<EventAggregator>, metrics: Arc<Metrics>) -> Self {
         let run = getrandom::u64().expect("the system has randomness");
         Self {
@@ -80,10 +80,10 @@ impl Bus {
         }
     }
 
-    /// Publishes what is gathered, tick by tick, for ever. While nothing happens it sleeps.
+    /// Publishes what was aggregated, tick by tick, for ever. While nothing happens it sleeps.
     pub async fn collect(self, clock: Clock) {
         let (aggregator, mut coalescer) = (&self.shared.aggregator, Coalescer::default());
-        // Who collected before, and fell, may have been woken for what is there.
+        // Who collected before, and panicked, may have been woken for what is there.
         let mut is_first = true;
         loop {
             if !mem::take(&mut is_first) && !coalescer.is_counting() {

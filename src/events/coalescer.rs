@@ -1,4 +1,4 @@
-//! From what each shard gathered to events: one by one, or a mass change as one.
+//! From the changes of each shard to events: one by one, or a mass change as one.
 
 use tokio::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use super::{
 };
 use crate::limits::{EVENTS_DETAIL_MAX, EVENTS_MASS_MAX_MS};
 
-/// Merges what the shards gathered, tick by tick. Every change is in one event: its own, or the count of one.
+/// Coalesces the changes of the shards, tick by tick. Every change is in one event: its own, or the count of one.
 #[derive(Debug, Default)]
 pub(super) struct Coalescer {
-    /// Changes of a kind that are under way in masses, by place.
+    /// Changes of a kind that are under way in masses, by index.
     masses: [Option<Mass>; StatusChange::COUNT],
 }
 
@@ -22,7 +22,7 @@ struct Mass {
 }
 
 impl Coalescer {
-    /// Whether a mass change has not been told yet.
+    /// Whether a mass change has not been emitted yet.
     pub(super) fn is_counting(&self) -> bool {
         self.masses.iter().any(Option::is_some)
     }
@@ -69,7 +69,7 @@ mod tests {
     const STALE: StatusChange = StatusChange { from: Some(Status::Online), to: Some(Status::Stale) };
     const BACK: StatusChange = StatusChange { from: Some(Status::Stale), to: Some(Status::Online) };
 
-    /// What a shard gathered: so many changes of these kinds, one after the other.
+    /// The changes of a shard: so many changes of these kinds, one after the other.
     fn shard(changes: &[(StatusChange, u64)], number: &mut u64) -> ShardChanges {
         let mut collected = ShardChanges::default();
         for &(change, count) in changes {
@@ -185,7 +185,7 @@ mod tests {
             }
             prop_assert_eq!(emitted, happened);
             prop_assert!(!coalescer.is_counting());
-            // Nobody is told of twice.
+            // Nothing is emitted twice.
             let before = singles.len();
             let mut singles: Vec<_> = singles.into_iter().map(|event| format!("{event:?}")).collect();
             singles.sort();

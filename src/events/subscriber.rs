@@ -1,4 +1,4 @@
-//! One who reads the events: a number, and what it is told.
+//! One who reads the events: a position in the ring, and what it receives.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -17,13 +17,13 @@ use crate::limits::{EVENTS_KEEPALIVE_MS, EVENTS_PACE_MAX_MS, EVENTS_PACE_READERS
 pub struct Subscriber {
     shared: Arc<Shared>,
     news: watch::Receiver<bool>,
-    /// Its place among all readers.
+    /// Its number among all readers.
     number: usize,
     /// The last event it has.
     cursor: u64,
-    /// What it is told first.
+    /// What it receives first.
     greeting: Option<Bytes>,
-    /// Whether it was told that it fell behind: then nothing more comes.
+    /// Whether it received that it was cut off: then nothing more comes.
     is_cut_off: bool,
 }
 
@@ -75,7 +75,7 @@ impl Subscriber {
         }
     }
 
-    /// All readers are woken at once; where there are many, they take their turns over a while.
+    /// All readers are woken at once; where there are many, they read one after the other over a while.
     async fn wait_for_turn(&self) {
         let pace = pace(self.number, self.shared.metrics.event_streams.load(Relaxed));
         if !pace.is_zero() {
@@ -87,7 +87,7 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.shared.metrics.event_streams.fetch_sub(1, Relaxed);
-        // Whether it was told, or stood still until its connection was cut.
+        // Whether it received that, or stood still until its connection was cut.
         if self.shared.ring().index_after(self.cursor).is_err() {
             self.shared.metrics.event_readers_cut_off.increment(1);
         }

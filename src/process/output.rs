@@ -1,4 +1,4 @@
-//! What the process says on stdout and stderr. Nobody need take it.
+//! What the process writes to stdout and stderr. Nobody need take it.
 //!
 //! A command says its piece with [`say`] and [`complain`], and ends. A server goes on whatever becomes of its words: its
 //! lines go through an [`Outlet`], which drops and counts what nobody takes. All that it says after its configuration has
@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES};
 
-/// What must be said at every level of logging.
+/// What must be logged at every level of logging.
 const ALWAYS: &str = "guardbeat::always";
 /// A pipe that somebody else has made non-blocking is tried again at this interval.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
@@ -103,7 +103,7 @@ pub fn start_log(config: &LogConfig, out: impl for<'a> MakeWriter<'a> + Send + S
     }
 }
 
-/// Says on stdout that the server is ready: `text` for people, `json` for programs.
+/// Reports on stdout that the server is ready: `text` for people, `json` for programs.
 pub fn announce(text: impl Display, json: impl FnOnce() -> serde_json::Value) {
     match SERVER.get() {
         Some(ServerOutput { stdout, format: LogFormat::Text, .. }) => stdout.send(text.to_string().into_bytes()),
@@ -112,7 +112,7 @@ pub fn announce(text: impl Display, json: impl FnOnce() -> serde_json::Value) {
     }
 }
 
-/// Says on stderr why the process ends, whatever the level of logging.
+/// Reports on stderr why the process ends, whatever the level of logging.
 pub fn report(what: impl Display) {
     match SERVER.get() {
         Some(ServerOutput { stderr, format: LogFormat::Text, .. }) => stderr.send(format!("{what}\n").into_bytes()),
@@ -121,7 +121,7 @@ pub fn report(what: impl Display) {
     }
 }
 
-/// Waits a moment for what has been said to be written.
+/// Waits a moment for what is queued to be written.
 pub fn finish() {
     if let Some(ServerOutput { stdout, stderr, .. }) = SERVER.get() {
         stdout.finish();
@@ -245,7 +245,7 @@ impl Shared {
     }
 }
 
-/// Writes it whole; or says whether it has been begun.
+/// Writes it whole; or returns whether it has been begun.
 fn write_line(out: &mut impl Write, line: &[u8]) -> Result<(), bool> {
     let mut rest = line;
     while !rest.is_empty() {

@@ -27,10 +27,10 @@ pub(super) fn ids_of(partition: Partition) -> RangeInclusive<AgentId> {
     AgentId::new(first)..=partition.last_id()
 }
 
-/// Whose turn it is to be read: runs of partitions, each given out once.
+/// The partitions that are still to be read, in runs, each given out once.
 #[derive(Debug)]
 pub(super) struct WorkQueue {
-    /// Consecutive partitions in a turn; a power of two.
+    /// Consecutive partitions in a run; a power of two.
     run: u16,
     taken: AtomicU16,
 }

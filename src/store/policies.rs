@@ -1,4 +1,4 @@
-//! The policies of a fleet at work: published one at a time, each durable before anybody is told of it.
+//! The policies of a fleet at work: published one at a time, each durable before it is announced.
 
 use std::{
     collections::BTreeSet,
@@ -32,15 +32,15 @@ pub enum PublishError {
 /// The index of policies that are durable.
 ///
 /// Like an agent's registration, a publication that the store did not confirm may be there all the same. It is answered
-/// as refused, so the store must be told, with a later flush or before the next publication, what there really is in its
+/// as refused, so the store must be reconciled, with a later flush or before the next publication, with what there really is in its
 /// scope. The same is done for all scopes when a store has lost what it had.
 #[derive(Debug)]
 pub struct Policies {
     committer: Committer,
     index: RwLock<PolicyIndex>,
-    /// Whose turn it is to write; with it go the scopes of which the store's record is of unknown outcome.
+    /// The scopes of which the store's record is of unknown outcome; who holds the lock may write.
     unknown: Mutex<BTreeSet<PolicyScope>>,
-    /// Whether there are any: who has nothing to reconcile need not wait for a turn.
+    /// Whether there are any: who has nothing to reconcile need not wait for the lock.
     outcome_unknown: AtomicBool,
 }
 
@@ -66,7 +66,7 @@ impl Policies {
     }
 
     /// Publishes a policy; answers what there is in its scope now, and what `announce` does of it. One at a time, announcing
-    /// included: versions have no gaps, and nobody is told of a later one first.
+    /// included: versions have no gaps, and none is announced before an earlier one.
     pub async fn publish<T>(
         &self,
         draft: PolicyDraft,
@@ -90,14 +90,14 @@ impl Policies {
         Ok((next, announced))
     }
 
-    /// The store has lost what it had: it must be told of every scope once more.
+    /// The store has lost what it had: every scope must be written once more.
     pub async fn put_all_with_an_unknown_outcome(&self) {
         let mut unknown = self.unknown.lock().await;
         let scopes: Vec<_> = self.ask(|index| index.scopes().map(|one| one.scope().clone()).collect());
         self.mark_unknown(&mut unknown, scopes);
     }
 
-    /// Tells the store the truth of every scope of which its record is of unknown outcome.
+    /// Writes every scope of which the store's record is of unknown outcome.
     pub async fn reconcile(&self) -> Result<(), StoreError> {
         if self.outcome_unknown.load(Relaxed) { self.write_truth(&mut self.unknown.lock().await).await } else { Ok(()) }
     }

@@ -15,7 +15,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Whoever knows which agents were heard since the last flush.
+/// Whoever knows which agents sent a heartbeat since the last flush.
 pub trait DirtySource: std::fmt::Debug {
     /// How many there are.
     fn dirty(&self) -> usize;
@@ -29,7 +29,7 @@ pub trait DirtySource: std::fmt::Debug {
     /// The state of up to `most` agents that come after `after` in id order, dirty or not; empty at the end.
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat>;
 
-    /// Takes up to `most` agents of which the store's registration is of unknown outcome, and says what the store must be told of
+    /// Takes up to `most` agents of which the store's registration is of unknown outcome, and returns what must be written of
     /// them: their registration, or that they are not of the fleet. Those with a change under way are left for later.
     fn reconciliation(&self, most: usize) -> Vec<Change>;
 
@@ -39,7 +39,7 @@ pub trait DirtySource: std::fmt::Debug {
     /// The registrations of these agents. Of those with a change under way there is none: they are put of unknown outcome.
     fn registrations(&self, agents: &[LastHeartbeat]) -> Vec<Change>;
 
-    /// Told when something must not wait for the next flush.
+    /// Notified when something must not wait for the next flush.
     fn urgent(&self) -> &Notify;
 }
 
@@ -172,7 +172,7 @@ impl WriteBehind {
         reconciled
     }
 
-    /// Tells the store the truth of what it was last told and may have or not: policies, and agents of this shard.
+    /// Reconciles the store with what it may have or not: policies, and agents of this shard.
     async fn reconcile(&self) -> Result<(), StoreError> {
         self.durability.policies.reconcile().await?;
         let reconciliation = self.source.reconciliation(RECONCILE_BATCH_MAX);

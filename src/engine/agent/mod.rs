@@ -27,7 +27,7 @@ use crate::{
 /// The state of one agent, in its shard.
 ///
 /// Written by its actor alone. The shard, on the same thread, reads it for listings and for the store, and keeps it when
-/// the actor falls, so that the next actor goes on from there.
+/// the actor panics, so that the next actor goes on from there.
 #[derive(Debug)]
 pub struct AgentCell {
     pub(super) agent: RefCell<Agent>,
@@ -35,7 +35,7 @@ pub struct AgentCell {
     pub(super) counted_as: Cell<Status>,
     /// Whether it is in the shard's dirty set.
     pub(super) dirty: Cell<bool>,
-    /// Durable changes of its registration under way: until they are settled, what the store should have is not known here.
+    /// Durable changes of its registration under way: until they end, what the store should have is not known here.
     pub(super) changing: Cell<u8>,
     /// Whether it has been deregistered: messages still on their way find nothing.
     pub(super) deregistered: Cell<bool>,
@@ -100,7 +100,7 @@ impl AgentActor {
     /// Sleeps until silence would change the status that the agent has at `now`.
     ///
     /// Lazy: a heartbeat does not move the timer. It goes off at the moment that was right when it was set, finds that
-    /// the agent has been heard since, and sleeps for the rest.
+    /// the agent has sent a heartbeat since, and sleeps for the rest.
     fn set_timer(&self, now: ActiveTime, ctx: &mut AgentContext) {
         let clock = &self.shard.clock;
         let liveness = self.cell.agent.borrow().liveness();
@@ -137,7 +137,7 @@ impl AgentActor {
         Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies })
     }
 
-    /// Notes a heartbeat, and when it was heard.
+    /// Records a heartbeat, and when it was received.
     fn take_over(&self, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Timestamp {
         let at = self.shard.clock.wall();
         let now = self.shard.clock.pulse(self.shard.index);
@@ -155,7 +155,7 @@ impl AgentActor {
             self.shard.transition(&self.cell, transition);
             self.set_timer(now, ctx);
         } else if now < before {
-            // Since the restart it counted as heard a while from now. Its timer would go off late for the silence that
+            // Since the restart its last heartbeat counted as a while from now. Its timer would go off late for the silence that
             // begins here.
             self.set_timer(now, ctx);
         }
@@ -167,13 +167,13 @@ impl Actor for AgentActor {
     type Context = AgentContext;
 
     fn started(&mut self, ctx: &mut AgentContext) {
-        // The successor of one that fell may come late for a change of status.
+        // The successor of one that panicked may come late for a change of status.
         self.timer(ctx);
     }
 }
 
 impl Drop for AgentActor {
-    /// An actor that falls with a panic asks its shard for a successor.
+    /// An actor that panics asks its shard for a successor.
     fn drop(&mut self) {
         if std::thread::panicking() {
             // A panic in a handler has released its borrows by now; if not, whoever asks next will notice.
@@ -311,7 +311,7 @@ impl Handler<Stop> for AgentActor {
 pub(super) mod test_support {
     use super::*;
 
-    /// To an agent: fall.
+    /// To an agent: panic.
     #[derive(Debug, actix::Message)]
     #[rtype(result = "()")]
     pub(crate) struct Panic;

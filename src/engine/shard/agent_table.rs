@@ -6,7 +6,7 @@ use crate::fleet::{AgentId, CompiledFilter, Labels, Status};
 
 /// Most agents in a chunk.
 const CHUNK_MAX: usize = 512;
-/// A chunk's columns grow by so many places at a time: less spare room than doubling, and whole size classes of the
+/// A chunk's columns grow by so many entries at a time: less spare room than doubling, and whole size classes of the
 /// allocator.
 const CHUNK_STEP: usize = 64;
 
@@ -37,7 +37,7 @@ impl<T> Default for AgentTable<T> {
     }
 }
 
-/// Where an id is, or would be: its chunk, and its place there.
+/// Where an id is, or would be: its chunk, and its position there.
 type Position = (usize, Result<usize, usize>);
 
 impl<T> AgentTable<T> {
@@ -112,7 +112,7 @@ impl<T> AgentTable<T> {
         chunks.flat_map(|chunk| chunk.ids.iter().copied().zip(&chunk.values)).skip(at)
     }
 
-    /// Shows `visit` the agents that come after `after` and pass the sieve, until it has had enough or `most` agents have been
+    /// Shows `visit` the agents that come after `after` and pass the filter, until it has had enough or `most` agents have been
     /// passed over or shown. Returns the last of these; none when it has come to the end.
     pub fn walk(
         &self,
@@ -141,7 +141,7 @@ impl<T> AgentTable<T> {
         None
     }
 
-    /// The agent at this place, unless it is the last of all.
+    /// The agent at this position, unless it is the last of all.
     fn unless_last(&self, index: usize, at: usize) -> Option<AgentId> {
         let ids = &self.chunks[index].ids;
         let is_last = index + 1 == self.chunks.len() && at + 1 == ids.len();
@@ -154,7 +154,7 @@ impl<T> AgentTable<T> {
         Some((chunk, self.chunks.get(chunk)?.ids.binary_search(&id)))
     }
 
-    /// The place of the first agent after `after`; it may be one past the end of its chunk.
+    /// The position of the first agent after `after`; it may be one past the end of its chunk.
     fn start(&self, after: Option<AgentId>) -> (usize, usize) {
         match after.and_then(|after| self.find(after)) {
             Some((chunk, Ok(at))) => (chunk, at + 1),
@@ -291,7 +291,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever comes and goes, a roster holds what a map would, and a walk in steps of any size shows the agents that a
+        /// Whatever comes and goes, a table holds what a map would, and a walk in steps of any size shows the agents that a
         /// look at each of them would find.
         #[test]
         fn a_table_is_a_map_and_a_walk_shows_what_passes(

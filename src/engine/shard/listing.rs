@@ -28,7 +28,7 @@ pub struct ListQuery {
 pub struct AgentView<'a> {
     /// The agent.
     pub agent: &'a Agent,
-    /// Whether it is heard from.
+    /// Its status now.
     pub status: Status,
     /// The strings that it shares with others.
     pub texts: &'a SharedStrings,
@@ -56,7 +56,7 @@ impl Shard {
     /// Encodes the agents that come next, in id order. It examines a bounded number, so a chunk may be empty although
     /// more will come.
     ///
-    /// By status the roster finds those that are *counted* as having it, which their timers keep up to date; what is shown,
+    /// By status the table finds those that are *counted* as having it, which their timers keep up to date; what is shown,
     /// and whether it is shown at all, is decided by what the status is now.
     pub(in crate::engine) fn list(&self, query: &ListQuery) -> ListChunk {
         let now = self.clock.active_on_all(self.index);

@@ -117,7 +117,7 @@ impl Shard {
         self.address.get().expect("a shard has its address before it has agents")
     }
 
-    /// Tells a change of status: the gauges, the counter, and the agent's own note of what it is counted as.
+    /// Publishes a change of status: to the gauges, the counter, and the agent's own note of what it is counted as.
     pub(super) fn transition(&self, cell: &AgentCell, transition: Transition) {
         if cell.deregistered.get() {
             return;
@@ -185,7 +185,7 @@ impl Shard {
         }
     }
 
-    /// Starts the actors of up to `most` restored agents that come after `after`; says which was the last.
+    /// Starts the actors of up to `most` restored agents that come after `after`; returns the last.
     fn begin(self: &Rc<Self>, after: Option<AgentId>, most: usize) -> Option<AgentId> {
         let now = self.clock.pulse(self.index);
         let mut silent = Vec::new();
@@ -222,7 +222,7 @@ impl Shard {
         true
     }
 
-    /// Gives the agent a new actor if its last one has fallen.
+    /// Gives the agent a new actor if its last one panicked.
     fn respawn(self: &Rc<Self>, id: AgentId) {
         let cell = self.agents.borrow().get(id).cloned();
         if let Some(cell) = cell

@@ -27,14 +27,14 @@ use crate::{
     threats::{Period, ReportedThreat, Severity, Threat, ThreatEntry, ThreatKey},
 };
 
-/// Makes every change, and says so only while it is not silent.
+/// Makes every change, and confirms it only while it is not silent.
 #[derive(Debug, Default)]
 struct Silent {
     store: MemoryStore,
     silent: AtomicBool,
     /// Takes its time for each change.
     slow: AtomicBool,
-    /// Wants to be told of everything once more.
+    /// Wants a sweep of everything.
     has_lost: AtomicBool,
 }
 

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::engine) struct Time {
     clock: Clock,
-    /// When the wall clock was last believed, and what it said.
+    /// When the wall clock was last believed, and its reading.
     believed: Cell<(Instant, u64)>,
     /// Since when it has been far ahead.
     ahead_since: Cell<Option<Instant>>,

@@ -43,7 +43,7 @@ use crate::{
     threats::{Filter, History, Retention, ThreatEntry, ThreatId, ThreatKey, ThreatScope, Trim},
 };
 
-/// The actor.
+/// The actor that owns the history.
 #[derive(Debug)]
 pub struct ThreatLog {
     state: Rc<State>,
@@ -59,7 +59,7 @@ struct State {
     under_way: RefCell<VecDeque<UnderWay>>,
     more_under_way: Notify,
     is_taking_in: Cell<bool>,
-    /// What the store has still to be told of.
+    /// What has still to be reconciled with the store.
     to_reconcile: RefCell<Reconciliation>,
     reconciling: Cell<bool>,
     /// Up to where each tenant's threats have been dropped in this run.
@@ -196,7 +196,7 @@ async fn take_in_durable(state: Rc<State>) {
             }
             Err(_) => {}
         }
-        // If nobody waits any more there is nobody to tell; the report stands.
+        // If nobody waits any more there is nobody to answer; the report stands.
         let _ = reply.send(outcome.map(|()| ids));
     }
 }
@@ -246,7 +246,7 @@ impl State {
         self.kept.bytes.store(history.bytes(), Relaxed);
     }
 
-    /// Tells the store what it must not have; what it does not take it is told again.
+    /// Discards from the store what it must not have; what fails is tried again.
     async fn reconcile(&self) -> Result<(), StoreError> {
         let Reconciliation { outcome_unknown, dropped } = self.to_reconcile.take();
         if outcome_unknown.is_empty() && dropped.is_empty() {

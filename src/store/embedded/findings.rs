@@ -4,7 +4,7 @@ use std::{fmt::Display, path::Path};
 
 use parking_lot::Mutex;
 
-/// What is told, and to be told again.
+/// What is reported, and can be reported again.
 #[derive(Debug)]
 pub(super) struct Findings {
     /// The folder, and its name for people: what is opened may be a copy.
@@ -20,21 +20,21 @@ impl Findings {
         Self { folder, name, reported: Mutex::default() }
     }
 
-    /// Tells of something that is lost, or was set aside.
+    /// Reports something that is lost, or was set aside.
     pub(super) fn lost(&self, what: impl Display) {
         let what = self.named(&what);
         tracing::error!("{what}");
         self.note(what);
     }
 
-    /// Tells of something that is not as it should be, though nothing that was acknowledged is lost.
+    /// Reports something that is not as it should be, though nothing that was acknowledged is lost.
     pub(super) fn odd(&self, what: impl Display) {
         let what = self.named(&what);
         tracing::warn!("{what}");
         self.note(what);
     }
 
-    /// All that was told.
+    /// All that was reported.
     pub(super) fn all(&self) -> Vec<String> {
         self.reported.lock().clone()
     }

@@ -179,7 +179,7 @@ impl HeartbeatLog {
         Some(Sweep { number: sweep.from, registrations: false, urgent: false })
     }
 
-    /// The last shard to say so ends the sweep: what it superseded is deleted.
+    /// The last shard to do so ends the sweep: what it superseded is deleted.
     pub(super) fn swept(&self, shard: usize) -> Result<(), StoreError> {
         let superseded = {
             let mut extent = self.extent();

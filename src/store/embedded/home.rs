@@ -22,7 +22,7 @@ pub(super) struct Home {
     path: PathBuf,
     known: Vec<(PathBuf, Identity)>,
     databases: [PathBuf; 2],
-    /// Whether it has been said that they are not there any more.
+    /// Whether it has been logged that they are not there any more.
     reported: AtomicBool,
 }
 

@@ -1,4 +1,4 @@
-//! What becomes of a store of which one file is injured: all is there, or it is refused, or it is said what is missing.
+//! What becomes of a store of which one file is injured: all is there, or it is refused, or what is missing is reported.
 
 use std::{
     collections::BTreeMap,
@@ -247,7 +247,7 @@ async fn opened(opened: Result<impl StoreReader, StoreError>) -> Result<(Content
     Ok((content, store.damage()))
 }
 
-/// How many agents, policies and threats it is said that there are left, and of how many.
+/// How many agents, policies and threats are reported as left, and of how many.
 fn counts_in(damage: &[String]) -> Option<[(u64, u64); 3]> {
     let line = damage.iter().find(|line| line.contains("goes on with what is left (store.accept_loss)"))?;
     Some(["agents ", "policies ", "threats "].map(|kind| {

@@ -1,7 +1,7 @@
 //! The latest heartbeat of every agent: what a log of flushes comes down to when the fleet is loaded.
 //!
 //! A log holds several heartbeats of an agent, of which the last one counts. It is read backwards, so that those that are
-//! superseded are passed over without being decoded; what counts is kept as it is stored, until the agent's turn comes.
+//! superseded are passed over without being decoded; what counts is kept as it is stored, until the agent is loaded.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

@@ -1,11 +1,11 @@
-//! What the store should hold: counts and checksums, kept in two places.
+//! What the store should hold: counts and checksums, kept in two slots.
 //!
 //! Every transaction on the registrations, policies and threats carries the *ledger* along: its number, and for each kind of
 //! record how many there are and the sum of their checksums, which does not depend on their order. It is written
 //! 1. into the database, with the transaction itself: what the database holds must add up to that;
 //! 2. when that is durable, into the file `ledger` beside it, durably too: the database must have come as far as that.
 //!
-//! So a database that is ahead of the file is no damage; one that is behind it has lost something. The file has two places
+//! So a database that is ahead of the file is no damage; one that is behind it has lost something. The file has two slots
 //! that are written in turn, so that a write that is torn leaves the one before.
 //!
 //! The file is written by a thread of its own ([`LedgerKeeper`]), the latest ledger at a time: nobody waits for it, since
@@ -216,7 +216,7 @@ impl Drop for LedgerKeeper {
         due.lock().is_ending = true;
         work.notify_one();
         if let Some(thread) = self.thread.take() {
-            // If it panicked that has been said.
+            // If it panicked that has been logged.
             let _ = thread.join();
         }
     }

@@ -1,7 +1,7 @@
 //! The fleet out of the embedded store, on as many threads as there are processors.
 //!
 //! First the policies are handed over. Then the log of heartbeats is read, each thread a segment of it, down to the latest record of each agent. Then the
-//! threads take turns at the registrations, partition by partition, and each agent is handed over with what was last heard
+//! threads share the registrations, partition by partition, and each agent is handed over with what was last received
 //! of it.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Partitions that a thread reads in one turn: with fewer, a small fleet would come in crumbs.
+/// Partitions that a thread reads at a time: with fewer, a small fleet would come in crumbs.
 const RUN: u16 = 16;
 
 /// Hands the whole fleet to `out`.

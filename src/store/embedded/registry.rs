@@ -216,7 +216,7 @@ impl View {
         })
     }
 
-    /// Adds up the scopes that [`View::policies`] has told of.
+    /// Adds up the scopes that [`View::policies`] has returned.
     pub(super) fn count_policies(sum: &mut Sum, scope: &[u8], record: &[u8]) {
         sum.add(&[POLICIES.as_bytes(), scope].concat(), record);
     }
@@ -268,7 +268,7 @@ fn open_whole(path: &Path, noted: Option<Ledger>) -> Result<(Opened, Ledger), St
     }
 }
 
-/// Opens a database with what can still be read of it, and tells what is lost. Answers its new ledger too.
+/// Opens a database with what can still be read of it, and reports what is lost. Answers its new ledger too.
 fn open_what_is_left(path: &Path, noted: Option<Ledger>, findings: &Findings) -> Result<(Opened, Ledger), StoreError> {
     let read_all = |least| {
         let opened = open(path, least)?;

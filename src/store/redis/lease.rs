@@ -52,7 +52,7 @@ impl Owner {
     }
 }
 
-/// What a lease says.
+/// The contents of a lease.
 struct Held {
     run: String,
     location: String,

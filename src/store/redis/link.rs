@@ -62,7 +62,7 @@ pub(super) struct Link {
     /// What stood in Redis when the fleet was read that could not be owned; none once it is ours.
     unclaimed: Mutex<Option<Meta>>,
     gone: Mutex<VecDeque<AgentId>>,
-    /// What Redis has lost and is not being told yet.
+    /// What Redis has lost and is not being rewritten yet.
     lost: Mutex<Option<Lost>>,
     /// The settings of Redis that were last looked at.
     warned_of: Mutex<Option<Persistence>>,
@@ -150,7 +150,7 @@ impl Link {
         matches!(&*self.state.borrow(), State::Up(_))
     }
 
-    /// Redis has confirmed so many writes to this session. In doubt if that has been given up by now: the server that
+    /// Redis has confirmed so many writes to this session. Of unknown outcome if that has been given up by now: the server that
     /// answered may not be the one that counts any more.
     pub(super) fn confirmed(&self, session: &Session, writes: Writes) -> Result<(), StoreError> {
         // The state cannot change while it is borrowed: who finds the link down knows of every write that was confirmed.
@@ -306,7 +306,7 @@ impl Link {
         });
     }
 
-    /// Says what may go wrong with these settings, unless they are those of the last time.
+    /// Warns of what may go wrong with these settings, unless they are those of the last time.
     fn warn_of(&self, persistence: &Persistence) {
         let mut warned_of = self.warned_of.lock();
         if warned_of.as_ref() != Some(persistence) {

@@ -1,4 +1,4 @@
-//! What a Redis says of itself and of its clients.
+//! What a Redis reports of itself and of its clients.
 
 use std::collections::HashMap;
 
