@@ -3,7 +3,7 @@
 //! Three kinds, never mixed:
 //! - **monotonic** ([`Clock::monotonic`]): timers and latencies.
 //! - **wall** ([`Clock::wall`]): what people read. It may be stepped; nothing is decided by it.
-//! - **active time** ([`Clock::hear`]): monotonic time less the gaps in which the process could not hear. Silence is
+//! - **active time** ([`Clock::pulse`]): monotonic time less the gaps in which the process was paused. Silence is
 //!   measured in it, so a process that was stopped, suspended or starved takes nobody's silence for granted.
 //!
 //! A gap is found by its end: every worker reads the clock at each event and at a regular pulse, and a reading that
@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Wall-clock time where there is no engine, and so no [`Clock`].
-#[expect(clippy::disallowed_methods, reason = "this is the place the others are to take it from")]
+#[expect(clippy::disallowed_methods, reason = "the one source of time")]
 pub fn system_time() -> Timestamp {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     // A machine whose clock stands before 1970 shows 1970.
@@ -51,7 +51,7 @@ struct Shared {
     /// Active time at `origin`.
     base: i64,
     /// A reading this much later than the one before it ends a gap.
-    deaf_after: i64,
+    paused_after: i64,
     /// The last reading of each worker.
     pulses: Box<[Pulse]>,
     /// All gaps so far, overlaps counted once.
@@ -93,12 +93,12 @@ impl Clock {
 
     fn with_wall(workers: usize, base: ActiveTime, grace: Duration, wall: WallClock) -> Self {
         let most = Duration::from_millis(PAUSED_AFTER_MAX_MS);
-        let deaf_after = (grace / 2).clamp(Duration::from_millis(PAUSED_AFTER_MIN_MS), most);
+        let paused_after = (grace / 2).clamp(Duration::from_millis(PAUSED_AFTER_MIN_MS), most);
         Self {
             shared: Arc::new(Shared {
                 origin: Instant::now(),
                 base: base.as_micros(),
-                deaf_after: micros(deaf_after),
+                paused_after: micros(paused_after),
                 pulses: (0..workers).map(|_| Pulse(NOT_STARTED.into())).collect(),
                 lost: 0.into(),
                 last_gap_end: Mutex::new(0),
@@ -107,9 +107,9 @@ impl Clock {
         }
     }
 
-    /// How often every worker must call [`Clock::hear`], events or not.
+    /// How often every worker must call [`Clock::pulse`], events or not.
     pub fn pulse_interval(&self) -> Duration {
-        let interval = Duration::from_micros(self.shared.deaf_after.unsigned_abs() / 4);
+        let interval = Duration::from_micros(self.shared.paused_after.unsigned_abs() / 4);
         interval.min(Duration::from_millis(PULSE_MAX_MS))
     }
 
@@ -135,27 +135,27 @@ impl Clock {
 
     /// Active time now, read on `worker`. Must be called on every event of the worker that concerns liveness, and at
     /// every [`Clock::pulse_interval`].
-    pub fn hear(&self, worker: usize) -> ActiveTime {
+    pub fn pulse(&self, worker: usize) -> ActiveTime {
         let now = self.elapsed();
         let previous = self.shared.pulses[worker].0.swap(now, Relaxed);
-        if now.saturating_sub(previous) > self.shared.deaf_after {
+        if now.saturating_sub(previous) > self.shared.paused_after {
             self.shared.count_gap(previous, now);
         }
-        self.shared.heard_at(now)
+        self.shared.active_at(now)
     }
 
-    /// Active time now for a decision against an agent: it does not count time in which any worker has not been heard
-    /// from, even if that gap has not ended yet.
-    pub fn heard_by_all(&self, worker: usize) -> ActiveTime {
-        self.hear(worker).min(self.heard())
+    /// Active time now for a decision against an agent: it does not count time in which any worker has been
+    /// paused, even if that gap has not ended yet.
+    pub fn active_on_all(&self, worker: usize) -> ActiveTime {
+        self.pulse(worker).min(self.active_time())
     }
 
-    /// Active time now, for bookkeeping off the workers. It stands still while any worker is not heard from.
-    pub fn heard(&self) -> ActiveTime {
+    /// Active time now, for bookkeeping off the workers. It stands still while any worker is paused.
+    pub fn active_time(&self) -> ActiveTime {
         let now = self.elapsed();
         let latest = self.shared.pulses.iter().map(|pulse| pulse.0.load(Relaxed)).min().unwrap_or(now);
-        let is_deaf = now.saturating_sub(latest) > self.shared.deaf_after;
-        self.shared.heard_at(if is_deaf { latest } else { now })
+        let is_paused = now.saturating_sub(latest) > self.shared.paused_after;
+        self.shared.active_at(if is_paused { latest } else { now })
     }
 
     /// The instant at which active time will reach `moment`, if nothing more is lost until then.
@@ -164,12 +164,12 @@ impl Clock {
         self.shared.origin + Duration::from_micros(elapsed.max(0).unsigned_abs())
     }
 
-    /// Says that `worker` has stopped for good: its silence is no gap any more.
-    pub fn retire(&self, worker: usize) {
+    /// Notes that `worker` has stopped for good: from now on its silence is no gap.
+    pub fn stop_worker(&self, worker: usize) {
         self.shared.pulses[worker].0.store(NOT_STARTED, Relaxed);
     }
 
-    /// Total of the gaps in which the process could not hear.
+    /// Total of the gaps in which the process was paused.
     pub fn lost(&self) -> Duration {
         Duration::from_micros(self.shared.lost.load(Relaxed).unsigned_abs())
     }
@@ -180,7 +180,7 @@ impl Clock {
 }
 
 impl Shared {
-    fn heard_at(&self, elapsed: i64) -> ActiveTime {
+    fn active_at(&self, elapsed: i64) -> ActiveTime {
         ActiveTime::from_micros(self.base + elapsed - self.lost.load(Relaxed))
     }
 
@@ -191,7 +191,7 @@ impl Shared {
             self.lost.fetch_add(uncounted, Relaxed);
             *last_gap_end = to;
             // The workers wake one after the other from the same gap: what the later ones add is no news.
-            if uncounted > self.deaf_after {
+            if uncounted > self.paused_after {
                 tracing::warn!(
                     gap_ms = uncounted / 1000,
                     "the process could not hear for a while; deadlines move by that much"
@@ -220,20 +220,20 @@ mod tests {
         while Instant::now() < end {
             tokio::time::advance(clock.pulse_interval().min(end - Instant::now())).await;
             for worker in workers {
-                clock.hear(*worker);
+                clock.pulse(*worker);
             }
         }
     }
 
-    fn heard_seconds(heard: ActiveTime) -> f64 {
-        heard.as_micros() as f64 / 1e6
+    fn seconds(time: ActiveTime) -> f64 {
+        time.as_micros() as f64 / 1e6
     }
 
     #[tokio::test(start_paused = true)]
-    async fn hearing_time_runs_with_the_pulses() {
+    async fn active_time_runs_with_the_pulses() {
         let clock = clock(2);
         run_workers(&clock, &[0, 1], Duration::from_secs(100)).await;
-        assert_eq!(heard_seconds(clock.hear(0)), 100.0);
+        assert_eq!(seconds(clock.pulse(0)), 100.0);
         assert_eq!(clock.lost(), Duration::ZERO);
     }
 
@@ -242,11 +242,11 @@ mod tests {
         let clock = clock(2);
         run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
         tokio::time::advance(Duration::from_secs(50)).await;
-        assert_eq!(heard_seconds(clock.hear(0)), 10.0);
+        assert_eq!(seconds(clock.pulse(0)), 10.0);
         tokio::time::advance(Duration::from_millis(5)).await;
-        assert_eq!(heard_seconds(clock.hear(1)), 10.0);
+        assert_eq!(seconds(clock.pulse(1)), 10.0);
         run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
-        assert_eq!(heard_seconds(clock.heard_by_all(0)), 20.0);
+        assert_eq!(seconds(clock.active_on_all(0)), 20.0);
     }
 
     /// What is logged meanwhile.
@@ -273,13 +273,13 @@ mod tests {
         let clock = clock(3);
         run_workers(&clock, &[0, 1, 2], Duration::from_secs(10)).await;
         tokio::time::advance(Duration::from_secs(50)).await;
-        clock.hear(0);
+        clock.pulse(0);
         tokio::time::advance(Duration::from_micros(20)).await;
-        clock.hear(1);
+        clock.pulse(1);
         tokio::time::advance(Duration::from_millis(300)).await;
-        clock.hear(2);
-        let told = String::from_utf8(log.0.lock().clone()).unwrap();
-        assert_eq!(told.matches("could not hear").count(), 1, "{told}");
+        clock.pulse(2);
+        let text = String::from_utf8(log.0.lock().clone()).unwrap();
+        assert_eq!(text.matches("could not hear").count(), 1, "{text}");
         assert!(clock.lost() > Duration::from_secs(50), "all of it counts");
     }
 
@@ -288,32 +288,32 @@ mod tests {
         let clock = clock(2);
         run_workers(&clock, &[0, 1], Duration::from_secs(10)).await;
         run_workers(&clock, &[0], Duration::from_secs(5)).await;
-        assert_eq!(heard_seconds(clock.heard_by_all(0)), 10.0);
+        assert_eq!(seconds(clock.active_on_all(0)), 10.0);
         // The starved worker comes back: the gap is counted for good.
-        clock.hear(1);
-        assert_eq!(heard_seconds(clock.heard_by_all(0)), 10.0);
+        clock.pulse(1);
+        assert_eq!(seconds(clock.active_on_all(0)), 10.0);
         assert_eq!(clock.lost(), Duration::from_secs(5));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_that_has_not_started_or_has_retired_starves_nobody() {
+    async fn a_worker_that_has_not_started_or_has_stopped_starves_nobody() {
         let clock = clock(2);
         run_workers(&clock, &[0], Duration::from_secs(10)).await;
-        assert_eq!(heard_seconds(clock.heard_by_all(0)), 10.0);
-        clock.hear(1);
-        clock.retire(1);
+        assert_eq!(seconds(clock.active_on_all(0)), 10.0);
+        clock.pulse(1);
+        clock.stop_worker(1);
         run_workers(&clock, &[0], Duration::from_secs(10)).await;
-        assert_eq!(heard_seconds(clock.heard_by_all(0)), 20.0);
+        assert_eq!(seconds(clock.active_on_all(0)), 20.0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn instants_follow_what_was_lost() {
         let clock = clock(1);
-        clock.hear(0);
+        clock.pulse(0);
         let moment = ActiveTime::from_micros(60_000_000);
         let before = clock.instant_of(moment);
         tokio::time::advance(Duration::from_secs(20)).await;
-        clock.hear(0);
+        clock.pulse(0);
         assert_eq!(clock.instant_of(moment) - before, Duration::from_secs(20));
     }
 
@@ -328,9 +328,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_step_of_the_wall_clock_moves_no_deadline() {
         let clock = clock(1);
-        let before = clock.hear(0);
+        let before = clock.pulse(0);
         clock.set_wall(Timestamp::from_millis(1 << 40));
-        assert_eq!(clock.hear(0), before);
+        assert_eq!(clock.pulse(0), before);
         assert_eq!(clock.wall(), Timestamp::from_millis(1 << 40));
     }
 }

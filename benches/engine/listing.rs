@@ -41,10 +41,10 @@ pub fn measure(criterion: &mut Criterion) {
         });
         // As a shard does before it looks at an agent; the roster lays the labels out one after the other.
         let labels: Vec<_> = fleet.iter().map(Agent::labels).collect();
-        group.bench_function(format!("sieve by {name}, 10,000 agents"), |bencher| {
+        group.bench_function(format!("compiled by {name}, 10,000 agents"), |bencher| {
             bencher.iter(|| {
-                let sieve = filter.sieve(&texts).expect("there are such agents");
-                black_box(&labels).iter().filter(|labels| sieve.passes(**labels, Status::Online)).count()
+                let compiled = filter.compile(&texts).expect("there are such agents");
+                black_box(&labels).iter().filter(|labels| compiled.passes(**labels, Status::Online)).count()
             });
         });
     }

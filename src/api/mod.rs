@@ -13,6 +13,7 @@
 mod admission;
 mod agents;
 mod auth;
+mod batch;
 mod body;
 mod compact;
 mod delivery;
@@ -35,7 +36,6 @@ mod query;
 mod readable;
 mod refusal;
 mod register;
-mod relay;
 mod report;
 mod request_log;
 mod routes;

@@ -21,7 +21,7 @@ use super::{
     envelope::ApiError,
     events, heartbeat, listing,
     openapi::{self, Description},
-    operations, overview, policy, publish, query, register, relay, report, summary, threats,
+    operations, overview, policy, publish, query, register, report, summary, threats,
 };
 use crate::{
     engine::{Credential, EngineError},
@@ -174,8 +174,8 @@ static API: [Route; 18] = [
         .described(register::describe),
     Route::new(HEARTBEAT_ENDPOINT, Post, "/api/agents/{id}/heartbeat", heartbeat::ACCESS, handler!(heartbeat::beat))
         .described(heartbeat::describe),
-    Route::new(HEARTBEAT_BATCH, Post, "/api/heartbeats", Access::Admin, handler!(relay::heartbeats))
-        .described(relay::describe),
+    Route::new(HEARTBEAT_BATCH, Post, "/api/heartbeats", Access::Admin, handler!(batch::heartbeats))
+        .described(batch::describe),
     Route::new("list_agents", Get, "/api/agents", Access::Admin, handler!(listing::list))
         .query::<listing::AgentQuery>()
         .described(listing::describe),

@@ -1,5 +1,5 @@
 //! Heartbeats of many agents at once, as relays pass them on: one message to each shard, and on its thread one to each
-//! agent. So a thousand heartbeats wake another thread once, and still each agent hears its own, in the order of its
+//! agent. So a thousand heartbeats wake another thread once, and each agent still receives its own, in the order of its
 //! mailbox.
 
 use std::collections::HashSet;
@@ -27,12 +27,12 @@ impl EngineHandle {
         let parts = by_shard.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let under_way: Vec<_> = parts
             .map(|(shard, part)| {
-                let places: Vec<u32> = part.iter().map(|beat| beat.place).collect();
+                let positions: Vec<u32> = part.iter().map(|beat| beat.place).collect();
                 let answer = self.send_to_shard(shard, Relay(part));
                 async move {
                     match answer {
-                        Ok(answer) => answer.await.unwrap_or(places),
-                        Err(_) => places,
+                        Ok(answer) => answer.await.unwrap_or(positions),
+                        Err(_) => positions,
                     }
                 }
             })
@@ -41,10 +41,10 @@ impl EngineHandle {
         async move {
             let lost: HashSet<u32> = join_all(under_way).await.into_iter().flatten().collect();
             let mut refused = Vec::new();
-            for (place, id) in ids.into_iter().filter(|(place, _)| lost.contains(place)) {
-                // Gone, or its actor has fallen. The figures went down with that; the sign of life must not.
+            for (position, id) in ids.into_iter().filter(|(position, _)| lost.contains(position)) {
+                // Gone, or its actor panicked. The figures are lost with it; the sign of life must not be.
                 if let Err(error) = engine.beat(id, Credential::Admin, Heartbeat::default()).await {
-                    refused.push((place, error));
+                    refused.push((position, error));
                 }
             }
             refused

@@ -21,7 +21,7 @@ impl EngineHandle {
         gauge!("guardbeat_store_dirty_agents").set(fleet.dirty as f64);
         gauge!("guardbeat_policy_version").set(self.policy_version().map_or(0.0, |newest| newest.get().into()));
         gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
-        gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.heard()).as_secs_f64());
+        gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.active_time()).as_secs_f64());
         gauge!("guardbeat_deaf_seconds_total").set(clock.lost().as_secs_f64());
         let (threats, bytes) = self.threats_kept();
         gauge!("guardbeat_threats").set(threats as f64);
@@ -55,7 +55,7 @@ mod tests {
         store::{Durability, MemoryStore},
     };
 
-    fn census(os: &[(&str, u64)], rest: u64) -> ShardLabels {
+    fn label_counts(os: &[(&str, u64)], rest: u64) -> ShardLabels {
         ShardLabels {
             os: (os.iter().map(|(os, agents)| ((*os).into(), *agents)).collect(), rest),
             ..ShardLabels::default()
@@ -63,20 +63,20 @@ mod tests {
     }
 
     /// What an engine without agents shows.
-    fn render(metrics: Metrics, censuses: &[&[ShardLabels]]) -> String {
+    fn render(metrics: Metrics, reports: &[&[ShardLabels]]) -> String {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let clock = Clock::new(1, ActiveTime::default(), Duration::from_secs(1));
             let durability = Durability::start(Arc::<MemoryStore>::default(), 1, ActiveTime::default());
             let engine = EngineHandle::new(1, 1, durability, clock, Arc::new(metrics));
             let render = |shards| engine.metrics().render(Duration::ZERO, || engine.set_gauges(shards));
-            censuses.iter().copied().map(render).collect::<Vec<_>>().pop().unwrap()
+            reports.iter().copied().map(render).collect::<Vec<_>>().pop().unwrap()
         })
     }
 
-    /// The lines that begin so after these censuses, one after the other.
-    fn lines(censuses: &[&[ShardLabels]], start: &str) -> Vec<String> {
-        let text = render(Metrics::new(), censuses);
+    /// The lines that begin so after these reports, one after the other.
+    fn lines(reports: &[&[ShardLabels]], start: &str) -> Vec<String> {
+        let text = render(Metrics::new(), reports);
         let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with(start)).map(str::to_owned).collect();
         lines.sort();
         lines
@@ -86,7 +86,7 @@ mod tests {
     fn label_values_are_summed_over_shards_and_bounded() {
         let many: Vec<_> = (0..30).map(|n| (format!("os-{n:02}"), 100 - n)).collect();
         let many: Vec<_> = many.iter().map(|(os, agents)| (os.as_str(), *agents)).collect();
-        let shown = lines(&[&[census(&many, 7), census(&[("os-29", 1_000)], 0)]], "guardbeat_agents_by_os");
+        let shown = lines(&[&[label_counts(&many, 7), label_counts(&[("os-29", 1_000)], 0)]], "guardbeat_agents_by_os");
         assert_eq!(shown.len(), LABEL_VALUES_MAX + 1);
         assert!(shown.contains(&r#"guardbeat_agents_by_os{os="os-29"} 1071"#.to_owned()), "{shown:?}");
         let rest: u64 = (19..29).map(|n| 100 - n).sum::<u64>() + 7;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_value_that_left_the_most_frequent_is_no_longer_counted() {
-        let (linux, darwin) = (census(&[("linux", 3)], 0), census(&[("darwin", 3)], 0));
+        let (linux, darwin) = (label_counts(&[("linux", 3)], 0), label_counts(&[("darwin", 3)], 0));
         let shown = lines(&[&[linux], &[darwin]], r#"guardbeat_agents_by_os{os="linux"}"#);
         assert_eq!(shown, [r#"guardbeat_agents_by_os{os="linux"} 0"#]);
     }

@@ -147,7 +147,7 @@ impl EngineHandle {
         credential: Credential,
         heartbeat: Heartbeat,
     ) -> Result<BeatAck, EngineError> {
-        // The first try gives the message away; only a fallen actor makes a second one necessary.
+        // The first try gives the message away; only an actor that panicked makes a second one necessary.
         let Fleet { routing, queues, .. } = &*self.fleet;
         let home = self.home_of(id);
         let outcome = match queues.away_from(home) {
@@ -226,7 +226,7 @@ impl EngineHandle {
         &self.fleet.metrics
     }
 
-    /// Where changes of the fleet are gathered, to be told.
+    /// The aggregator of the fleet's changes.
     pub fn changes(&self) -> &Arc<EventAggregator> {
         &self.fleet.changes
     }
@@ -277,7 +277,7 @@ impl EngineHandle {
         self.fleet.attached.notify_waiters();
     }
 
-    /// Whether every shard that has been started still runs, and the threat log. One that fell with a panic takes its part of
+    /// Whether every shard that has been started still runs, and the threat log. One that panicked takes its part of
     /// the fleet with it: then the process must end, and a new one has it all from the store.
     pub(crate) fn is_intact(&self) -> bool {
         self.fleet.shards.iter().filter_map(|slot| slot.address.get()).all(Addr::connected)
@@ -303,7 +303,7 @@ impl EngineHandle {
 
     // ---- asking ----
 
-    /// Asks the agent's actor; if that has fallen, its successor.
+    /// Asks the agent's actor; if that panicked, its successor.
     pub(super) async fn ask<M>(&self, id: AgentId, message: impl Fn() -> M) -> Result<M::Result, EngineError>
     where
         M: Message + Send + 'static,

@@ -1,4 +1,4 @@
-//! What is said to the actors.
+//! The messages of the actors.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub enum Refusal {
 pub struct Beat {
     /// Who sent it.
     pub credential: Credential,
-    /// What it says.
+    /// The figures it carries.
     pub heartbeat: Heartbeat,
 }
 
@@ -45,7 +45,7 @@ pub struct Beat {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RelayedBeat {
-    /// What it says.
+    /// The figures it carries.
     pub heartbeat: Heartbeat,
     /// To be signed once it has been taken over.
     pub receipt: Receipt,
@@ -58,11 +58,11 @@ pub struct Relayed {
     pub place: u32,
     /// Whose it is.
     pub id: AgentId,
-    /// What it says.
+    /// The figures it carries.
     pub heartbeat: Heartbeat,
 }
 
-/// To a shard: pass these heartbeats on to their agents. Answers the places of those that were not taken over.
+/// To a shard: pass these heartbeats on to their agents. Answers the positions of those that were not taken over.
 #[derive(Debug, Message)]
 #[rtype(result = "Vec<u32>")]
 pub struct Relay(pub Vec<Relayed>);
@@ -72,13 +72,13 @@ pub struct Relay(pub Vec<Relayed>);
 pub struct BeatAck {
     /// The status it leaves the agent in.
     pub status: Status,
-    /// When it was heard.
+    /// When it was received.
     pub at: Timestamp,
     /// Policies in the agent's scope that are newer than the one it last fetched.
     pub pending_policies: u32,
 }
 
-/// To an agent: say all that is known of you.
+/// To an agent: report all that is known of you.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<AgentState, Refusal>")]
 pub struct Show {
@@ -91,13 +91,13 @@ pub struct Show {
 /// All that is known of an agent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentState {
-    /// Its registration, with the version that it told last.
+    /// Its registration, with the version it reported last.
     pub registration: Registration,
-    /// Whether it is heard from.
+    /// Its status now.
     pub status: Status,
-    /// When it was heard last; when it registered if it has not beaten yet.
+    /// When it was last seen; when it registered if it has not sent a heartbeat yet.
     pub last_heartbeat: Timestamp,
-    /// The figures it told last.
+    /// The figures it reported last.
     pub figures: Figures,
     /// Threats it reported in the last 24 hours.
     pub recent_threats: u64,
@@ -105,7 +105,7 @@ pub struct AgentState {
     pub policy: Option<PolicyVersion>,
 }
 
-/// To an agent: check the sender, and say what others know you by.
+/// To an agent: check the sender, and describe yourself.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Reporter, Refusal>")]
 pub struct Describe {
@@ -122,7 +122,7 @@ pub struct Reporter {
     pub org: Option<Box<str>>,
 }
 
-/// To an agent: say which policy is in force for you.
+/// To an agent: answer which policy is in force for you.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<Arc<Policy>>, Refusal>")]
 pub struct FetchPolicy {
@@ -138,7 +138,7 @@ pub struct FetchPolicy {
 pub struct Announce(pub Arc<ScopePolicies>);
 
 /// To a shard: how many of your agents after `after` pass this filter, by the status they are counted under? Answers that,
-/// and where to go on if a shard must not be deaf for so long.
+/// and where to go on so that a shard is not blocked for long.
 #[derive(Debug, Message)]
 #[rtype(result = "(u64, Option<AgentId>)")]
 pub struct CountOnline {
@@ -148,7 +148,7 @@ pub struct CountOnline {
     pub after: Option<AgentId>,
 }
 
-/// To an agent: check the sender, and say who you are.
+/// To an agent: check the sender, and identify yourself.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Identity, Refusal>")]
 pub struct Identify {
@@ -164,7 +164,7 @@ pub struct BeginChange {
     pub credential: Credential,
 }
 
-/// To an agent: the change that [`BeginChange`] told of has not been made; or, of unknown outcome, it may have been.
+/// To an agent: the change that [`BeginChange`] announced has not been made; or, of unknown outcome, it may have been.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct EndChange {
@@ -208,7 +208,7 @@ pub struct Restore(pub Chunk);
 pub struct Begin {
     /// Where to go on; at the beginning without one.
     pub after: Option<AgentId>,
-    /// How many at most: a shard must not be deaf for long.
+    /// At most so many: a shard must not be blocked for long.
     pub most: usize,
 }
 
@@ -218,7 +218,7 @@ pub struct Begin {
 pub struct RemoveAgent(pub AgentId);
 
 /// To a shard: the actor of this agent does not answer any more; see that it runs. Sent by the actor itself as it
-/// falls, and by whoever finds its mailbox closed.
+/// panics, and by whoever finds its mailbox closed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RespawnAgent(pub AgentId);

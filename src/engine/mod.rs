@@ -6,8 +6,8 @@
 //!  │ request ─▶ EngineHandle ─▶ Routing ──────────┼──────▶ mailbox of an actor there
 //!  │                               │              │
 //!  │ ShardActor ──── Shard ──── AgentActor ×N     │
-//!  │  admit, list,   texts,      one AgentCell,   │
-//!  │  retire, …      dirty set   one timer each   │
+//!  │  add, list,     texts,      one AgentCell,   │
+//!  │  remove, …      dirty set   one timer each   │
 //!  └──────────────────────────────────────────────┘
 //! ```
 //!
@@ -19,7 +19,7 @@
 //!   once. Requests that were in its mailbox are put to the successor. Other agents notice nothing. A heartbeat on which
 //!   the actor panics again is answered with an error, once.
 //! - **What is durable is not cancelled.** Registration and deregistration run to their end even when the client goes away.
-//! - **After deregistration** messages still on their way find nothing: they neither revive nor count.
+//! - **After deregistration** messages still on their way find nothing: they neither respawn the actor nor count.
 //! - **A shard that panics ends the process:** what was acknowledged is in the store, and a new process has it all.
 //!
 //! This room must know nothing of HTTP. [`EngineHandle`] is all that is seen of it from there.

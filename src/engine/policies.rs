@@ -167,9 +167,9 @@ impl Handler<CountOnline> for ShardActor {
 
     fn handle(&mut self, CountOnline { filter, after }: CountOnline, _: &mut Context<Self>) -> Self::Result {
         let shard = self.shard();
-        let Some(sieve) = filter.sieve(&shard.texts.borrow()) else { return MessageResult((0, None)) };
+        let Some(compiled) = filter.compile(&shard.texts.borrow()) else { return MessageResult((0, None)) };
         let mut online = 0;
-        let resume_after = shard.agents.borrow().walk(after, LIST_PASS_MAX, &sieve, |_, _| {
+        let resume_after = shard.agents.borrow().walk(after, LIST_PASS_MAX, &compiled, |_, _| {
             online += 1;
             ControlFlow::Continue(())
         });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// What became of the heartbeats that a shard passes on. Told when the last receipt is gone.
+/// What became of the heartbeats that a shard passes on. Reported when the last receipt is gone.
 #[derive(Debug)]
 struct Roll {
     lost: Mutex<Vec<u32>>,
@@ -22,12 +22,12 @@ impl Drop for Roll {
     }
 }
 
-/// Goes with a heartbeat to its agent. One that is dropped unsigned says that the heartbeat was not taken over: there is
-/// no such agent, or its actor fell.
+/// Goes with a heartbeat to its agent. One that is dropped unsigned means that the heartbeat was not taken over: there is
+/// no such agent, or its actor panicked.
 #[derive(Debug)]
 pub struct Receipt {
     roll: Arc<Roll>,
-    place: u32,
+    position: u32,
     signed: bool,
 }
 
@@ -36,15 +36,15 @@ pub struct Receipt {
 pub struct Receipts(Arc<Roll>);
 
 impl Receipts {
-    /// No receipts yet; and what tells the places of those that went unsigned, when these and all of them are gone.
+    /// No receipts yet; and what receives the positions of those that went unsigned, when these and all of them are gone.
     pub fn new() -> (Self, oneshot::Receiver<Vec<u32>>) {
         let (done, lost) = oneshot::channel();
         (Self(Arc::new(Roll { lost: Mutex::default(), done: Some(done) })), lost)
     }
 
-    /// The receipt for the heartbeat at this place.
-    pub fn next(&self, place: u32) -> Receipt {
-        Receipt { roll: self.0.clone(), place, signed: false }
+    /// The receipt for the heartbeat at this position.
+    pub fn next(&self, position: u32) -> Receipt {
+        Receipt { roll: self.0.clone(), position, signed: false }
     }
 }
 
@@ -58,7 +58,7 @@ impl Receipt {
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.signed {
-            self.roll.lost.lock().push(self.place);
+            self.roll.lost.lock().push(self.position);
         }
     }
 }

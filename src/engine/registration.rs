@@ -19,7 +19,7 @@ use crate::{
 impl EngineHandle {
     /// Registers a new agent, or one whose machine is known again. Durable when it returns.
     ///
-    /// `by_token` tells whether the request carried a token that may register; without one it never takes over a
+    /// `by_token`: whether the request carried a token that may register; without one it never takes over a
     /// machine. `from` is the address to note when the request names none.
     pub async fn register(
         &self,
@@ -60,7 +60,7 @@ impl EngineHandle {
             tags: request.tags.into_iter().map(Text::into_inner).collect(),
             machine,
             registered_at: self.registration_time(known).await?,
-            heard_at: fleet.clock.heard(),
+            heard_at: fleet.clock.active_time(),
             token: hash,
         };
         let record = Box::new(registration.clone());
@@ -121,7 +121,7 @@ impl EngineHandle {
         Ok(())
     }
 
-    /// Makes a change of an agent durable that is prepared for it, and settles it if that fails.
+    /// Makes a change of an agent durable whose change has begun, and ends the change if that fails.
     async fn change(&self, id: AgentId, change: Change) -> Result<(), EngineError> {
         let outcome = self.durability().committer.commit(change).await;
         if let Err(error) = &outcome {
@@ -135,8 +135,8 @@ impl EngineHandle {
         self.fleet.machine_locks[machine.place(MACHINE_LOCKS)].lock().await
     }
 
-    /// Now; but never the time of the agent's earlier registration, since it tells the two apart. Prepares a known agent
-    /// for the change.
+    /// Now; but never the time of the agent's earlier registration, since it distinguishes the two. Begins the change of a
+    /// known agent.
     async fn registration_time(&self, known: Option<AgentId>) -> Result<Timestamp, EngineError> {
         let now = self.fleet.clock.wall();
         let Some(id) = known else {

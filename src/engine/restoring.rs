@@ -20,7 +20,7 @@ impl EngineHandle {
     /// Hands the fleet, as it comes from the store, to the shards. Only before the first request.
     ///
     /// Each shard takes its part in, in the order in which it comes, without waiting for the others. Whoever sends the
-    /// chunks is told by a closed channel if a shard has fallen.
+    /// chunks notices by a closed channel that a shard panicked.
     pub(crate) async fn restore(&self, mut chunks: mpsc::Receiver<Chunk>) -> Result<(), EngineError> {
         let mut under_way = FuturesUnordered::new();
         while let Some(chunk) = chunks.recv().await {

@@ -1,6 +1,6 @@
 //! Agents' bearer tokens: `gb_<16 hex digits of the id>_<256 random bits>`.
 //!
-//! The id in the token says whose it is, so that a token presented for another agent can be told from a wrong one, with
+//! The id in the token says whose it is, so that a token presented for another agent can be distinguished from a wrong one, with
 //! one look at one agent. It is no secret and proves nothing; the random part does.
 
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What has happened since the last tick, gathered where it happens.
+//! What has happened since the last tick, collected where it happens.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -15,7 +15,7 @@ use crate::{
     threats::Severity,
 };
 
-/// Where changes wait to be told. Each shard has a place of its own, so a change waits for nobody but, for a moment five
+/// Where changes wait to be emitted. Each shard has a slot of its own, so a change waits for nobody but, for a moment five
 /// times a second, for the collector that takes what is there.
 #[derive(Debug)]
 pub struct EventAggregator {
@@ -29,8 +29,8 @@ pub struct EventAggregator {
 /// What happened on one shard.
 #[derive(Debug, Default)]
 pub(super) struct ShardChanges {
-    /// How many changes of each kind, by place.
-    pub(super) counts: [u64; StatusChange::PLACES],
+    /// How many changes of each kind, by index.
+    pub(super) counts: [u64; StatusChange::COUNT],
     /// The first of each kind, [`EVENTS_DETAIL_MAX`] at most, in the order in which they happened.
     pub(super) details: Vec<(StatusChange, FleetEvent)>,
 }
@@ -46,14 +46,14 @@ pub(super) struct ThreatReports {
 /// What one agent reported.
 #[derive(Debug)]
 struct Reported {
-    /// None for those that will not be told one by one.
+    /// None for those that will not be emitted one by one.
     hostname: Option<Box<str>>,
     count: u64,
     worst: Severity,
 }
 
 impl EventAggregator {
-    /// A gathering for so many shards.
+    /// An aggregator for so many shards.
     pub fn new(shards: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
@@ -94,7 +94,7 @@ impl EventAggregator {
         self.work.notified().await;
     }
 
-    /// Takes what is there: changes of each shard, and what is told of threats and of policies.
+    /// Takes what is there: changes of each shard, and the events of threats and of policies.
     pub(super) fn take(&self) -> (Vec<ShardChanges>, Vec<FleetEvent>) {
         let changes = self.shards.iter().map(|shard| mem::take(&mut *lock(shard))).collect();
         let mut events = mem::take(&mut *lock(&self.policies));
@@ -105,9 +105,9 @@ impl EventAggregator {
 }
 
 impl ShardChanges {
-    /// Adds a change; says whether it is the first.
+    /// Adds a change; returns whether it is the first.
     pub(super) fn add(&mut self, change: StatusChange, event: impl FnOnce() -> FleetEvent) -> bool {
-        let count = &mut self.counts[change.place()];
+        let count = &mut self.counts[change.index()];
         *count += 1;
         if *count <= EVENTS_DETAIL_MAX as u64 {
             self.details.push((change, event()));
@@ -117,7 +117,7 @@ impl ShardChanges {
 }
 
 impl ThreatReports {
-    /// Adds a report; says whether it is the first.
+    /// Adds a report; returns whether it is the first.
     fn add(&mut self, agent: AgentId, hostname: &str, count: u64, worst: Severity) -> bool {
         let known = self.agents.len();
         match self.agents.entry(agent) {
@@ -125,9 +125,9 @@ impl ThreatReports {
             Entry::Vacant(_) if known == EVENTS_THREAT_AGENTS_MAX => {
                 self.others.get_or_insert(Reported { hostname: None, count: 0, worst }).add(count, worst);
             }
-            Entry::Vacant(place) => {
+            Entry::Vacant(entry) => {
                 let hostname = (known < EVENTS_DETAIL_MAX).then(|| hostname.into());
-                place.insert(Reported { hostname, count, worst });
+                entry.insert(Reported { hostname, count, worst });
             }
         }
         known == 0
@@ -167,8 +167,8 @@ impl Reported {
 }
 
 /// Whole after every step: a panic elsewhere does not spoil it.
-fn lock<T>(place: &Mutex<T>) -> MutexGuard<'_, T> {
-    place.lock()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
 }
 
 #[cfg(test)]
@@ -199,26 +199,26 @@ mod tests {
             changes.add(STALE, event);
         }
         changes.add(StatusChange::REGISTERED, event);
-        assert_eq!(changes.counts[STALE.place()], 1_000_000);
+        assert_eq!(changes.counts[STALE.index()], 1_000_000);
         assert_eq!(changes.details.len(), EVENTS_DETAIL_MAX + 1);
     }
 
     #[test]
     fn only_the_first_change_after_a_take_wakes_the_collector() {
-        let gathering = EventAggregator::new(1);
-        let add = |change| gathering.announce(lock(&gathering.shards[0]).add(change, event));
-        let is_awake = || gathering.filled().now_or_never().is_some();
+        let aggregator = EventAggregator::new(1);
+        let add = |change| aggregator.announce(lock(&aggregator.shards[0]).add(change, event));
+        let is_awake = || aggregator.filled().now_or_never().is_some();
         assert!(!is_awake());
         add(STALE);
         add(STALE);
         assert!(is_awake() && !is_awake());
         add(StatusChange::REGISTERED);
         assert!(!is_awake());
-        assert_eq!(gathering.take().0[0].details.len(), 3);
+        assert_eq!(aggregator.take().0[0].details.len(), 3);
         add(STALE);
         assert!(is_awake());
-        gathering.threats_reported(AgentId::new(1), "h", 1, Severity::Low);
-        gathering.threats_reported(AgentId::new(2), "h", 1, Severity::Low);
+        aggregator.threats_reported(AgentId::new(1), "h", 1, Severity::Low);
+        aggregator.threats_reported(AgentId::new(2), "h", 1, Severity::Low);
         assert!(is_awake() && !is_awake());
     }
 

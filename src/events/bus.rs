@@ -27,7 +27,7 @@ use crate::{clock::Clock, limits::EVENTS_TICK_MS, metrics::Metrics};
 /// How many events and readers there may be.
 #[derive(Clone, Copy, Debug)]
 pub struct EventRules {
-    /// Events kept for those who fall behind or come back.
+    /// Events kept for those who lag behind or come back.
     pub backlog: usize,
     /// Readers at one time.
     pub max_streams: usize,
@@ -45,14 +45,14 @@ pub struct Bus {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    /// Tells the events of this run from those of others, which are numbered alike.
+    /// Distinguishes the events of this run from those of others, which are numbered alike.
     pub(super) run: String,
     ring: RwLock<Ring>,
     /// Held while events are numbered and encoded, so that the ring is locked for a moment only.
     publishing: Mutex<()>,
     /// Changes with each publication; whether the streams are to end.
     pub(super) news: watch::Sender<bool>,
-    gathering: Arc<EventAggregator>,
+    aggregator: Arc<EventAggregator>,
     pub(super) metrics: Arc<Metrics>,
     /// Events that were published, by kind.
     published: [Counter; EventKind::ALL.len()],
@@ -62,8 +62,8 @@ pub(super) struct Shared {
 }
 
 impl Bus {
-    /// A bus for what is gathered there.
-    pub fn new(rules: EventRules, gathering: Arc<EventAggregator>, metrics: Arc<Metrics>) -> Self {
+    /// A bus for the events of this aggregator.
+    pub fn new(rules: EventRules, aggregator: Arc<EventAggregator>, metrics: Arc<Metrics>) -> Self {
         let run = getrandom::u64().expect("the system has randomness");
         Self {
             shared: Arc::new(Shared {
@@ -71,7 +71,7 @@ impl Bus {
                 ring: RwLock::new(Ring::new(rules.backlog)),
                 publishing: Mutex::default(),
                 news: watch::Sender::new(false),
-                gathering,
+                aggregator,
                 published: metrics.counters("guardbeat_events_total", "type", EventKind::ALL.map(EventKind::name)),
                 metrics,
                 rules,
@@ -80,18 +80,18 @@ impl Bus {
         }
     }
 
-    /// Publishes what is gathered, tick by tick, for ever. While nothing happens it sleeps.
+    /// Publishes what was aggregated, tick by tick, for ever. While nothing happens it sleeps.
     pub async fn collect(self, clock: Clock) {
-        let (gathering, mut merger) = (&self.shared.gathering, Coalescer::default());
-        // Who collected before, and fell, may have been woken for what is there.
+        let (aggregator, mut coalescer) = (&self.shared.aggregator, Coalescer::default());
+        // Who collected before, and panicked, may have been woken for what is there.
         let mut is_first = true;
         loop {
-            if !mem::take(&mut is_first) && !merger.is_counting() {
-                gathering.filled().await;
+            if !mem::take(&mut is_first) && !coalescer.is_counting() {
+                aggregator.filled().await;
             }
             sleep(Duration::from_millis(EVENTS_TICK_MS)).await;
-            let (changes, others) = gathering.take();
-            let mut events = merger.tick(clock.monotonic(), changes);
+            let (changes, others) = aggregator.take();
+            let mut events = coalescer.tick(clock.monotonic(), changes);
             events.extend(others);
             self.publish(&events);
         }

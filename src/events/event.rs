@@ -1,4 +1,4 @@
-//! What can happen, and how it is told.
+//! The events, and their encoding.
 
 use std::net::IpAddr;
 
@@ -13,36 +13,36 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum FleetEvent {
-    /// An agent registered, or was heard again after silence.
+    /// An agent registered, or sent a heartbeat again after silence.
     AgentOnline {
-        /// Which one.
+        /// The agent's id.
         agent_id: AgentId,
         /// The name of its machine.
         hostname: Box<str>,
-        /// Its address.
+        /// The address it registered with.
         ip: IpAddr,
     },
-    /// An agent fell silent.
+    /// An agent has become silent.
     AgentStale {
-        /// Which one.
+        /// The agent's id.
         agent_id: AgentId,
         /// The name of its machine.
         hostname: Box<str>,
-        /// When it was heard last.
+        /// When its last heartbeat was received.
         last_seen: Timestamp,
     },
     /// An agent has been silent for long.
     AgentOffline {
-        /// Which one.
+        /// The agent's id.
         agent_id: AgentId,
         /// The name of its machine.
         hostname: Box<str>,
-        /// When it was heard last.
+        /// When its last heartbeat was received.
         last_seen: Timestamp,
     },
     /// An agent left the fleet.
     AgentDeregistered {
-        /// Which one.
+        /// The agent's id.
         agent_id: AgentId,
         /// The name of its machine.
         hostname: Box<str>,
@@ -53,7 +53,7 @@ pub enum FleetEvent {
         from: Option<Status>,
         /// Their status since; none if they were deregistered.
         to: Option<Status>,
-        /// How many.
+        /// How many agents.
         count: u64,
     },
     /// Threats were reported.
@@ -62,11 +62,11 @@ pub enum FleetEvent {
         agent_id: Option<AgentId>,
         /// The name of its machine.
         hostname: Option<Box<str>>,
-        /// How many.
+        /// How many threats.
         count: u64,
         /// The worst of them.
         max_severity: Severity,
-        /// How many agents reported them, if they are not told one by one.
+        /// How many agents reported them, if they are not emitted one by one.
         #[serde(skip_serializing_if = "Option::is_none")]
         agents: Option<u64>,
     },
@@ -112,7 +112,7 @@ impl EventKind {
         Self::PolicyCreated,
     ];
 
-    /// The name.
+    /// The name on the stream and in the metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AgentOnline => "agent_online",
@@ -170,8 +170,8 @@ pub struct StatusChange {
 }
 
 impl StatusChange {
-    /// One more than the greatest [`StatusChange::place`].
-    pub(super) const PLACES: usize = STATES * STATES;
+    /// One more than the greatest [`StatusChange::index`].
+    pub(super) const COUNT: usize = STATES * STATES;
 
     /// A new agent.
     pub const REGISTERED: Self = Self { from: None, to: Some(Status::Online) };
@@ -181,14 +181,14 @@ impl StatusChange {
         Self { from: Some(from), to: None }
     }
 
-    /// Every change, in the order of their places.
+    /// Every change, in the order of their indices.
     pub(super) fn all() -> impl Iterator<Item = Self> {
         let states = || Status::ALL.into_iter().map(Some).chain([None]);
         states().flat_map(move |from| states().map(move |to| Self { from, to }))
     }
 
-    /// Its place in a table of all changes.
-    pub(super) fn place(self) -> usize {
+    /// Its index in a table of all changes.
+    pub(super) fn index(self) -> usize {
         let state = |status: Option<Status>| status.map_or(STATES - 1, |status| status as usize);
         state(self.from) * STATES + state(self.to)
     }
@@ -209,8 +209,8 @@ mod tests {
 
     #[test]
     fn every_change_has_a_place_of_its_own() {
-        let places: Vec<_> = StatusChange::all().map(StatusChange::place).collect();
-        assert_eq!(places, (0..StatusChange::PLACES).collect::<Vec<_>>());
+        let indices: Vec<_> = StatusChange::all().map(StatusChange::index).collect();
+        assert_eq!(indices, (0..StatusChange::COUNT).collect::<Vec<_>>());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Ring {
     }
 
     /// Where in the ring goes on who has all events up to `number`.
-    pub(super) fn place_after(&self, number: u64) -> Result<usize, Lost> {
+    pub(super) fn index_after(&self, number: u64) -> Result<usize, Lost> {
         let missing = self.last.checked_sub(number).and_then(|missing| usize::try_from(missing).ok()).ok_or(Lost)?;
         self.frames.len().checked_sub(missing).ok_or(Lost)
     }
@@ -52,9 +52,9 @@ impl Ring {
     /// The next events for who has all up to `number`, which moves on: as many as fit into [`EVENTS_CHUNK_BYTES`], but at
     /// least one if there is one.
     pub(super) fn read(&self, number: &mut u64) -> Result<Bytes, Lost> {
-        let place = self.place_after(*number)?;
+        let index = self.index_after(*number)?;
         let (mut size, mut count) = (0, 0);
-        for frame in self.frames.range(place..) {
+        for frame in self.frames.range(index..) {
             if count > 0 && size + frame.len() > EVENTS_CHUNK_BYTES {
                 break;
             }
@@ -62,7 +62,7 @@ impl Ring {
             count += 1;
         }
         let mut chunk = BytesMut::with_capacity(size);
-        self.frames.range(place..place + count).for_each(|frame| chunk.extend_from_slice(frame));
+        self.frames.range(index..index + count).for_each(|frame| chunk.extend_from_slice(frame));
         *number += count as u64;
         Ok(chunk.freeze())
     }

@@ -1,4 +1,4 @@
-//! One who reads the events: a number, and what it is told.
+//! One who reads the events: a position in the ring, and what it receives.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
@@ -17,13 +17,13 @@ use crate::limits::{EVENTS_KEEPALIVE_MS, EVENTS_PACE_MAX_MS, EVENTS_PACE_READERS
 pub struct Subscriber {
     shared: Arc<Shared>,
     news: watch::Receiver<bool>,
-    /// Its place among all readers.
+    /// Its number among all readers.
     number: usize,
     /// The last event it has.
     cursor: u64,
-    /// What it is told first.
+    /// What it receives first.
     greeting: Option<Bytes>,
-    /// Whether it was told that it fell behind: then nothing more comes.
+    /// Whether it received that it was cut off: then nothing more comes.
     is_cut_off: bool,
 }
 
@@ -33,7 +33,7 @@ impl Subscriber {
         let (cursor, resumed) = {
             let ring = shared.ring();
             let known = last_event_id.and_then(|id| shared.number_of(id));
-            let known = known.filter(|known| ring.place_after(*known).is_ok());
+            let known = known.filter(|known| ring.index_after(*known).is_ok());
             (known.unwrap_or(ring.last()), known.is_some())
         };
         let message = if resumed {
@@ -75,7 +75,7 @@ impl Subscriber {
         }
     }
 
-    /// All readers are woken at once; where there are many, they take their turns over a while.
+    /// All readers are woken at once; where there are many, they read one after the other over a while.
     async fn wait_for_turn(&self) {
         let pace = pace(self.number, self.shared.metrics.event_streams.load(Relaxed));
         if !pace.is_zero() {
@@ -87,8 +87,8 @@ impl Subscriber {
 impl Drop for Subscriber {
     fn drop(&mut self) {
         self.shared.metrics.event_streams.fetch_sub(1, Relaxed);
-        // Whether it was told, or stood still until its connection was cut.
-        if self.shared.ring().place_after(self.cursor).is_err() {
+        // Whether it received that, or stood still until its connection was cut.
+        if self.shared.ring().index_after(self.cursor).is_err() {
             self.shared.metrics.event_readers_cut_off.increment(1);
         }
     }
@@ -259,19 +259,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_gathered_is_told_within_a_tick() {
-        let gathering = Arc::new(EventAggregator::new(1));
-        let bus = Bus::new(RULES, gathering.clone(), Arc::new(Metrics::new()));
+    async fn events_are_emitted_within_a_tick() {
+        let aggregator = Arc::new(EventAggregator::new(1));
+        let bus = Bus::new(RULES, aggregator.clone(), Arc::new(Metrics::new()));
         let collector = tokio::spawn(bus.clone().collect(Clock::new(0, ActiveTime::default(), Duration::from_secs(1))));
         let mut reader = bus.subscribe(None).unwrap();
         read(&mut reader);
-        gathering.threats_reported(AgentId::new(1), "h", 2, Severity::High);
-        gathering.threats_reported(AgentId::new(1), "h", 1, Severity::Low);
-        gathering.policy_created("pol", "v1", 1);
+        aggregator.threats_reported(AgentId::new(1), "h", 2, Severity::High);
+        aggregator.threats_reported(AgentId::new(1), "h", 1, Severity::Low);
+        aggregator.policy_created("pol", "v1", 1);
         let began = Instant::now();
-        let told = reader.next().await.unwrap();
+        let chunk = reader.next().await.unwrap();
         assert!(began.elapsed() <= Duration::from_millis(EVENTS_TICK_MS + 1));
-        let text = std::str::from_utf8(&told).unwrap();
+        let text = std::str::from_utf8(&chunk).unwrap();
         assert!(
             text.contains("event: policy_created")
                 && text.contains("event: threats_reported")

@@ -28,7 +28,7 @@ impl AgentFilter {
     }
 
     /// Compiles the filter to a shard's handles, to rule agents out without looking at them; none if it rules out all.
-    pub fn sieve(&self, texts: &SharedStrings) -> Option<CompiledFilter> {
+    pub fn compile(&self, texts: &SharedStrings) -> Option<CompiledFilter> {
         let org = match self.org_id.as_deref() {
             Some(org) => Some(texts.org.find(org)?),
             None => None,

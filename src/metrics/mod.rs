@@ -81,7 +81,7 @@ pub struct Metrics {
     pub machine_id_conflicts: Counter,
     /// Policies fetched by agents.
     pub policy_fetches: Counter,
-    /// Actors started in place of one that fell.
+    /// Actors started in place of one that panicked.
     pub actor_respawns: Counter,
     /// From the arrival of a heartbeat's head to its answer; of those that come alone.
     pub heartbeat_latency: Histogram,
@@ -244,7 +244,7 @@ impl Default for Metrics {
     }
 }
 
-/// Tells every metric's meaning and unit.
+/// Describes every metric's meaning and unit.
 fn describe() {
     describe_gauge!("guardbeat_agents", "Agents in the fleet, by status.");
     describe_gauge!("guardbeat_agents_by_os", "Agents by operating system: the 20 most frequent, and other.");

@@ -63,7 +63,7 @@ impl Metrics {
     }
 }
 
-/// Tells the meaning of what is shown here, and shows that there is a histogram.
+/// Describes the meaning of what is shown here, and shows that there is a histogram.
 pub(super) fn describe() {
     describe_counter!(REQUESTS, "Requests answered, by endpoint and status.");
     describe_histogram!(

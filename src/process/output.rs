@@ -1,4 +1,4 @@
-//! What the process says on stdout and stderr. Nobody need take it.
+//! What the process writes to stdout and stderr. Nobody need take it.
 //!
 //! A command says its piece with [`say`] and [`complain`], and ends. A server goes on whatever becomes of its words: its
 //! lines go through an [`Outlet`], which drops and counts what nobody takes. All that it says after its configuration has
@@ -23,7 +23,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES};
 
-/// What must be said at every level of logging.
+/// What must be logged at every level of logging.
 const ALWAYS: &str = "guardbeat::always";
 /// A pipe that somebody else has made non-blocking is tried again at this interval.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
@@ -103,7 +103,7 @@ pub fn start_log(config: &LogConfig, out: impl for<'a> MakeWriter<'a> + Send + S
     }
 }
 
-/// Says on stdout that the server is ready: `text` for people, `json` for programs.
+/// Reports on stdout that the server is ready: `text` for people, `json` for programs.
 pub fn announce(text: impl Display, json: impl FnOnce() -> serde_json::Value) {
     match SERVER.get() {
         Some(ServerOutput { stdout, format: LogFormat::Text, .. }) => stdout.send(text.to_string().into_bytes()),
@@ -112,7 +112,7 @@ pub fn announce(text: impl Display, json: impl FnOnce() -> serde_json::Value) {
     }
 }
 
-/// Says on stderr why the process ends, whatever the level of logging.
+/// Reports on stderr why the process ends, whatever the level of logging.
 pub fn report(what: impl Display) {
     match SERVER.get() {
         Some(ServerOutput { stderr, format: LogFormat::Text, .. }) => stderr.send(format!("{what}\n").into_bytes()),
@@ -121,7 +121,7 @@ pub fn report(what: impl Display) {
     }
 }
 
-/// Waits a moment for what has been said to be written.
+/// Waits a moment for what is queued to be written.
 pub fn finish() {
     if let Some(ServerOutput { stdout, stderr, .. }) = SERVER.get() {
         stdout.finish();
@@ -245,7 +245,7 @@ impl Shared {
     }
 }
 
-/// Writes it whole; or says whether it has been begun.
+/// Writes it whole; or returns whether it has been begun.
 fn write_line(out: &mut impl Write, line: &[u8]) -> Result<(), bool> {
     let mut rest = line;
     while !rest.is_empty() {
@@ -291,10 +291,10 @@ mod tests {
 
     /// Takes lines as long as it is open; shared with the test.
     #[derive(Clone, Default)]
-    struct Reader(Arc<(Mutex<Told>, Condvar)>);
+    struct Reader(Arc<(Mutex<State>, Condvar)>);
 
     #[derive(Default)]
-    struct Told {
+    struct State {
         text: Vec<u8>,
         /// Bytes that are taken before the next attempt fails.
         room: Option<usize>,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     impl Reader {
-        fn change(&self, change: impl FnOnce(&mut Told)) {
+        fn change(&self, change: impl FnOnce(&mut State)) {
             change(&mut self.0.0.lock());
             self.0.1.notify_all();
         }
@@ -314,14 +314,14 @@ mod tests {
 
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut told = self.0.0.lock();
-            self.0.1.wait_while(&mut told, |told| told.is_stuck);
-            let taken = told.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+            let mut state = self.0.0.lock();
+            self.0.1.wait_while(&mut state, |state| state.is_stuck);
+            let taken = state.room.map_or(bytes.len(), |room| room.min(bytes.len()));
             if taken == 0 {
                 return Err(ErrorKind::StorageFull.into());
             }
-            told.room = told.room.map(|room| room - taken);
-            told.text.extend(&bytes[..taken]);
+            state.room = state.room.map(|room| room - taken);
+            state.text.extend(&bytes[..taken]);
             Ok(taken)
         }
 
@@ -340,12 +340,12 @@ mod tests {
         let outlet = Outlet::start("test", reader.clone()).unwrap();
         outlet.send(b"one\n".to_vec());
         outlet.finish();
-        reader.change(|told| told.room = Some(2));
+        reader.change(|state| state.room = Some(2));
         outlet.send(b"torn\n".to_vec());
         outlet.send(b"lost\n".to_vec());
         outlet.finish();
         assert_eq!(dropped_lines() - before, 2);
-        reader.change(|told| told.room = None);
+        reader.change(|state| state.room = None);
         outlet.send(b"two\n".to_vec());
         outlet.send(b"three\n".to_vec());
         outlet.finish();
@@ -357,7 +357,7 @@ mod tests {
     fn a_reader_that_stands_still_makes_nobody_wait_and_costs_no_more_than_the_queue() {
         let _one = ONE_AT_A_TIME.lock();
         let (reader, before) = (Reader::default(), dropped_lines());
-        reader.change(|told| told.is_stuck = true);
+        reader.change(|state| state.is_stuck = true);
         let outlet = Outlet::start("test", reader.clone()).unwrap();
         let line = [b"x".repeat(1_023), b"\n".to_vec()].concat();
         let lines = 3 * LOG_QUEUE_MAX_BYTES / line.len();
@@ -365,7 +365,7 @@ mod tests {
         assert!(outlet.shared.queue().bytes <= LOG_QUEUE_MAX_BYTES);
         let dropped = usize::try_from(dropped_lines() - before).unwrap();
         assert!(dropped >= lines / 2, "{dropped} of {lines}");
-        reader.change(|told| told.is_stuck = false);
+        reader.change(|state| state.is_stuck = false);
         outlet.finish();
         assert_eq!(reader.text().lines().count(), lines - dropped, "the rest is there");
     }

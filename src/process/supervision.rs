@@ -19,7 +19,7 @@ use super::output;
 
 /// A task is started again after so long.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-/// Names the folder in which a test says what is to fall: a file for each task, by its name. Debug builds only.
+/// Names the folder in which a test says what is to panic: a file for each task, by its name. Debug builds only.
 pub const FAULTS_VARIABLE: &str = "FAULTS_FOLDER";
 const LOOK_FOR_FAULTS: Duration = Duration::from_millis(10);
 
@@ -36,7 +36,7 @@ pub enum Task {
     WorkerQueue,
     /// Takes in threats that have become durable.
     ThreatLog,
-    /// Tells what has happened.
+    /// Reports what has happened.
     Collector,
     /// Keeps the metrics small.
     Upkeep,
@@ -84,7 +84,7 @@ impl Task {
     }
 }
 
-/// Runs a task to its end; if it falls with a panic, the process ends.
+/// Runs a task to its end; if it panics, the process ends.
 pub async fn indispensable<T>(task: Task, work: impl Future<Output = T>) -> T {
     match AssertUnwindSafe(with_faults(task, work)).catch_unwind().await {
         Ok(done) => done,
@@ -92,11 +92,11 @@ pub async fn indispensable<T>(task: Task, work: impl Future<Output = T>) -> T {
     }
 }
 
-fn end(fallen: Task) -> ! {
+fn end(panicked: Task) -> ! {
     output::report(format_args!(
         "The server ended: a background task ({}) fell with a panic; nothing that must be durable and was \
          acknowledged is lost: start again, and report the panic above",
-        fallen.name()
+        panicked.name()
     ));
     output::exit(1)
 }
@@ -104,11 +104,11 @@ fn end(fallen: Task) -> ! {
 /// What actix-server calls the threads that accept connections.
 pub const ACCEPTOR_THREAD: &str = "actix-server acceptor";
 
-/// From now on the process ends when a thread that accepts connections falls.
+/// From now on the process ends when a thread that accepts connections panics.
 pub fn watch_acceptors() {
-    let tell = panic::take_hook();
+    let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        tell(info);
+        report(info);
         if thread::current().name() == Some(ACCEPTOR_THREAD) {
             end(Task::Acceptor);
         }
@@ -125,7 +125,7 @@ pub fn watch_acceptors() {
     }
 }
 
-/// Runs a task to its end, and starts it again whenever it falls with a panic.
+/// Runs a task to its end, and starts it again whenever it panics.
 pub async fn restarted<T, F: Future<Output = T>>(task: Task, mut start: impl FnMut() -> F) -> T {
     loop {
         if let Ok(done) = AssertUnwindSafe(with_faults(task, start())).catch_unwind().await {
@@ -136,12 +136,12 @@ pub async fn restarted<T, F: Future<Output = T>>(task: Task, mut start: impl FnM
     }
 }
 
-/// Where a test says what is to fall.
+/// Where a test says what is to panic.
 fn faults() -> Option<OsString> {
     cfg!(debug_assertions).then(|| std::env::var_os(FAULTS_VARIABLE)).flatten()
 }
 
-/// Lets a test have the task fall.
+/// Lets a test have the task panic.
 async fn with_faults<T>(task: Task, work: impl Future<Output = T>) -> T {
     let Some(faults) = faults() else { return work.await };
     let order = Path::new(&faults).join(task.name());

@@ -14,7 +14,7 @@ type Waiting = (Vec<Change>, oneshot::Sender<Result<(), StoreError>>);
 
 /// Hands durable changes to the store's one committing task. Clones share it.
 ///
-/// While one transaction is being written the changes of all other requests gather; the next transaction takes them
+/// While one transaction is being written the changes of all other requests queue up; the next transaction takes them
 /// together. So the cost of an fsync (or a round trip) is shared by as many requests as came in its time, and a lone
 /// request waits for nothing but its own.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ async fn refuse_until_it_works(
     }
 }
 
-/// What those are told who come while the store does not work: theirs is not of unknown outcome.
+/// What those are answered who come while the store does not work: theirs is not of unknown outcome.
 fn refusal(error: &StoreError) -> StoreError {
     match error {
         StoreError::UnknownOutcome(reason) => StoreError::Unavailable(reason.clone()),

@@ -114,7 +114,7 @@ async fn save(store: &dyn Store, heartbeats: Vec<LastHeartbeat>, clock: Option<A
 /// All that is in the store.
 async fn contents(store: &dyn Store) -> (Vec<(Registration, Option<LastHeartbeat>)>, Loaded) {
     let (out, mut chunks) = mpsc::channel(1);
-    let gather = async {
+    let collect = async {
         let mut agents = std::collections::BTreeMap::new();
         while let Some(chunk) = chunks.recv().await {
             match chunk {
@@ -134,7 +134,7 @@ async fn contents(store: &dyn Store) -> (Vec<(Registration, Option<LastHeartbeat
         }
         agents.into_values().collect()
     };
-    let (loaded, agents) = tokio::join!(store.load(out), gather);
+    let (loaded, agents) = tokio::join!(store.load(out), collect);
     (agents, loaded.unwrap())
 }
 
@@ -165,7 +165,7 @@ async fn what_was_committed_and_saved_is_there_after_the_store_is_opened_again()
 /// The policies in the store, by scope, and how many scopes the store says there are.
 async fn policies_in(store: &dyn Store) -> (Vec<ScopePolicies>, u64) {
     let (out, mut chunks) = mpsc::channel(1);
-    let gather = async {
+    let collect = async {
         let mut policies = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             match chunk {
@@ -179,7 +179,7 @@ async fn policies_in(store: &dyn Store) -> (Vec<ScopePolicies>, u64) {
         policies.sort_by(|a, b| a.scope().cmp(b.scope()));
         policies
     };
-    let (loaded, policies) = tokio::join!(store.load(out), gather);
+    let (loaded, policies) = tokio::join!(store.load(out), collect);
     (policies, loaded.unwrap().scopes)
 }
 

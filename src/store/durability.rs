@@ -38,7 +38,7 @@ impl Durability {
     }
 }
 
-/// Up to which moment of active time each shard has written what it heard.
+/// Up to which moment of active time each shard has written what it received.
 #[derive(Debug)]
 pub struct Progress {
     /// Active time when the run began.
@@ -64,7 +64,7 @@ impl Progress {
         self.base
     }
 
-    /// The shard has written all that it had heard by then.
+    /// The shard has written all that it had received by then.
     pub(super) fn reached(&self, shard: usize, heard: ActiveTime) {
         self.shards[shard].reached.fetch_max(heard.as_micros(), Relaxed);
     }
@@ -78,12 +78,12 @@ impl Progress {
         self.shards.iter().any(|shard| shard.failing.load(Relaxed))
     }
 
-    /// How long ago, at `now`, everything that had been heard was written.
+    /// How long ago, at `now`, everything that had been received was written.
     pub fn behind(&self, now: ActiveTime) -> Duration {
         now.since(ActiveTime::from_micros(self.slowest()))
     }
 
-    /// The moment up to which everything heard is written, once it is not before `from`. A later one must not be saved:
+    /// The moment up to which everything received is written, once it is not before `from`. A later one must not be saved:
     /// after a crash, agents whose heartbeats were still on their way to the store would seem to have been silent.
     pub(super) fn saveable(&self, from: ActiveTime) -> Option<ActiveTime> {
         let slowest = self.slowest();

@@ -27,10 +27,10 @@ pub(super) fn ids_of(partition: Partition) -> RangeInclusive<AgentId> {
     AgentId::new(first)..=partition.last_id()
 }
 
-/// Whose turn it is to be read: runs of partitions, each given out once.
+/// The partitions that are still to be read, in runs, each given out once.
 #[derive(Debug)]
 pub(super) struct WorkQueue {
-    /// Consecutive partitions in a turn; a power of two.
+    /// Consecutive partitions in a run; a power of two.
     run: u16,
     taken: AtomicU16,
 }
@@ -44,10 +44,10 @@ impl WorkQueue {
 
     /// The next partitions to read; none when all have been given out.
     pub(super) fn take(&self) -> Option<impl Iterator<Item = Partition> + use<>> {
-        let queue = PARTITIONS / self.run;
-        let turn = self.taken.fetch_update(Relaxed, Relaxed, |taken| (taken < queue).then_some(taken + 1)).ok()?;
+        let runs = PARTITIONS / self.run;
+        let number = self.taken.fetch_update(Relaxed, Relaxed, |taken| (taken < runs).then_some(taken + 1)).ok()?;
         // With its bits reversed, a number that counts up goes through the whole range again and again, ever more finely.
-        let first = turn.reverse_bits() >> (u16::BITS - queue.trailing_zeros()) << self.run.trailing_zeros();
+        let first = number.reverse_bits() >> (u16::BITS - runs.trailing_zeros()) << self.run.trailing_zeros();
         Some((first..first + self.run).filter_map(Partition::new))
     }
 
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn every_partition_has_its_turn_once() {
+    fn every_partition_is_given_out_once() {
         for run in [1, 16, PARTITIONS / 2] {
             let mut partitions = all(&WorkQueue::of(run));
             partitions.sort_unstable();
@@ -102,19 +102,19 @@ mod tests {
     }
 
     #[test]
-    fn turns_feed_all_shards_alike_from_the_first_to_the_last() {
+    fn runs_feed_all_shards_alike_from_the_first_to_the_last() {
         for shards in [2, 3, 8, 13] {
             let mut fed = vec![0_usize; shards];
-            for (turn, partition) in all(&WorkQueue::of(1)).into_iter().enumerate() {
+            for (number, partition) in all(&WorkQueue::of(1)).into_iter().enumerate() {
                 fed[partition.shard(shards)] += 1;
                 let (least, most) = (fed.iter().min().unwrap(), fed.iter().max().unwrap());
-                assert!(most - least <= 6, "{shards} shards, after {turn} queue: {fed:?}");
+                assert!(most - least <= 6, "{shards} shards, after {number} runs: {fed:?}");
             }
         }
     }
 
     #[test]
-    fn after_the_end_nobody_has_a_turn() {
+    fn after_the_end_nothing_is_given_out() {
         let queue = WorkQueue::of(1);
         assert!(queue.take().is_some());
         queue.end();

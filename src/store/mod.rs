@@ -1,7 +1,7 @@
 //! Durability: what is kept, when it is safe, and what a failure means.
 //!
 //! Three kinds of record:
-//! - a **registration** changes rarely and is written through: [`Committer`] gathers the changes of concurrent requests
+//! - a **registration** changes rarely and is written through: [`Committer`] groups the changes of concurrent requests
 //!   into one transaction, and each request is answered after that transaction is durable;
 //! - a **last heartbeat** changes all the time and is written behind: [`WriteBehind`] hands the latest state of every
 //!   agent heard since the last flush to the store, a few large commands at a time;
@@ -105,7 +105,7 @@ pub struct ThreatRange {
 /// What a flush writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeartbeatBatch {
-    /// The latest state of agents that were heard.
+    /// The latest state of agents that sent a heartbeat.
     pub heartbeats: Vec<LastHeartbeat>,
     /// Active time now, from which the next run goes on.
     pub clock: Option<ActiveTime>,
@@ -120,7 +120,7 @@ pub enum Chunk {
     Policies(Vec<Arc<ScopePolicies>>),
     /// Agents.
     Registrations(Vec<Registration>),
-    /// What was last heard of them.
+    /// Their last heartbeats.
     Heartbeats(Vec<LastHeartbeat>),
 }
 
@@ -147,7 +147,7 @@ pub struct Loaded {
     pub orphans: u64,
     /// Records that could not be read; each was reported, and left out but kept.
     pub corrupt: u64,
-    /// The newest version of a policy that was ever given out, as far as the store was told; none in an older store.
+    /// The newest version of a policy that was ever given out, as far as the store knows; none in an older store.
     pub policy_version: PolicyVersion,
 }
 
@@ -194,10 +194,10 @@ impl LoadedThreats {
     }
 }
 
-/// A wish of a store to be told of its agents once more.
+/// A request of a store to have its agents written once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
-    /// Tells this sweep from earlier ones.
+    /// Distinguishes this sweep from earlier ones.
     pub number: u64,
     /// Whether their registrations are wanted too, besides their last heartbeats.
     pub registrations: bool,
@@ -264,7 +264,7 @@ pub trait StoreReader: Send + Sync + Debug {
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>>;
 }
 
-/// A place where the fleet survives the process.
+/// Storage in which the fleet survives the process.
 pub trait Store: StoreReader {
     /// Makes the changes durable, all or none, in their order. Without any, it proves that changes could be made durable.
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -286,13 +286,13 @@ pub trait Store: StoreReader {
         0
     }
 
-    /// Whether `shard`, one of `shards`, should tell the store of all its agents once more: a log-structured store can then
-    /// drop what it has of them in older places, and a store that has lost data has it again.
+    /// Whether `shard`, one of `shards`, should write all its agents to the store once more: a log-structured store can then
+    /// drop what it has of them in older segments, and a store that has lost data has it again.
     fn wants_sweep(&self, _shard: usize, _shards: usize) -> Option<Sweep> {
         None
     }
 
-    /// The shard has told of all its agents since [`Store::wants_sweep`] asked for this sweep.
+    /// The shard has written all its agents since [`Store::wants_sweep`] asked for this sweep.
     fn swept(&self, _shard: usize, _sweep: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }

@@ -1,4 +1,4 @@
-//! The policies of a fleet at work: published one at a time, each durable before anybody is told of it.
+//! The policies of a fleet at work: published one at a time, each durable before it is announced.
 
 use std::{
     collections::BTreeSet,
@@ -29,25 +29,25 @@ pub enum PublishError {
     Store(#[from] StoreError),
 }
 
-/// The board of policies that are durable.
+/// The index of policies that are durable.
 ///
 /// Like an agent's registration, a publication that the store did not confirm may be there all the same. It is answered
-/// as refused, so the store must be told, with a later flush or before the next publication, what there really is in its
+/// as refused, so the store must be reconciled, with a later flush or before the next publication, with what there really is in its
 /// scope. The same is done for all scopes when a store has lost what it had.
 #[derive(Debug)]
 pub struct Policies {
     committer: Committer,
-    board: RwLock<PolicyIndex>,
-    /// Whose turn it is to write; with it go the scopes of which the store's record is of unknown outcome.
-    turn: Mutex<BTreeSet<PolicyScope>>,
-    /// Whether there are any: who has nothing to reconcile need not wait for a turn.
+    index: RwLock<PolicyIndex>,
+    /// The scopes of which the store's record is of unknown outcome; who holds the lock may write.
+    unknown: Mutex<BTreeSet<PolicyScope>>,
+    /// Whether there are any: who has nothing to reconcile need not wait for the lock.
     outcome_unknown: AtomicBool,
 }
 
 impl Policies {
     /// No policies, to be written through `committer`.
     pub(super) fn new(committer: Committer) -> Self {
-        Self { committer, board: RwLock::default(), turn: Mutex::default(), outcome_unknown: AtomicBool::new(false) }
+        Self { committer, index: RwLock::default(), unknown: Mutex::default(), outcome_unknown: AtomicBool::new(false) }
     }
 
     /// Takes over what a store has kept. Only before the first publication.
@@ -57,16 +57,16 @@ impl Policies {
 
     /// Notes which versions were given out already, to policies that may be lost. Only before the first publication.
     pub fn gave_out(&self, version: PolicyVersion) {
-        self.board.write().gave_out(version);
+        self.index.write().gave_out(version);
     }
 
-    /// Answers a question from the board.
+    /// Answers a question from the index.
     pub fn ask<T>(&self, question: impl FnOnce(&PolicyIndex) -> T) -> T {
-        question(&self.board.read())
+        question(&self.index.read())
     }
 
     /// Publishes a policy; answers what there is in its scope now, and what `announce` does of it. One at a time, announcing
-    /// included: versions have no gaps, and nobody is told of a later one first.
+    /// included: versions have no gaps, and none is announced before an earlier one.
     pub async fn publish<T>(
         &self,
         draft: PolicyDraft,
@@ -74,14 +74,14 @@ impl Policies {
         at: Timestamp,
         announce: impl FnOnce(&Arc<ScopePolicies>) -> T,
     ) -> Result<(Arc<ScopePolicies>, T), PublishError> {
-        let mut turn = self.turn.lock().await;
+        let mut unknown = self.unknown.lock().await;
         // A version whose publication is of unknown outcome must be gone before another policy gets it.
-        self.settle(&mut turn).await?;
-        let next = Arc::new(self.ask(|board| board.publish(draft, id, at))?);
+        self.write_truth(&mut unknown).await?;
+        let next = Arc::new(self.ask(|index| index.publish(draft, id, at))?);
         let version = Change::PolicyVersion(next.newest().version);
         if let Err(error) = self.committer.commit_all(vec![Change::SetPolicies(next.clone()), version]).await {
             if let StoreError::UnknownOutcome(_) = error {
-                self.doubt(&mut turn, [next.scope().clone()]);
+                self.mark_unknown(&mut unknown, [next.scope().clone()]);
             }
             return Err(error.into());
         }
@@ -90,42 +90,46 @@ impl Policies {
         Ok((next, announced))
     }
 
-    /// The store has lost what it had: it must be told of every scope once more.
+    /// The store has lost what it had: every scope must be written once more.
     pub async fn put_all_with_an_unknown_outcome(&self) {
-        let mut turn = self.turn.lock().await;
-        let scopes: Vec<_> = self.ask(|board| board.scopes().map(|one| one.scope().clone()).collect());
-        self.doubt(&mut turn, scopes);
+        let mut unknown = self.unknown.lock().await;
+        let scopes: Vec<_> = self.ask(|index| index.scopes().map(|one| one.scope().clone()).collect());
+        self.mark_unknown(&mut unknown, scopes);
     }
 
-    /// Tells the store the truth of every scope of which its record is of unknown outcome.
+    /// Writes every scope of which the store's record is of unknown outcome.
     pub async fn reconcile(&self) -> Result<(), StoreError> {
-        if self.outcome_unknown.load(Relaxed) { self.settle(&mut self.turn.lock().await).await } else { Ok(()) }
+        if self.outcome_unknown.load(Relaxed) { self.write_truth(&mut self.unknown.lock().await).await } else { Ok(()) }
     }
 
-    async fn settle(&self, turn: &mut MutexGuard<'_, BTreeSet<PolicyScope>>) -> Result<(), StoreError> {
-        while !turn.is_empty() {
-            let some: Vec<_> = turn.iter().take(POLICY_STEP_MAX).cloned().collect();
-            let truth = |scope: &PolicyScope| match self.ask(|board| board.of(scope).cloned()) {
+    async fn write_truth(&self, unknown: &mut MutexGuard<'_, BTreeSet<PolicyScope>>) -> Result<(), StoreError> {
+        while !unknown.is_empty() {
+            let some: Vec<_> = unknown.iter().take(POLICY_STEP_MAX).cloned().collect();
+            let truth = |scope: &PolicyScope| match self.ask(|index| index.of(scope).cloned()) {
                 Some(policies) => Change::SetPolicies(policies),
                 None => Change::ForgetPolicies(scope.clone()),
             };
             let last = Change::PolicyVersion(self.ask(PolicyIndex::last));
             self.committer.commit_all(some.iter().map(truth).chain([last]).collect()).await?;
             some.iter().for_each(|scope| {
-                turn.remove(scope);
+                unknown.remove(scope);
             });
         }
         self.outcome_unknown.store(false, Relaxed);
         Ok(())
     }
 
-    fn doubt(&self, turn: &mut MutexGuard<'_, BTreeSet<PolicyScope>>, scopes: impl IntoIterator<Item = PolicyScope>) {
-        turn.extend(scopes);
-        self.outcome_unknown.store(!turn.is_empty(), Relaxed);
+    fn mark_unknown(
+        &self,
+        unknown: &mut MutexGuard<'_, BTreeSet<PolicyScope>>,
+        scopes: impl IntoIterator<Item = PolicyScope>,
+    ) {
+        unknown.extend(scopes);
+        self.outcome_unknown.store(!unknown.is_empty(), Relaxed);
     }
 
     fn put(&self, policies: Arc<ScopePolicies>) {
-        self.board.write().put(policies);
+        self.index.write().put(policies);
     }
 }
 

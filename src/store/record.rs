@@ -174,7 +174,7 @@ pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, Reco
 pub(super) fn from_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
     match std::str::from_utf8(bytes) {
         Ok(text) => serde_json::from_str(text),
-        // It knows how to say where the text is wrong.
+        // It knows how to report where the text is wrong.
         Err(_) => serde_json::from_slice(bytes),
     }
 }

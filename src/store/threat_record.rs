@@ -149,13 +149,13 @@ pub fn decode_payload(key: ThreatKey, bytes: &[u8]) -> Result<Threat, RecordErro
     })
 }
 
-/// The threat `key`, if its body can be read; if not, that is told.
+/// The threat `key`, if its payload can be read; if not, that is logged.
 pub(super) fn read_payload(key: ThreatKey, bytes: &[u8]) -> Option<Threat> {
     let id = key.id;
     decode_payload(key, bytes).inspect_err(|error| is_left_out(id, error)).ok()
 }
 
-/// Tells that a threat is passed over.
+/// Logs that a threat is passed over.
 pub(super) fn is_left_out(id: ThreatId, error: &RecordError) {
     tracing::error!(threat = %id, %error, "a threat in the store cannot be read; it is left out");
 }

@@ -15,7 +15,7 @@ use crate::{
     metrics::Metrics,
 };
 
-/// Whoever knows which agents were heard since the last flush.
+/// Whoever knows which agents sent a heartbeat since the last flush.
 pub trait DirtySource: std::fmt::Debug {
     /// How many there are.
     fn dirty(&self) -> usize;
@@ -29,7 +29,7 @@ pub trait DirtySource: std::fmt::Debug {
     /// The state of up to `most` agents that come after `after` in id order, dirty or not; empty at the end.
     fn next_in_order(&self, after: Option<AgentId>, most: usize) -> Vec<LastHeartbeat>;
 
-    /// Takes up to `most` agents of which the store's registration is of unknown outcome, and says what the store must be told of
+    /// Takes up to `most` agents of which the store's registration is of unknown outcome, and returns what must be written of
     /// them: their registration, or that they are not of the fleet. Those with a change under way are left for later.
     fn reconciliation(&self, most: usize) -> Vec<Change>;
 
@@ -39,7 +39,7 @@ pub trait DirtySource: std::fmt::Debug {
     /// The registrations of these agents. Of those with a change under way there is none: they are put of unknown outcome.
     fn registrations(&self, agents: &[LastHeartbeat]) -> Vec<Change>;
 
-    /// Told when something must not wait for the next flush.
+    /// Notified when something must not wait for the next flush.
     fn urgent(&self) -> &Notify;
 }
 
@@ -134,13 +134,13 @@ impl WriteBehind {
         let _one_at_a_time = self.flushing.lock().await;
         let Durability { store, progress, .. } = &self.durability;
         let started = self.clock.monotonic();
-        let heard = self.clock.heard();
+        let up_to = self.clock.active_time();
         if !store.is_reachable() {
             self.metrics.flush_failures.increment(1);
             return Err(StoreError::unavailable("it cannot be reached"));
         }
         // Heartbeats do not wait for registrations: those may be refused where these are not.
-        let amended = self.reconcile().await;
+        let reconciled = self.reconcile().await;
         let mut left = self.source.dirty();
         let wrote = left > 0;
         while left > 0 {
@@ -156,7 +156,7 @@ impl WriteBehind {
             left -= left.min(FLUSH_BATCH_MAX);
             self.metrics.flushed_heartbeats.increment(batch.heartbeats.len() as u64);
         }
-        progress.reached(self.rules.shard, heard);
+        progress.reached(self.rules.shard, up_to);
         if wrote {
             self.metrics.flush_seconds.record(self.clock.monotonic() - started);
             self.clock_saved.set(started);
@@ -169,10 +169,10 @@ impl WriteBehind {
             }
             self.clock_saved.set(started);
         }
-        amended
+        reconciled
     }
 
-    /// Tells the store the truth of what it was last told and may have or not: policies, and agents of this shard.
+    /// Reconciles the store with what it may have or not: policies, and agents of this shard.
     async fn reconcile(&self) -> Result<(), StoreError> {
         self.durability.policies.reconcile().await?;
         let reconciliation = self.source.reconciliation(RECONCILE_BATCH_MAX);
@@ -209,8 +209,8 @@ impl WriteBehind {
         };
         if sweep.registrations {
             // Before anything is awaited: a change that begins later is queued later, and has the last word.
-            let told = committer.commit_all(self.source.registrations(&batch.heartbeats));
-            told.await?;
+            let written = committer.commit_all(self.source.registrations(&batch.heartbeats));
+            written.await?;
         }
         store.save(&batch).await?;
         self.sweeping.set(Some((sweep.number, last.id)));

@@ -27,7 +27,7 @@ use super::AgentActor;
 pub struct AgentContext {
     address: WeakAddr<AgentActor>,
     state: ActorState,
-    /// Set by the actor, taken by the runner after each turn.
+    /// Set by the actor, taken by the runner after each poll.
     wake_at: Option<Instant>,
 }
 

@@ -27,7 +27,7 @@ use crate::{
 /// The state of one agent, in its shard.
 ///
 /// Written by its actor alone. The shard, on the same thread, reads it for listings and for the store, and keeps it when
-/// the actor falls, so that the next actor goes on from there.
+/// the actor panics, so that the next actor goes on from there.
 #[derive(Debug)]
 pub struct AgentCell {
     pub(super) agent: RefCell<Agent>,
@@ -35,10 +35,10 @@ pub struct AgentCell {
     pub(super) counted_as: Cell<Status>,
     /// Whether it is in the shard's dirty set.
     pub(super) dirty: Cell<bool>,
-    /// Durable changes of its registration under way: until they are settled, what the store should have is not known here.
+    /// Durable changes of its registration under way: until they end, what the store should have is not known here.
     pub(super) changing: Cell<u8>,
     /// Whether it has been deregistered: messages still on their way find nothing.
-    pub(super) retired: Cell<bool>,
+    pub(super) deregistered: Cell<bool>,
     /// The newest version in its scope when it last fetched its policy. Stays when the agent registers again.
     pub(super) last_fetched: Cell<PolicyVersion>,
 }
@@ -54,7 +54,7 @@ impl AgentCell {
             counted_as: Cell::new(counted_as),
             dirty: Cell::new(false),
             changing: Cell::new(0),
-            retired: Cell::new(false),
+            deregistered: Cell::new(false),
             last_fetched: Cell::default(),
         })
     }
@@ -87,7 +87,7 @@ impl AgentActor {
 
     /// The timer went off: this is the earliest moment at which the status can have changed.
     pub fn timer(&mut self, ctx: &mut AgentContext) {
-        let now = self.shard.clock.heard_by_all(self.shard.index);
+        let now = self.shard.clock.active_on_all(self.shard.index);
         let liveness = self.cell.agent.borrow().liveness();
         let status = liveness.status(now, &self.shard.thresholds);
         if let Some(transition) = Transition::between(self.cell.counted_as.get(), status) {
@@ -100,7 +100,7 @@ impl AgentActor {
     /// Sleeps until silence would change the status that the agent has at `now`.
     ///
     /// Lazy: a heartbeat does not move the timer. It goes off at the moment that was right when it was set, finds that
-    /// the agent has been heard since, and sleeps for the rest.
+    /// the agent has sent a heartbeat since, and sleeps for the rest.
     fn set_timer(&self, now: ActiveTime, ctx: &mut AgentContext) {
         let clock = &self.shard.clock;
         let liveness = self.cell.agent.borrow().liveness();
@@ -113,7 +113,7 @@ impl AgentActor {
 
     fn check(&self, credential: Credential) -> Result<(), Refusal> {
         match credential {
-            _ if self.cell.retired.get() => Err(Refusal::Gone),
+            _ if self.cell.deregistered.get() => Err(Refusal::Gone),
             Credential::Admin => Ok(()),
             Credential::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
             Credential::Token(_) => Err(Refusal::WrongToken),
@@ -126,7 +126,7 @@ impl AgentActor {
         Ok(Identity { machine: agent.machine(), registered_at: agent.registered_at() })
     }
 
-    fn settled(&self) {
+    fn change_ended(&self) {
         self.cell.changing.set(self.cell.changing.get().saturating_sub(1));
     }
 
@@ -137,10 +137,10 @@ impl AgentActor {
         Ok(BeatAck { status: self.cell.counted_as.get(), at, pending_policies })
     }
 
-    /// Notes a heartbeat, and when it was heard.
+    /// Records a heartbeat, and when it was received.
     fn take_over(&self, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Timestamp {
         let at = self.shard.clock.wall();
-        let now = self.shard.clock.hear(self.shard.index);
+        let now = self.shard.clock.pulse(self.shard.index);
         let mut agent = self.cell.agent.borrow_mut();
         let before = agent.liveness().last_heard;
         agent.heard(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
@@ -155,7 +155,7 @@ impl AgentActor {
             self.shard.transition(&self.cell, transition);
             self.set_timer(now, ctx);
         } else if now < before {
-            // Since the restart it counted as heard a while from now. Its timer would go off late for the silence that
+            // Since the restart its last heartbeat counted as a while from now. Its timer would go off late for the silence that
             // begins here.
             self.set_timer(now, ctx);
         }
@@ -167,13 +167,13 @@ impl Actor for AgentActor {
     type Context = AgentContext;
 
     fn started(&mut self, ctx: &mut AgentContext) {
-        // The successor of one that fell may come late for a change of status.
+        // The successor of one that panicked may come late for a change of status.
         self.timer(ctx);
     }
 }
 
 impl Drop for AgentActor {
-    /// An actor that falls with a panic asks its shard for a successor.
+    /// An actor that panics asks its shard for a successor.
     fn drop(&mut self) {
         if std::thread::panicking() {
             // A panic in a handler has released its borrows by now; if not, whoever asks next will notice.
@@ -204,7 +204,7 @@ impl Handler<RelayedBeat> for AgentActor {
     type Result = ();
 
     fn handle(&mut self, RelayedBeat { heartbeat, receipt }: RelayedBeat, ctx: &mut AgentContext) {
-        if !self.cell.retired.get() {
+        if !self.cell.deregistered.get() {
             self.take_over(heartbeat, ctx);
             receipt.sign();
         }
@@ -217,7 +217,7 @@ impl Handler<Show> for AgentActor {
     fn handle(&mut self, show: Show, _: &mut AgentContext) -> Self::Result {
         self.check(show.credential)?;
         let agent = self.cell.agent.borrow();
-        let status = agent.liveness().status(self.shard.clock.heard_by_all(self.shard.index), &self.shard.thresholds);
+        let status = agent.liveness().status(self.shard.clock.active_on_all(self.shard.index), &self.shard.thresholds);
         let texts = self.shard.texts.borrow();
         Ok(AgentState {
             registration: agent.registration(&texts),
@@ -242,8 +242,8 @@ impl Handler<FetchPolicy> for AgentActor {
 impl Handler<Describe> for AgentActor {
     type Result = Result<Reporter, Refusal>;
 
-    fn handle(&mut self, introduce: Describe, _: &mut AgentContext) -> Self::Result {
-        self.check(introduce.credential)?;
+    fn handle(&mut self, describe: Describe, _: &mut AgentContext) -> Self::Result {
+        self.check(describe.credential)?;
         let (agent, texts) = (self.cell.agent.borrow(), self.shard.texts.borrow());
         Ok(Reporter { hostname: agent.hostname().into(), org: agent.org_id(&texts).map(Into::into) })
     }
@@ -260,8 +260,8 @@ impl Handler<Identify> for AgentActor {
 impl Handler<BeginChange> for AgentActor {
     type Result = MessageResult<BeginChange>;
 
-    fn handle(&mut self, prepare: BeginChange, _: &mut AgentContext) -> Self::Result {
-        let identity = self.identity(prepare.credential);
+    fn handle(&mut self, begin: BeginChange, _: &mut AgentContext) -> Self::Result {
+        let identity = self.identity(begin.credential);
         if identity.is_ok() {
             self.cell.changing.set(self.cell.changing.get().saturating_add(1));
         }
@@ -272,9 +272,9 @@ impl Handler<BeginChange> for AgentActor {
 impl Handler<EndChange> for AgentActor {
     type Result = ();
 
-    fn handle(&mut self, settle: EndChange, _: &mut AgentContext) {
-        self.settled();
-        if settle.outcome_unknown {
+    fn handle(&mut self, end: EndChange, _: &mut AgentContext) {
+        self.change_ended();
+        if end.outcome_unknown {
             self.shard.put_with_an_unknown_outcome(&[self.cell.agent.borrow().id()]);
         }
     }
@@ -284,8 +284,8 @@ impl Handler<Reregister> for AgentActor {
     type Result = Option<Box<str>>;
 
     fn handle(&mut self, Reregister(registration): Reregister, ctx: &mut AgentContext) -> Self::Result {
-        self.settled();
-        if self.cell.retired.get() {
+        self.change_ended();
+        if self.cell.deregistered.get() {
             return None;
         }
         let (before, earlier) = {
@@ -294,7 +294,7 @@ impl Handler<Reregister> for AgentActor {
             (agent.liveness().last_heard, (!is_same).then(|| agent.hostname().into()))
         };
         self.shard.reregister(&self.cell, registration);
-        self.is_alive(before, self.shard.clock.hear(self.shard.index), ctx);
+        self.is_alive(before, self.shard.clock.pulse(self.shard.index), ctx);
         earlier
     }
 }
@@ -311,7 +311,7 @@ impl Handler<Stop> for AgentActor {
 pub(super) mod test_support {
     use super::*;
 
-    /// To an agent: fall.
+    /// To an agent: panic.
     #[derive(Debug, actix::Message)]
     #[rtype(result = "()")]
     pub(crate) struct Panic;

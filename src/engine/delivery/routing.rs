@@ -36,7 +36,7 @@ impl Routing {
         AgentContext: ToEnvelope<AgentActor, M>,
     {
         let actor = self.actors.pin().get(&id)?.upgrade();
-        // What is sent to an actor that has fallen comes back as an error, wherever it falls.
+        // What is sent to an actor that panicked comes back as an error, on whatever thread it ran.
         Some(actor.unwrap_or_else(nobody).send(message))
     }
 

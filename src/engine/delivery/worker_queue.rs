@@ -1,8 +1,8 @@
 //! Heartbeats whose agent lives on another thread than their connection.
 //!
 //! A message to an actor of another thread wakes that thread by a system call, and its answer wakes this one by another:
-//! together they cost as much as all the engine does for a heartbeat. So what is on its way to another thread is gathered.
-//! Each worker has a flusher, a task that has its turn after those that are ready by then, takes what they have left for
+//! together they cost as much as all the engine does for a heartbeat. So what is on its way to another thread is batched.
+//! Each worker has a flusher, a task that runs after those that are ready by then, takes what they have left for
 //! other threads to the inboxes there, and wakes each of these threads once. Answers come back the same way.
 
 use std::{cell::Cell, mem, sync::Arc};
@@ -51,13 +51,13 @@ enum Envelope {
 pub struct QueuedBeat {
     /// Who sent it.
     pub credential: Credential,
-    /// What it says.
+    /// The figures it carries.
     pub heartbeat: Heartbeat,
     /// Takes the answer back.
     pub reply: Reply,
 }
 
-/// Brings the answer to a heartbeat back to the thread that waits for it. Dropped, it says that there will be none.
+/// Brings the answer to a heartbeat back to the thread that waits for it. Dropped, it means that there will be none.
 #[derive(Debug)]
 pub struct Reply {
     queues: Arc<WorkerQueues>,

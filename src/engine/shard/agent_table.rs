@@ -6,7 +6,7 @@ use crate::fleet::{AgentId, CompiledFilter, Labels, Status};
 
 /// Most agents in a chunk.
 const CHUNK_MAX: usize = 512;
-/// A chunk's columns grow by so many places at a time: less spare room than doubling, and whole size classes of the
+/// A chunk's columns grow by so many entries at a time: less spare room than doubling, and whole size classes of the
 /// allocator.
 const CHUNK_STEP: usize = 64;
 
@@ -37,30 +37,30 @@ impl<T> Default for AgentTable<T> {
     }
 }
 
-/// Where an id is, or would be: its chunk, and its place there.
-type Place = (usize, Result<usize, usize>);
+/// Where an id is, or would be: its chunk, and its position there.
+type Position = (usize, Result<usize, usize>);
 
 impl<T> AgentTable<T> {
     /// The value of `id`.
     pub fn get(&self, id: AgentId) -> Option<&T> {
-        let (chunk, place) = self.find(id)?;
-        Some(&self.chunks[chunk].values[place.ok()?])
+        let (chunk, position) = self.find(id)?;
+        Some(&self.chunks[chunk].values[position.ok()?])
     }
 
     /// Puts an agent in; one that is there under this id is replaced.
     pub fn insert(&mut self, id: AgentId, labels: Labels, status: Status, value: T) {
-        let Some((mut index, mut place)) = self.find(id) else {
+        let Some((mut index, mut position)) = self.find(id) else {
             self.firsts.push(id);
             self.chunks.push(Chunk::of(id, labels, status, value));
             return;
         };
-        if let Ok(at) = place {
+        if let Ok(at) = position {
             let chunk = &mut self.chunks[index];
             (chunk.labels[at], chunk.statuses[at], chunk.values[at]) = (labels, status, value);
             return;
         }
         if self.chunks[index].ids.len() == CHUNK_MAX {
-            if place == Err(CHUNK_MAX) && index + 1 == self.chunks.len() {
+            if position == Err(CHUNK_MAX) && index + 1 == self.chunks.len() {
                 // Ids that come in order, as from a store, fill their chunks.
                 self.firsts.push(id);
                 self.chunks.push(Chunk::of(id, labels, status, value));
@@ -70,9 +70,9 @@ impl<T> AgentTable<T> {
             self.firsts.insert(index + 1, upper.ids[0]);
             self.chunks.insert(index + 1, upper);
             index += usize::from(id > self.firsts[index + 1]);
-            place = self.chunks[index].ids.binary_search(&id);
+            position = self.chunks[index].ids.binary_search(&id);
         }
-        if let Err(at) = place {
+        if let Err(at) = position {
             self.firsts[index] = self.firsts[index].min(id);
             self.chunks[index].insert(at, id, labels, status, value);
         }
@@ -80,8 +80,8 @@ impl<T> AgentTable<T> {
 
     /// Takes an agent out.
     pub fn remove(&mut self, id: AgentId) -> Option<T> {
-        let (index, place) = self.find(id)?;
-        let value = self.chunks[index].remove(place.ok()?);
+        let (index, position) = self.find(id)?;
+        let value = self.chunks[index].remove(position.ok()?);
         if self.chunks[index].ids.is_empty() {
             self.firsts.remove(index);
             self.chunks.remove(index);
@@ -112,13 +112,13 @@ impl<T> AgentTable<T> {
         chunks.flat_map(|chunk| chunk.ids.iter().copied().zip(&chunk.values)).skip(at)
     }
 
-    /// Shows `visit` the agents that come after `after` and pass the sieve, until it has had enough or `most` agents have been
+    /// Shows `visit` the agents that come after `after` and pass the filter, until it has had enough or `most` agents have been
     /// passed over or shown. Returns the last of these; none when it has come to the end.
     pub fn walk(
         &self,
         after: Option<AgentId>,
         most: usize,
-        sieve: &CompiledFilter,
+        filter: &CompiledFilter,
         mut visit: impl FnMut(AgentId, &T) -> ControlFlow<()>,
     ) -> Option<AgentId> {
         let (first, mut from) = self.start(after);
@@ -128,7 +128,7 @@ impl<T> AgentTable<T> {
             let to = chunk.ids.len().min(from + left);
             let sifted = chunk.labels[from..to].iter().zip(&chunk.statuses[from..to]);
             for (at, (labels, status)) in (from..).zip(sifted) {
-                if sieve.passes(*labels, *status) && visit(chunk.ids[at], &chunk.values[at]).is_break() {
+                if filter.passes(*labels, *status) && visit(chunk.ids[at], &chunk.values[at]).is_break() {
                     return self.unless_last(index, at);
                 }
             }
@@ -141,7 +141,7 @@ impl<T> AgentTable<T> {
         None
     }
 
-    /// The agent at this place, unless it is the last of all.
+    /// The agent at this position, unless it is the last of all.
     fn unless_last(&self, index: usize, at: usize) -> Option<AgentId> {
         let ids = &self.chunks[index].ids;
         let is_last = index + 1 == self.chunks.len() && at + 1 == ids.len();
@@ -149,12 +149,12 @@ impl<T> AgentTable<T> {
     }
 
     /// None only if there is no chunk.
-    fn find(&self, id: AgentId) -> Option<Place> {
+    fn find(&self, id: AgentId) -> Option<Position> {
         let chunk = self.firsts.partition_point(|first| *first <= id).saturating_sub(1);
         Some((chunk, self.chunks.get(chunk)?.ids.binary_search(&id)))
     }
 
-    /// The place of the first agent after `after`; it may be one past the end of its chunk.
+    /// The position of the first agent after `after`; it may be one past the end of its chunk.
     fn start(&self, after: Option<AgentId>) -> (usize, usize) {
         match after.and_then(|after| self.find(after)) {
             Some((chunk, Ok(at))) => (chunk, at + 1),
@@ -238,9 +238,9 @@ mod tests {
         Labels { tags: texts.tags.acquire(&[format!("tag-{tag}").into()]), org: None }
     }
 
-    fn sieve(texts: &SharedStrings, status: Option<Status>, tag: Option<u8>) -> Option<CompiledFilter> {
+    fn compiled(texts: &SharedStrings, status: Option<Status>, tag: Option<u8>) -> Option<CompiledFilter> {
         let tags = tag.map(|tag| format!("tag-{tag}").into()).into_iter().collect();
-        AgentFilter { status, org_id: None, tags }.sieve(texts)
+        AgentFilter { status, org_id: None, tags }.compile(texts)
     }
 
     /// Spreads small numbers over the ids without changing their order.
@@ -252,22 +252,22 @@ mod tests {
     fn ids_that_come_in_order_fill_their_chunks() {
         let mut texts = SharedStrings::default();
         let labels = labels(&mut texts, 0);
-        let mut roster = AgentTable::default();
-        (0..10 * CHUNK_MAX as u16).for_each(|n| roster.insert(id(n), labels, Status::Online, n));
-        assert_eq!(roster.chunks.len(), 10);
-        assert!(roster.after(None).map(|(_, n)| *n).eq(0..10 * CHUNK_MAX as u16));
+        let mut table = AgentTable::default();
+        (0..10 * CHUNK_MAX as u16).for_each(|n| table.insert(id(n), labels, Status::Online, n));
+        assert_eq!(table.chunks.len(), 10);
+        assert!(table.after(None).map(|(_, n)| *n).eq(0..10 * CHUNK_MAX as u16));
     }
 
     #[test]
-    fn a_roster_that_shrinks_gives_its_room_back() {
+    fn a_table_that_shrinks_gives_its_room_back() {
         let mut texts = SharedStrings::default();
         let labels = labels(&mut texts, 0);
-        let mut roster = AgentTable::default();
-        (0..10_000).for_each(|n| roster.insert(id(n), labels, Status::Online, n));
-        (0..10_000).filter(|n| n % 100 > 0).for_each(|n| _ = roster.remove(id(n)));
-        assert!(roster.chunks.len() <= 2, "{}", roster.chunks.len());
-        (0..10_000).for_each(|n| _ = roster.remove(id(n)));
-        assert!(roster.chunks.is_empty() && roster.firsts.is_empty());
+        let mut table = AgentTable::default();
+        (0..10_000).for_each(|n| table.insert(id(n), labels, Status::Online, n));
+        (0..10_000).filter(|n| n % 100 > 0).for_each(|n| _ = table.remove(id(n)));
+        assert!(table.chunks.len() <= 2, "{}", table.chunks.len());
+        (0..10_000).for_each(|n| _ = table.remove(id(n)));
+        assert!(table.chunks.is_empty() && table.firsts.is_empty());
     }
 
     #[derive(Clone, Debug)]
@@ -291,10 +291,10 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// Whatever comes and goes, a roster holds what a map would, and a walk in steps of any size shows the agents that a
+        /// Whatever comes and goes, a table holds what a map would, and a walk in steps of any size shows the agents that a
         /// look at each of them would find.
         #[test]
-        fn a_roster_is_a_map_and_a_walk_shows_what_passes(
+        fn a_table_is_a_map_and_a_walk_shows_what_passes(
             start in 0..4_000_u16,
             steps in proptest::collection::vec(step(4_000), 0..3_000),
             status in proptest::option::of(proptest::sample::select(&Status::ALL[..])),
@@ -304,45 +304,45 @@ mod tests {
         ) {
             let mut texts = SharedStrings::default();
             let all_labels: Vec<_> = (0..5).map(|tag| labels(&mut texts, tag)).collect();
-            let mut roster = AgentTable::default();
+            let mut table = AgentTable::default();
             let mut expected = BTreeMap::new();
             let filled = (0..start).map(|n| Step::Insert(n, (n % 5) as u8, Status::Online));
             for step in filled.chain(steps) {
                 match step {
                     Step::Insert(n, tag, status) => {
-                        roster.insert(id(n), all_labels[usize::from(tag)], status, n);
+                        table.insert(id(n), all_labels[usize::from(tag)], status, n);
                         expected.insert(id(n), (n, tag, status));
                     }
                     Step::Remove(n) => {
-                        prop_assert_eq!(roster.remove(id(n)), expected.remove(&id(n)).map(|(n, _, _)| n));
+                        prop_assert_eq!(table.remove(id(n)), expected.remove(&id(n)).map(|(n, _, _)| n));
                     }
                     Step::SetStatus(n, status) => {
-                        roster.set_status(id(n), status);
+                        table.set_status(id(n), status);
                         expected.entry(id(n)).and_modify(|agent| agent.2 = status);
                     }
                     Step::SetLabels(n, tag) => {
-                        roster.set_labels(id(n), all_labels[usize::from(tag)]);
+                        table.set_labels(id(n), all_labels[usize::from(tag)]);
                         expected.entry(id(n)).and_modify(|agent| agent.1 = tag);
                     }
                 }
             }
             for n in (0..4_000).step_by(7) {
-                prop_assert_eq!(roster.get(id(n)), expected.get(&id(n)).map(|(n, _, _)| n));
+                prop_assert_eq!(table.get(id(n)), expected.get(&id(n)).map(|(n, _, _)| n));
                 let after = expected.range((std::ops::Bound::Excluded(id(n)), std::ops::Bound::Unbounded)).take(3);
-                prop_assert!(roster.after(Some(id(n))).take(3).map(|(id, n)| (id, *n)).eq(after.map(|(id, agent)| (*id, agent.0))));
+                prop_assert!(table.after(Some(id(n))).take(3).map(|(id, n)| (id, *n)).eq(after.map(|(id, agent)| (*id, agent.0))));
             }
-            prop_assert!(roster.after(None).map(|(id, _)| id).eq(expected.keys().copied()));
+            prop_assert!(table.after(None).map(|(id, _)| id).eq(expected.keys().copied()));
 
             let passes = |agent: &(u16, u8, Status)| status.is_none_or(|s| s == agent.2) && tag.is_none_or(|t| t == agent.1);
             let wanted: Vec<_> = expected.values().filter(|agent| passes(agent)).map(|agent| agent.0).collect();
-            let Some(sieve) = sieve(&texts, status, tag) else {
+            let Some(filter) = compiled(&texts, status, tag) else {
                 prop_assert!(wanted.is_empty());
                 return Ok(());
             };
             let (mut shown, mut after) = (Vec::new(), None);
             loop {
                 let before = shown.len();
-                after = roster.walk(after, most, &sieve, |_, n| {
+                after = table.walk(after, most, &filter, |_, n| {
                     shown.push(*n);
                     if shown.len() - before == enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
                 });

@@ -17,7 +17,7 @@ pub struct ShardCounts {
 /// How many agents there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FleetCounts {
-    /// Heard from in time.
+    /// Whose heartbeats arrive in time.
     pub online: u64,
     /// Silent.
     pub stale: u64,

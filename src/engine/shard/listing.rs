@@ -28,7 +28,7 @@ pub struct ListQuery {
 pub struct AgentView<'a> {
     /// The agent.
     pub agent: &'a Agent,
-    /// Whether it is heard from.
+    /// Its status now.
     pub status: Status,
     /// The strings that it shares with others.
     pub texts: &'a SharedStrings,
@@ -56,15 +56,15 @@ impl Shard {
     /// Encodes the agents that come next, in id order. It examines a bounded number, so a chunk may be empty although
     /// more will come.
     ///
-    /// By status the roster finds those that are *counted* as having it, which their timers keep up to date; what is shown,
+    /// By status the table finds those that are *counted* as having it, which their timers keep up to date; what is shown,
     /// and whether it is shown at all, is decided by what the status is now.
     pub(in crate::engine) fn list(&self, query: &ListQuery) -> ListChunk {
-        let now = self.clock.heard_by_all(self.index);
+        let now = self.clock.active_on_all(self.index);
         let texts = self.texts.borrow();
         let mut chunk = ListChunk::default();
-        let Some(sieve) = query.filter.sieve(&texts) else { return chunk };
+        let Some(compiled) = query.filter.compile(&texts) else { return chunk };
         let mut examined = 0;
-        chunk.resume_after = self.agents.borrow().walk(query.after, LIST_PASS_MAX, &sieve, |id, cell| {
+        chunk.resume_after = self.agents.borrow().walk(query.after, LIST_PASS_MAX, &compiled, |id, cell| {
             let agent = cell.agent.borrow();
             let status = agent.liveness().status(now, &self.thresholds);
             if query.filter.matches(&agent, status, &texts) {

@@ -117,9 +117,9 @@ impl Shard {
         self.address.get().expect("a shard has its address before it has agents")
     }
 
-    /// Tells a change of status: the gauges, the counter, and the agent's own note of what it is counted as.
+    /// Publishes a change of status: to the gauges, the counter, and the agent's own note of what it is counted as.
     pub(super) fn transition(&self, cell: &AgentCell, transition: Transition) {
-        if cell.retired.get() {
+        if cell.deregistered.get() {
             return;
         }
         cell.counted_as.set(transition.to);
@@ -134,7 +134,7 @@ impl Shard {
 
     /// Puts the agent into the set that the next flush writes.
     pub(super) fn mark_dirty(&self, cell: &Rc<AgentCell>) {
-        if !cell.retired.get() && !cell.dirty.replace(true) {
+        if !cell.deregistered.get() && !cell.dirty.replace(true) {
             self.dirty.borrow_mut().push_back(cell.clone());
             self.counts.set_dirty(self.dirty.borrow().len());
         }
@@ -185,9 +185,9 @@ impl Shard {
         }
     }
 
-    /// Starts the actors of up to `most` restored agents that come after `after`; says which was the last.
+    /// Starts the actors of up to `most` restored agents that come after `after`; returns the last.
     fn begin(self: &Rc<Self>, after: Option<AgentId>, most: usize) -> Option<AgentId> {
-        let now = self.clock.hear(self.index);
+        let now = self.clock.pulse(self.index);
         let mut silent = Vec::new();
         let mut last = None;
         for (id, cell) in self.agents.borrow().after(after).take(most) {
@@ -214,7 +214,7 @@ impl Shard {
         let Some(cell) = self.agents.borrow_mut().remove(id) else {
             return false;
         };
-        cell.retired.set(true);
+        cell.deregistered.set(true);
         let (agent, status) = (cell.agent.borrow(), cell.counted_as.get());
         self.counts.left(status);
         self.changes.changed(self.index, StatusChange::deregistered(status), &agent);
@@ -222,7 +222,7 @@ impl Shard {
         true
     }
 
-    /// Gives the agent a new actor if its last one has fallen.
+    /// Gives the agent a new actor if its last one panicked.
     fn respawn(self: &Rc<Self>, id: AgentId) {
         let cell = self.agents.borrow().get(id).cloned();
         if let Some(cell) = cell
@@ -234,7 +234,7 @@ impl Shard {
         }
     }
 
-    fn census(&self) -> ShardLabels {
+    fn label_counts(&self) -> ShardLabels {
         let texts = self.texts.borrow();
         ShardLabels {
             os: texts.os.top(CENSUS_REPORT_MAX),
@@ -254,7 +254,7 @@ impl DirtySource for Shard {
         let end = dirty.len().min(most);
         let taken = dirty.drain(..end).filter(|cell| {
             cell.dirty.set(false);
-            !cell.retired.get()
+            !cell.deregistered.get()
         });
         let texts = self.texts.borrow();
         let batch = taken.map(|cell| cell.last_heartbeat(&texts)).collect();
@@ -274,9 +274,9 @@ impl DirtySource for Shard {
 
     fn reconciliation(&self, most: usize) -> Vec<Change> {
         let agents = self.agents.borrow();
-        let settled = |id: &AgentId| agents.get(*id).is_none_or(|cell| cell.changing.get() == 0);
+        let unchanging = |id: &AgentId| agents.get(*id).is_none_or(|cell| cell.changing.get() == 0);
         let mut outcome_unknown = self.outcome_unknown.borrow_mut();
-        let ids: Vec<_> = outcome_unknown.iter().copied().filter(settled).take(most).collect();
+        let ids: Vec<_> = outcome_unknown.iter().copied().filter(unchanging).take(most).collect();
         let reconcile = |id: AgentId| {
             outcome_unknown.remove(&id);
             let Some(cell) = agents.get(id) else { return Change::Deregister(id) };
@@ -294,9 +294,9 @@ impl DirtySource for Shard {
     fn registrations(&self, heartbeats: &[LastHeartbeat]) -> Vec<Change> {
         let agents = self.agents.borrow();
         let cells = heartbeats.iter().filter_map(|last| agents.get(last.id).map(|cell| (last.id, cell)));
-        let (settled, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
+        let (unchanging, changing): (Vec<_>, Vec<_>) = cells.partition(|(_, cell)| cell.changing.get() == 0);
         self.outcome_unknown.borrow_mut().extend(changing.into_iter().map(|(id, _)| id));
-        settled.into_iter().map(|(_, cell)| cell.restated(&self.texts.borrow())).collect()
+        unchanging.into_iter().map(|(_, cell)| cell.restated(&self.texts.borrow())).collect()
     }
 
     fn urgent(&self) -> &Notify {
@@ -336,16 +336,16 @@ impl Actor for ShardActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.shard.clock.hear(self.shard.index);
+        self.shard.clock.pulse(self.shard.index);
         ctx.run_interval(self.shard.clock.pulse_interval(), |actor, _| {
-            actor.shard.clock.hear(actor.shard.index);
+            actor.shard.clock.pulse(actor.shard.index);
         });
     }
 }
 
 impl Drop for ShardActor {
     fn drop(&mut self) {
-        self.shard.clock.retire(self.shard.index);
+        self.shard.clock.stop_worker(self.shard.index);
     }
 }
 
@@ -405,7 +405,7 @@ impl Handler<CountLabels> for ShardActor {
     type Result = MessageResult<CountLabels>;
 
     fn handle(&mut self, _: CountLabels, _: &mut Context<Self>) -> Self::Result {
-        MessageResult(self.shard.census())
+        MessageResult(self.shard.label_counts())
     }
 }
 

@@ -87,7 +87,7 @@ impl Model {
 
     fn in_force(&self, agent: usize) -> Option<u32> {
         let newest = |org: Option<&str>| self.published.iter().rposition(|of| *of == org);
-        newest(AGENTS[agent]).or(newest(None)).map(|place| place as u32 + 1)
+        newest(AGENTS[agent]).or(newest(None)).map(|index| index as u32 + 1)
     }
 
     fn threats_of(&self, period: Period, now_ms: u64) -> impl Iterator<Item = &Reported> {
@@ -97,10 +97,10 @@ impl Model {
     /// The threats, and when each was taken in; the newest first.
     fn with_times(&self) -> impl Iterator<Item = (&Reported, u64)> {
         let mut at_ms = u64::MAX;
-        self.threats.iter().enumerate().rev().map(move |(place, threat)| {
+        self.threats.iter().enumerate().rev().map(move |(index, threat)| {
             // No later than those after it; and if it turned out to be from the future, no later than that.
             at_ms = at_ms.min(threat.at_ms);
-            if place < self.found.0 && self.found_the_future() {
+            if index < self.found.0 && self.found_the_future() {
                 at_ms = at_ms.min(self.found.1);
             }
             (threat, at_ms)

@@ -172,11 +172,11 @@ fn silence_is_detected_within_its_promise_whenever_the_last_heartbeat_was() {
             // The timer is lazy: it was set by an earlier heartbeat.
             sleep(Duration::from_millis(offset_ms)).await;
             beat(&engine, id).await;
-            let heard = Instant::now();
+            let beat_at = Instant::now();
             while engine.counts().stale == 0 {
                 sleep(Duration::from_millis(1)).await;
             }
-            let silence = heard.elapsed();
+            let silence = beat_at.elapsed();
             assert!(silence >= STALE_AFTER && silence <= STALE_AFTER + DETECTION, "{silence:?}");
         }
     });
@@ -212,16 +212,16 @@ fn a_step_of_the_wall_clock_makes_nobody_stale() {
 fn an_actor_that_panics_comes_back_with_its_state_and_others_never_notice() {
     on_a_worker(async {
         let engine = start(Arc::new(MemoryStore::default())).await;
-        let (falls, other) = (register(&engine).await, register(&engine).await);
+        let (panics, other) = (register(&engine).await, register(&engine).await);
         let figures = Figures { cpu: Some(12.5).into(), ..Figures::default() };
         let heartbeat = Heartbeat { figures, version: Some(Text::new("2.0").unwrap()) };
-        engine.beat(falls, Credential::Admin, heartbeat).await.unwrap();
-        let before = shown(&engine, falls).await;
+        engine.beat(panics, Credential::Admin, heartbeat).await.unwrap();
+        let before = shown(&engine, panics).await;
 
-        let fallen = engine.routing().send(falls, Panic).unwrap().await;
-        assert!(fallen.is_err(), "the mailbox of a fallen actor is closed");
-        assert_eq!(shown(&engine, falls).await, before);
-        beat(&engine, falls).await;
+        let panicked = engine.routing().send(panics, Panic).unwrap().await;
+        assert!(panicked.is_err(), "the mailbox of an actor that panicked is closed");
+        assert_eq!(shown(&engine, panics).await, before);
+        beat(&engine, panics).await;
         beat(&engine, other).await;
         let text = engine.metrics().render(Duration::ZERO, || engine.set_gauges(&[]));
         assert!(text.contains("guardbeat_actor_respawns_total 1"), "{text}");
@@ -361,7 +361,7 @@ fn a_request_whose_client_goes_away_still_gets_its_agent() {
 }
 
 #[test]
-fn hearing_time_is_not_saved_before_a_run_has_outlived_its_restart_grace() {
+fn active_time_is_not_saved_before_a_run_has_outlived_its_restart_grace() {
     on_a_worker(async {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
         let engine = start(store.clone()).await;

@@ -27,14 +27,14 @@ use crate::{
     threats::{Period, ReportedThreat, Severity, Threat, ThreatEntry, ThreatKey},
 };
 
-/// Makes every change, and says so only while it is not silent.
+/// Makes every change, and confirms it only while it is not silent.
 #[derive(Debug, Default)]
 struct Silent {
     store: MemoryStore,
     silent: AtomicBool,
     /// Takes its time for each change.
     slow: AtomicBool,
-    /// Wants to be told of everything once more.
+    /// Wants a sweep of everything.
     has_lost: AtomicBool,
 }
 
@@ -95,7 +95,7 @@ impl Store for Silent {
 async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) {
     let (out, mut chunks) = mpsc::channel(2);
     let (mut registrations, mut heartbeats) = (Vec::new(), Vec::new());
-    let gather = async {
+    let collect = async {
         while let Some(chunk) = chunks.recv().await {
             match chunk {
                 Chunk::Policies(_) => {}
@@ -104,7 +104,7 @@ async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) 
             }
         }
     };
-    tokio::join!(store.load(out), gather).0.unwrap();
+    tokio::join!(store.load(out), collect).0.unwrap();
     (registrations, heartbeats)
 }
 
@@ -112,7 +112,7 @@ async fn contents(store: &dyn Store) -> (Vec<Registration>, Vec<LastHeartbeat>) 
 async fn policies(store: &dyn Store) -> Vec<Arc<ScopePolicies>> {
     let (out, mut chunks) = mpsc::channel(2);
     let mut policies = Vec::new();
-    let gather = async {
+    let collect = async {
         while let Some(chunk) = chunks.recv().await {
             match chunk {
                 Chunk::Policies(some) => policies.extend(some),
@@ -120,12 +120,12 @@ async fn policies(store: &dyn Store) -> Vec<Arc<ScopePolicies>> {
             }
         }
     };
-    tokio::join!(store.load(out), gather).0.unwrap();
+    tokio::join!(store.load(out), collect).0.unwrap();
     policies
 }
 
 /// Long enough for the store to be found working again, and for a flush after that.
-const SETTLED: Duration = Duration::from_secs(3);
+const RECONCILED: Duration = Duration::from_secs(3);
 
 async fn is_silent_during<T>(store: &Silent, change: impl Future<Output = T>) -> T {
     store.silent.store(true, Relaxed);
@@ -147,7 +147,7 @@ fn a_registration_that_was_refused_with_an_unknown_outcome_is_not_in_the_store()
         let refused = is_silent_during(&store, engine.register(request("ghost", None), FROM, true)).await;
         assert!(is_refused(&refused));
         assert_eq!(contents(&*store).await.0.len(), 2, "the store has made the change");
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         let (registrations, _) = contents(&*store).await;
         assert_eq!(registrations.iter().map(|one| one.id).collect::<Vec<_>>(), [known]);
     });
@@ -160,18 +160,18 @@ fn an_agent_whose_deregistration_was_refused_with_an_unknown_outcome_stays_in_th
         let engine = start(store.clone()).await;
         let id = register(&engine).await;
         beat(&engine, id).await;
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         let before = contents(&*store).await;
         assert_eq!((before.0.len(), before.1.len()), (1, 1));
         assert!(is_refused(&is_silent_during(&store, engine.deregister(id, Credential::Admin)).await));
         assert_eq!(contents(&*store).await, (vec![], vec![]), "the store has made the change");
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         let after = contents(&*store).await;
         assert_eq!(after.1, before.1);
         // Until a heartbeat, the registration counts as the last sign of life; told once more, its last one does.
         assert_eq!(after.0, [Registration { heard_at: before.1[0].heard, ..before.0[0].clone() }]);
         engine.deregister(id, Credential::Admin).await.unwrap();
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         assert_eq!(contents(&*store).await, (vec![], vec![]));
     });
 }
@@ -185,7 +185,7 @@ fn an_agent_whose_new_registration_was_refused_with_an_unknown_outcome_keeps_its
         let again = engine.register(request("renamed", Some("m")), FROM, true);
         assert!(is_refused(&is_silent_during(&store, again).await));
         assert_eq!(&*contents(&*store).await.0[0].hostname, "renamed", "the store has made the change");
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         assert_eq!(contents(&*store).await.0, std::slice::from_ref(&first));
         engine.check_token(first.id, first.token).await.unwrap();
     });
@@ -209,11 +209,11 @@ fn a_store_that_has_lost_everything_is_told_everything_and_nothing_that_is_gone(
         let gone = ids.pop().unwrap();
         engine.deregister(gone, Credential::Admin).await.unwrap();
         beat(&engine, ids[0]).await;
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         let ids: std::collections::BTreeSet<AgentId> = ids.into_iter().collect();
         store.store.commit(ids.iter().copied().map(Change::Deregister).collect()).await.unwrap();
         store.has_lost.store(true, Relaxed);
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         let (registrations, heartbeats) = contents(&*store).await;
         assert!(registrations.iter().map(|one| one.id).eq(ids.iter().copied()));
         assert!(heartbeats.iter().map(|one| one.id).eq(ids.iter().copied()));
@@ -242,7 +242,7 @@ fn a_store_that_is_told_everything_is_not_told_what_a_change_under_way_replaces(
             store.has_lost.store(true, Relaxed);
         };
         let (again, ()) = tokio::join!(again, lose);
-        sleep(2 * SETTLED).await;
+        sleep(2 * RECONCILED).await;
         assert!(!store.has_lost.load(Relaxed), "the sweep is over");
         let (registrations, _) = contents(&*store).await;
         let stored = registrations.iter().find(|one| one.id == first.id).unwrap();
@@ -314,7 +314,7 @@ fn a_policy_that_was_refused_with_an_unknown_outcome_is_not_in_the_store_and_its
             assert!(is_refused(&is_silent_during(&store, engine.publish(draft(org))).await));
             assert!(policies(&*store).await.iter().any(|one| one.newest().version == PolicyVersion::new(2)));
             assert_eq!(engine.policy_version(), Some(PolicyVersion::new(1)), "nobody is told of it");
-            sleep(SETTLED).await;
+            sleep(RECONCILED).await;
             let found = policies(&*store).await;
             assert_eq!(found.iter().map(|one| one.newest().clone()).collect::<Vec<_>>(), std::slice::from_ref(&global));
             assert_eq!(found.len(), known);
@@ -342,7 +342,7 @@ fn a_store_that_has_lost_everything_is_told_all_policies() {
         let lose = [PolicyScope::Global, PolicyScope::of(Some("acme"))].map(Change::ForgetPolicies);
         store.store.commit(lose.into()).await.unwrap();
         store.has_lost.store(true, Relaxed);
-        sleep(SETTLED).await;
+        sleep(RECONCILED).await;
         assert!(!store.has_lost.load(Relaxed), "the sweep is over");
         assert_eq!(policies(&*store).await, before);
     });

@@ -17,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::engine) struct Time {
     clock: Clock,
-    /// When the wall clock was last believed, and what it said.
+    /// When the wall clock was last believed, and its reading.
     believed: Cell<(Instant, u64)>,
     /// Since when it has been far ahead.
     ahead_since: Cell<Option<Instant>>,
@@ -119,41 +119,41 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_is_set_back_by_far_is_warned_of_once() {
         let (clock, time) = time();
-        let said = Said::listen();
+        let log = LogCapture::listen();
         clock.set_wall(Timestamp::from_millis(BEGINNING_MS - CLOCK_BACK_MAX_MS as i64));
         time.now_ms();
-        assert_eq!(said.take(), "", "a small step");
+        assert_eq!(log.take(), "", "a small step");
         // Set forward by far, which is not believed, and right again.
         clock.set_wall(Timestamp::from_millis(BEGINNING_MS + 40 * DAY_MS));
         time.now_ms();
         clock.set_wall(Timestamp::from_millis(BEGINNING_MS - CLOCK_BACK_MAX_MS as i64));
         time.now_ms();
-        assert_eq!(said.take(), "");
+        assert_eq!(log.take(), "");
         clock.set_wall(Timestamp::from_millis(BEGINNING_MS - 2 * CLOCK_BACK_MAX_MS as i64 - 5_000));
         time.now_ms();
-        let warning = said.take();
+        let warning = log.take();
         assert!(warning.contains("WARN") && warning.contains("set back by far"), "{warning}");
         assert!(warning.contains("back_s=3605"), "{warning}");
         time.now_ms();
-        assert_eq!(said.take(), "");
+        assert_eq!(log.take(), "");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_newest_threat_from_the_future_is_warned_of() {
         let (_, time) = time();
-        let said = Said::listen();
+        let log = LogCapture::listen();
         for ms in [0, BEGINNING_MS, BEGINNING_MS + CLOCK_BACK_MAX_MS as i64] {
             time.compare(ms as u64);
-            assert_eq!(said.take(), "");
+            assert_eq!(log.take(), "");
         }
         time.compare((BEGINNING_MS + 29 * DAY_MS) as u64);
-        let warning = said.take();
+        let warning = log.take();
         assert!(warning.contains("WARN") && warning.contains("ahead of the clock"), "{warning}");
         assert!(warning.contains("newest=1970-01-30T13:53:20.000Z"), "{warning}");
     }
 
     /// What this thread logs.
-    struct Said(Lines, #[expect(dead_code, reason = "held")] tracing::subscriber::DefaultGuard);
+    struct LogCapture(Lines, #[expect(dead_code, reason = "held")] tracing::subscriber::DefaultGuard);
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    impl Said {
+    impl LogCapture {
         fn listen() -> Self {
             let lines = Lines::default();
             let to = lines.clone();

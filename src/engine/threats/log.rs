@@ -43,7 +43,7 @@ use crate::{
     threats::{Filter, History, Retention, ThreatEntry, ThreatId, ThreatKey, ThreatScope, Trim},
 };
 
-/// The actor.
+/// The actor that owns the history.
 #[derive(Debug)]
 pub struct ThreatLog {
     state: Rc<State>,
@@ -58,10 +58,10 @@ struct State {
     /// Reports on their way to the store, in the order in which it has them.
     under_way: RefCell<VecDeque<UnderWay>>,
     more_under_way: Notify,
-    is_settling: Cell<bool>,
+    is_taking_in: Cell<bool>,
     /// Wakes who waits until nothing is on its way to the store.
     at_rest: Notify,
-    /// What the store has still to be told of.
+    /// What has still to be reconciled with the store.
     to_reconcile: RefCell<Reconciliation>,
     reconciling: Cell<bool>,
     /// Up to where each tenant's threats have been dropped in this run.
@@ -102,7 +102,7 @@ impl std::fmt::Debug for UnderWay {
 #[derive(Debug, Default)]
 struct Reconciliation {
     /// Of reports that were refused although the store may have them.
-    doubtful: Vec<ThreatKey>,
+    outcome_unknown: Vec<ThreatKey>,
     /// The oldest ones of each tenant, which the history has dropped.
     dropped: BTreeMap<Option<Box<str>>, ThreatRange>,
 }
@@ -131,7 +131,7 @@ impl ThreatLog {
                 last_id: Cell::default(),
                 under_way: RefCell::default(),
                 more_under_way: Notify::new(),
-                is_settling: Cell::default(),
+                is_taking_in: Cell::default(),
                 at_rest: Notify::new(),
                 to_reconcile: RefCell::default(),
                 reconciling: Cell::default(),
@@ -165,7 +165,7 @@ impl Actor for ThreatLog {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        ctx.spawn(indispensable(Task::ThreatLog, settle(self.state.clone())).into_actor(self));
+        ctx.spawn(indispensable(Task::ThreatLog, take_in_durable(self.state.clone())).into_actor(self));
         ctx.run_interval(Duration::from_millis(THREAT_LOG_TICK_MS), |threat_log, ctx| {
             threat_log.state.tick();
             if !threat_log.state.reconciling.get() {
@@ -182,27 +182,27 @@ impl Actor for ThreatLog {
 }
 
 /// Takes in what has become durable, one report after the other.
-async fn settle(state: Rc<State>) {
+async fn take_in_durable(state: Rc<State>) {
     loop {
         let next = state.under_way.borrow_mut().pop_front();
         let Some(UnderWay { entries, _room, outcome, reply }) = next else {
-            state.is_settling.set(false);
+            state.is_taking_in.set(false);
             state.at_rest.notify_waiters();
             state.more_under_way.notified().await;
             continue;
         };
-        state.is_settling.set(true);
+        state.is_taking_in.set(true);
         let outcome = outcome.await;
         let ids = entries.iter().map(|entry| entry.id).collect();
         match &outcome {
             Ok(()) => state.take_in(entries),
             Err(StoreError::UnknownOutcome(_)) => {
                 let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
-                state.to_reconcile.borrow_mut().doubtful.extend(keys);
+                state.to_reconcile.borrow_mut().outcome_unknown.extend(keys);
             }
             Err(_) => {}
         }
-        // If nobody waits any more there is nobody to tell; the report stands.
+        // If nobody waits any more there is nobody to answer; the report stands.
         let _ = reply.send(outcome.map(|()| ids));
     }
 }
@@ -254,26 +254,26 @@ impl State {
 
     /// Whether no report is on its way to the store, and the store is being told of nothing.
     fn is_at_rest(&self) -> bool {
-        !self.is_settling.get() && self.under_way.borrow().is_empty() && !self.reconciling.get()
+        !self.is_taking_in.get() && self.under_way.borrow().is_empty() && !self.reconciling.get()
     }
 
-    /// Tells the store what it must not have; what it does not take it is told again.
+    /// Discards from the store what it must not have; what fails is tried again.
     async fn reconcile(&self) -> Result<(), StoreError> {
-        let Reconciliation { doubtful, dropped } = self.to_reconcile.take();
-        if doubtful.is_empty() && dropped.is_empty() {
+        let Reconciliation { outcome_unknown, dropped } = self.to_reconcile.take();
+        if outcome_unknown.is_empty() && dropped.is_empty() {
             return Ok(());
         }
         self.reconciling.set(true);
         let mut discards: Vec<_> = dropped.values().cloned().map(Discard::Oldest).collect();
-        discards.extend(doubtful.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
+        discards.extend(outcome_unknown.chunks(DISCARD_MAX).map(|keys| Discard::Threats(keys.to_vec())));
         let outcome = self.durability.store.discard(discards).await;
         if outcome.is_ok() {
             // A history that was read in the meantime may have them.
             let mut history = self.history.borrow_mut();
-            doubtful.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
+            outcome_unknown.iter().for_each(|key| _ = history.remove(key.org.as_deref(), &[key.id]));
         } else {
             let mut to_reconcile = self.to_reconcile.borrow_mut();
-            to_reconcile.doubtful.extend(doubtful);
+            to_reconcile.outcome_unknown.extend(outcome_unknown);
             for (org, range) in dropped {
                 let newer = to_reconcile.dropped.entry(org).or_insert_with(|| range.clone());
                 newer.from = range.from;

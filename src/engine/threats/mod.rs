@@ -128,14 +128,14 @@ impl EngineHandle {
         self.fleet.threat_log.set(threat_log).expect("the threat log is started once");
     }
 
-    /// Hands the threat log the threats that are in the store. Until it has them all, nothing is told of threats and none are
+    /// Hands the threat log the threats that are in the store. Until it has them all, no threats are shown and none are
     /// taken: figures that are not true are worse than none.
     pub(crate) async fn load_threats(&self) -> Result<LoadedThreats, EngineError> {
         let kept = &self.fleet.kept;
         kept.are_loaded.store(false, Release);
         self.tell_threat_log(Forget).await?;
         let (out, mut rows) = mpsc::channel(LOAD_AHEAD);
-        // It owns the receiver: if the threat log falls, so does the reading.
+        // It owns the receiver: if the threat log panics, the reading ends too.
         let restore = async move {
             while let Some(rows) = rows.recv().await {
                 self.tell_threat_log(RestoreThreats(rows)).await?;

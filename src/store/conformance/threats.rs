@@ -33,7 +33,7 @@ fn report(numbers: impl IntoIterator<Item = u64>) -> Change {
 /// The numbers of the threats that are loaded, and what is told of the load.
 async fn loaded(store: &dyn Store) -> (Vec<u64>, LoadedThreats) {
     let (out, mut chunks) = mpsc::channel::<Vec<ThreatEntry>>(1);
-    let gather = async {
+    let collect = async {
         let mut entries: Vec<ThreatEntry> = Vec::new();
         while let Some(chunk) = chunks.recv().await {
             assert!(chunk.len() <= LOAD_CHUNK_MAX);
@@ -41,7 +41,7 @@ async fn loaded(store: &dyn Store) -> (Vec<u64>, LoadedThreats) {
         }
         entries
     };
-    let (loaded, entries) = tokio::join!(store.load_threats(out), gather);
+    let (loaded, entries) = tokio::join!(store.load_threats(out), collect);
     for org in ORGS {
         assert!(entries.iter().filter(|entry| entry.org.as_deref() == org).is_sorted_by_key(|entry| entry.id));
     }
@@ -138,9 +138,9 @@ async fn a_long_history_is_loaded_whole_and_in_bounded_chunks() {
             let share = many / 9;
             store.commit(vec![report(1 + some * share..=(some + 1) * share)]).await.unwrap();
         }
-        let (numbers, told) = loaded(&*store).await;
+        let (numbers, loaded) = loaded(&*store).await;
         assert!(numbers.into_iter().eq(1..=many));
-        assert_eq!(told.threats, many);
+        assert_eq!(loaded.threats, many);
         // Nobody wants more.
         let (out, chunks) = mpsc::channel(1);
         drop(chunks);

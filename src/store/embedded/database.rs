@@ -110,7 +110,7 @@ impl Reopening {
         work()
     }
 
-    /// Notes that a write failed, and says so. `tables` must be given up: a database is locked while anybody holds it.
+    /// Records that a write failed, and logs it. `tables` must be given up: a database is locked while anybody holds it.
     pub(super) fn failed(&self, tables: Tables, error: &fjall::Error) -> Arc<str> {
         drop(tables);
         *self.tables.write() = None;
@@ -214,7 +214,7 @@ pub(super) fn plain(error: &fjall::Error) -> String {
     }
 }
 
-/// Whether the error says that a file was read and does not hold what it should.
+/// Whether the error means that a file was read and does not hold what it should.
 fn is_damage(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{AlreadyExists, InvalidData, InvalidInput, NotFound, UnexpectedEof};
     matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof | NotFound | AlreadyExists)

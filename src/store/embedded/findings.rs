@@ -4,39 +4,39 @@ use std::{fmt::Display, path::Path};
 
 use parking_lot::Mutex;
 
-/// What is told, and to be told again.
+/// What is reported, and can be reported again.
 #[derive(Debug)]
 pub(super) struct Findings {
     /// The folder, and its name for people: what is opened may be a copy.
     folder: String,
     name: String,
-    said: Mutex<Vec<String>>,
+    reported: Mutex<Vec<String>>,
 }
 
 impl Findings {
     /// None yet, of the store in `folder` that people know as `name`.
     pub(super) fn of(folder: &Path, name: &Path) -> Self {
         let [folder, name] = [folder, name].map(|path| path.to_string_lossy().into_owned());
-        Self { folder, name, said: Mutex::default() }
+        Self { folder, name, reported: Mutex::default() }
     }
 
-    /// Tells of something that is lost, or was set aside.
+    /// Reports something that is lost, or was set aside.
     pub(super) fn lost(&self, what: impl Display) {
         let what = self.named(&what);
         tracing::error!("{what}");
         self.note(what);
     }
 
-    /// Tells of something that is not as it should be, though nothing that was acknowledged is lost.
+    /// Reports something that is not as it should be, though nothing that was acknowledged is lost.
     pub(super) fn odd(&self, what: impl Display) {
         let what = self.named(&what);
         tracing::warn!("{what}");
         self.note(what);
     }
 
-    /// All that was told.
+    /// All that was reported.
     pub(super) fn all(&self) -> Vec<String> {
-        self.said.lock().clone()
+        self.reported.lock().clone()
     }
 
     /// The text, with the names that people know.
@@ -45,6 +45,6 @@ impl Findings {
     }
 
     fn note(&self, what: String) {
-        self.said.lock().push(what);
+        self.reported.lock().push(what);
     }
 }

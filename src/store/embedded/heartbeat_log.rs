@@ -154,8 +154,8 @@ impl HeartbeatLog {
         }
     }
 
-    /// The log in up to `parts` stretches of about as many flushes, the oldest first.
-    pub(super) fn stretches(&self, parts: usize) -> Vec<Range<u64>> {
+    /// The log in up to `parts` segments of about as many flushes, the oldest first.
+    pub(super) fn segments(&self, parts: usize) -> Vec<Range<u64>> {
         let (oldest, end) = (self.extent().oldest, self.next_flush.load(Relaxed));
         let step = (end - oldest).div_ceil(parts as u64).max(1);
         let starts = (oldest..end).step_by(usize::try_from(step).unwrap_or(usize::MAX));
@@ -166,7 +166,7 @@ impl HeartbeatLog {
     pub(super) fn latest(&self, flushes: Range<u64>) -> Result<LogSegment, StoreError> {
         let numbers = flushes.start.to_be_bytes()..flushes.end.to_be_bytes();
         let backwards = self.database.tables()?.data.range(numbers).rev();
-        LogSegment::gather(backwards.map(|entry| entry.value().map_err(|error| self.failed(&error))))
+        LogSegment::collect(backwards.map(|entry| entry.value().map_err(|error| self.failed(&error))))
     }
 
     pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
@@ -179,7 +179,7 @@ impl HeartbeatLog {
         Some(Sweep { number: sweep.from, registrations: false, urgent: false })
     }
 
-    /// The last shard to say so ends the sweep: what it superseded is deleted.
+    /// The last shard to do so ends the sweep: what it superseded is deleted.
     pub(super) fn swept(&self, shard: usize) -> Result<(), StoreError> {
         let superseded = {
             let mut extent = self.extent();

@@ -22,8 +22,8 @@ pub(super) struct Home {
     path: PathBuf,
     known: Vec<(PathBuf, Identity)>,
     databases: [PathBuf; 2],
-    /// Whether it has been said that they are not there any more.
-    said: AtomicBool,
+    /// Whether it has been logged that they are not there any more.
+    reported: AtomicBool,
 }
 
 /// Which file it is, whatever its name: the device, and the number there.
@@ -39,7 +39,7 @@ impl Home {
             path: path.into(),
             known: known.collect::<io::Result<_>>()?,
             databases,
-            said: AtomicBool::new(false),
+            reported: AtomicBool::new(false),
         })
     }
 
@@ -47,7 +47,7 @@ impl Home {
     pub(super) fn must_be_there(&self) -> Result<(), StoreError> {
         let is_known = |(path, known): &(PathBuf, Identity)| identity(path).is_ok_and(|found| found == *known);
         if self.known.iter().all(is_known) && self.databases.iter().all(|folder| has_journal(folder)) {
-            if self.said.swap(false, Relaxed) {
+            if self.reported.swap(false, Relaxed) {
                 tracing::info!(path = %self.path.display(), "the files of the store are back");
             }
             return Ok(());
@@ -57,7 +57,7 @@ impl Home {
              put them back, or stop the server (what it knows goes with it), restore a backup and start again",
             self.path.display()
         ));
-        if !self.said.swap(true, Relaxed) {
+        if !self.reported.swap(true, Relaxed) {
             tracing::error!(%error, "durable changes are refused");
         }
         Err(error)

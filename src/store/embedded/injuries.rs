@@ -1,4 +1,4 @@
-//! What becomes of a store of which one file is injured: all is there, or it is refused, or it is said what is missing.
+//! What becomes of a store of which one file is injured: all is there, or it is refused, or what is missing is reported.
 
 use std::{
     collections::BTreeMap,
@@ -96,7 +96,7 @@ async fn templates(folder: &Path) -> [PathBuf; 2] {
 async fn everything(store: &dyn StoreReader) -> Result<Content, StoreError> {
     let mut content = Content::new();
     let (out, mut chunks) = mpsc::channel(64);
-    let gather = async {
+    let collect = async {
         while let Some(chunk) = chunks.recv().await {
             match chunk {
                 Chunk::Policies(some) => some.iter().for_each(|one| {
@@ -111,16 +111,16 @@ async fn everything(store: &dyn StoreReader) -> Result<Content, StoreError> {
             }
         }
     };
-    let (loaded, ()) = tokio::join!(store.load(out), gather);
+    let (loaded, ()) = tokio::join!(store.load(out), collect);
     loaded?;
     let (out, mut rows) = mpsc::channel::<Vec<ThreatEntry>>(64);
     let mut keys = Vec::new();
-    let gather = async {
+    let collect = async {
         while let Some(some) = rows.recv().await {
             keys.extend(some.into_iter().map(|row| ThreatKey { org: row.org, id: row.id }));
         }
     };
-    let (loaded, ()) = tokio::join!(store.load_threats(out), gather);
+    let (loaded, ()) = tokio::join!(store.load_threats(out), collect);
     loaded?;
     for (key, threat) in keys.iter().zip(store.threats(keys.clone()).await?) {
         if let Some(threat) = threat {
@@ -163,9 +163,9 @@ fn bytes_of(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 /// What has been logged, by everybody in this process.
 #[derive(Clone, Default)]
-struct Said(Arc<Mutex<Vec<u8>>>);
+struct LogCapture(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Said {
+impl io::Write for LogCapture {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -176,16 +176,16 @@ impl io::Write for Said {
 }
 
 /// What has been logged with this in it, worse than information.
-fn said(of: &str) -> String {
-    static SAID: OnceLock<Said> = OnceLock::new();
-    let said = SAID.get_or_init(|| {
-        let said = Said::default();
+fn logged(of: &str) -> String {
+    static CAPTURE: OnceLock<LogCapture> = OnceLock::new();
+    let capture = CAPTURE.get_or_init(|| {
+        let capture = LogCapture::default();
         let log = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false);
         // Nobody else in this process listens.
-        let _ = tracing::subscriber::set_global_default(log.with_writer(Mutex::new(said.clone())).finish());
-        said
+        let _ = tracing::subscriber::set_global_default(log.with_writer(Mutex::new(capture.clone())).finish());
+        capture
     });
-    let text = String::from_utf8_lossy(&said.0.lock().unwrap()).into_owned();
+    let text = String::from_utf8_lossy(&capture.0.lock().unwrap()).into_owned();
     text.lines().filter(|line| line.contains(of)).collect::<Vec<_>>().join("\n")
 }
 
@@ -247,7 +247,7 @@ async fn opened(opened: Result<impl StoreReader, StoreError>) -> Result<(Content
     Ok((content, store.damage()))
 }
 
-/// How many agents, policies and threats it is said that there are left, and of how many.
+/// How many agents, policies and threats are reported as left, and of how many.
 fn counts_in(damage: &[String]) -> Option<[(u64, u64); 3]> {
     let line = damage.iter().find(|line| line.contains("goes on with what is left (store.accept_loss)"))?;
     Some(["agents ", "policies ", "threats "].map(|kind| {
@@ -266,7 +266,7 @@ fn counts_of(content: &Content) -> [u64; 3] {
 struct Outcomes {
     all_there: u32,
     refused: u32,
-    said: u32,
+    reported: u32,
     /// Of those that were refused, with leave to lose something: all is left, a part is, nothing is.
     all_is_left: u32,
     a_part_is_left: u32,
@@ -278,7 +278,7 @@ struct Outcomes {
 
 /// Injures the stores, one file each of those that are `wanted`, and looks what becomes of each.
 async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bool) -> Outcomes {
-    said("");
+    logged("");
     let folder = tempfile::tempdir().unwrap();
     let templates = templates(folder.path()).await;
     let mut dice = Rng(std::env::var("GUARDBEAT_SEED").map_or(seed, |seed| seed.parse().unwrap()));
@@ -323,12 +323,12 @@ async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bo
                     whole.keys().filter(|name| !found.contains_key(*name) && !is_heartbeat(name)).collect();
                 assert!(gone.iter().all(|name| is_body(name)), "{how}: gone without a word: {gone:?}");
                 assert!(
-                    gone.iter().all(|name| said(&name.replace("threat ", "threat=")).contains("left out")),
+                    gone.iter().all(|name| logged(&name.replace("threat ", "threat=")).contains("left out")),
                     "{how}"
                 );
                 let is_said = !damage.is_empty() && damage.iter().all(|line| line.contains(&name));
                 assert!(is_said || !gone.is_empty(), "{how}: heartbeats are gone without a word: {damage:?}");
-                outcomes.said += 1;
+                outcomes.reported += 1;
             }
             Err(error) => {
                 assert!(is_plain(&error, &path), "{how}: {error}");
@@ -344,9 +344,9 @@ async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bo
         assert!(left.iter().all(|(name, record)| is_heartbeat(name) || whole.get(name) == Some(record)), "{how}");
         let (counts, all) = (counts_of(&left), counts_of(&whole));
         match counts_in(&damage) {
-            Some(said) => {
+            Some(reported) => {
                 let truth: Vec<_> = counts.into_iter().zip(all).collect();
-                assert_eq!(said[..], truth, "{how}: {damage:?}");
+                assert_eq!(reported[..], truth, "{how}: {damage:?}");
             }
             None => assert_eq!(counts, all, "{how}: gone without a word, {damage:?}"),
         }
@@ -392,5 +392,5 @@ async fn after_any_injury_all_is_there_or_the_store_is_refused_or_it_is_said_wha
 #[tokio::test]
 async fn of_the_bodies_of_threats_none_is_missing_or_changed_without_a_word() {
     let outcomes = after_injuries(2, 40, |file| file.starts_with("agents/keyspaces/4")).await;
-    assert!(outcomes.all_there > 0 && outcomes.refused > 0 && outcomes.said > 0);
+    assert!(outcomes.all_there > 0 && outcomes.refused > 0 && outcomes.reported > 0);
 }

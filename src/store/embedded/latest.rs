@@ -1,7 +1,7 @@
 //! The latest heartbeat of every agent: what a log of flushes comes down to when the fleet is loaded.
 //!
 //! A log holds several heartbeats of an agent, of which the last one counts. It is read backwards, so that those that are
-//! superseded are passed over without being decoded; what counts is kept as it is stored, until the agent's turn comes.
+//! superseded are passed over without being decoded; what counts is kept as it is stored, until the agent is loaded.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -16,7 +16,7 @@ use crate::{
     limits::PARTITIONS,
 };
 
-/// The latest heartbeats in one stretch of a log, by partition. Each partition is taken out once, by the thread that loads
+/// The latest heartbeats in one segment of a log, by partition. Each partition is taken out once, by the thread that loads
 /// it.
 #[derive(Debug)]
 pub(super) struct LogSegment {
@@ -26,12 +26,12 @@ pub(super) struct LogSegment {
 #[derive(Debug, Default)]
 struct Records {
     bytes: Vec<u8>,
-    places: HashMap<AgentId, Range<usize>>,
+    ranges: HashMap<AgentId, Range<usize>>,
 }
 
 impl LogSegment {
-    /// A stretch from its flushes, the latest first.
-    pub(super) fn gather<E>(flushes: impl Iterator<Item = Result<impl AsRef<[u8]>, E>>) -> Result<Self, E> {
+    /// A segment from its flushes, the latest first.
+    pub(super) fn collect<E>(flushes: impl Iterator<Item = Result<impl AsRef<[u8]>, E>>) -> Result<Self, E> {
         let mut partitions: Vec<Records> = (0..PARTITIONS).map(|_| Records::default()).collect();
         for flush in flushes {
             let flush = flush?;
@@ -52,29 +52,29 @@ impl LogSegment {
 impl Records {
     /// Keeps the record, unless a later one of the same agent is there.
     fn add_older(&mut self, id: AgentId, record: &[u8]) {
-        if let Entry::Vacant(place) = self.places.entry(id) {
+        if let Entry::Vacant(range) = self.ranges.entry(id) {
             let start = self.bytes.len();
             self.bytes.extend_from_slice(record);
-            place.insert(start..self.bytes.len());
+            range.insert(start..self.bytes.len());
         }
     }
 }
 
-/// The latest heartbeats of a partition, out of all stretches of a log.
+/// The latest heartbeats of a partition, out of all segments of a log.
 pub(super) struct Latest(Vec<Records>);
 
 impl Latest {
-    /// Takes those of `partition` out of `stretches`, of which the latest is the first.
-    pub(super) fn take(stretches: &[LogSegment], partition: Partition) -> Self {
-        Self(stretches.iter().map(|stretch| stretch.take(partition)).collect())
+    /// Takes those of `partition` out of `segments`, of which the latest is the first.
+    pub(super) fn take(segments: &[LogSegment], partition: Partition) -> Self {
+        Self(segments.iter().map(|segment| segment.take(partition)).collect())
     }
 
     /// Takes the agent's, as it is stored.
     pub(super) fn of(&mut self, id: AgentId) -> Option<&[u8]> {
         let mut latest = None;
-        for Records { bytes, places } in &mut self.0 {
-            let place = places.remove(&id);
-            latest = latest.or(place.map(|place| &bytes[place]));
+        for Records { bytes, ranges } in &mut self.0 {
+            let range = ranges.remove(&id);
+            latest = latest.or(range.map(|range| &bytes[range]));
         }
         latest
     }
@@ -86,13 +86,13 @@ mod tests {
 
     use super::*;
 
-    /// A stretch in which each flush is a list of ids and of records of one byte.
-    fn stretch(latest_first: &[&[(u64, u8)]]) -> LogSegment {
+    /// A segment in which each flush is a list of ids and of records of one byte.
+    fn segment(latest_first: &[&[(u64, u8)]]) -> LogSegment {
         let flushes = latest_first.iter().map(|flush| {
             let record = |(id, byte): &(u64, u8)| [&id.to_be_bytes()[..], &[0, 1, *byte]].concat();
             Ok::<_, Infallible>(flush.iter().flat_map(record).collect::<Vec<_>>())
         });
-        LogSegment::gather(flushes).unwrap()
+        LogSegment::collect(flushes).unwrap()
     }
 
     fn id(number: u64) -> AgentId {
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn the_latest_of_each_agent_counts_within_a_stretch_and_across_them() {
-        let stretches = [stretch(&[&[(1, 9)], &[(1, 8), (2, 8)]]), stretch(&[&[(2, 7), (3, 7)], &[(3, 6)]])];
-        let mut latest = Latest::take(&stretches, id(0).partition());
+        let segments = [segment(&[&[(1, 9)], &[(1, 8), (2, 8)]]), segment(&[&[(2, 7), (3, 7)], &[(3, 6)]])];
+        let mut latest = Latest::take(&segments, id(0).partition());
         assert_eq!(latest.of(id(1)), Some(&[9][..]));
         assert_eq!(latest.of(id(2)), Some(&[8][..]));
         assert_eq!(latest.of(id(3)), Some(&[7][..]));
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn of_one_agent_in_a_flush_twice_the_second_counts() {
-        let stretches = [stretch(&[&[(1, 8), (1, 9)]])];
-        assert_eq!(Latest::take(&stretches, id(0).partition()).of(id(1)), Some(&[9][..]));
+        let segments = [segment(&[&[(1, 8), (1, 9)]])];
+        assert_eq!(Latest::take(&segments, id(0).partition()).of(id(1)), Some(&[9][..]));
     }
 }

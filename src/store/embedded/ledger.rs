@@ -1,11 +1,11 @@
-//! What the store should hold: counts and checksums, kept in two places.
+//! What the store should hold: counts and checksums, kept in two slots.
 //!
 //! Every transaction on the registrations, policies and threats carries the *ledger* along: its number, and for each kind of
 //! record how many there are and the sum of their checksums, which does not depend on their order. It is written
 //! 1. into the database, with the transaction itself: what the database holds must add up to that;
 //! 2. when that is durable, into the file `ledger` beside it, durably too: the database must have come as far as that.
 //!
-//! So a database that is ahead of the file is no damage; one that is behind it has lost something. The file has two places
+//! So a database that is ahead of the file is no damage; one that is behind it has lost something. The file has two slots
 //! that are written in turn, so that a write that is torn leaves the one before.
 //!
 //! The file is written by a thread of its own ([`LedgerKeeper`]), the latest ledger at a time: nobody waits for it, since
@@ -128,7 +128,7 @@ impl Ledger {
 }
 
 /// Room for one ledger. They are in sectors of their own.
-const PLACE: u64 = 4_096;
+const SLOT: u64 = 4_096;
 
 /// The ledger outside the database.
 #[derive(Debug)]
@@ -145,23 +145,23 @@ impl LedgerFile {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
-        let places = bytes.chunks(PLACE as usize);
-        let latest = places.filter_map(|place| Ledger::decode(line(place))).max_by_key(|ledger| ledger.commit);
+        let slots = bytes.chunks(SLOT as usize);
+        let latest = slots.filter_map(|slot| Ledger::decode(line(slot))).max_by_key(|ledger| ledger.commit);
         Ok((Self { path: path.into(), file: None }, latest))
     }
 
     /// Writes the ledger durably.
     pub(super) fn write(&mut self, ledger: &Ledger) -> io::Result<()> {
-        let at = ledger.commit % 2 * PLACE;
+        let at = ledger.commit % 2 * SLOT;
         let line = format!("{}\n", ledger.encode());
         if let Some(file) = &self.file {
             file.write_all_at(line.as_bytes(), at)?;
             return file.sync_data();
         }
         // Made anew once in each run, beside the old one: that stays whole until this is.
-        let places = if at == 0 { [line.as_str(), ""] } else { ["", line.as_str()] };
-        let width = PLACE as usize;
-        private_file::write(&self.path, &places.map(|place| format!("{place:<width$}")).concat())?;
+        let slots = if at == 0 { [line.as_str(), ""] } else { ["", line.as_str()] };
+        let width = SLOT as usize;
+        private_file::write(&self.path, &slots.map(|slot| format!("{slot:<width$}")).concat())?;
         File::open(self.path.parent().unwrap_or(Path::new(".")))?.sync_all()?;
         self.file = Some(File::options().write(true).open(&self.path)?);
         Ok(())
@@ -216,7 +216,7 @@ impl Drop for LedgerKeeper {
         due.lock().is_ending = true;
         work.notify_one();
         if let Some(thread) = self.thread.take() {
-            // If it panicked that has been said.
+            // If it panicked that has been logged.
             let _ = thread.join();
         }
     }
@@ -243,8 +243,8 @@ fn keep(mut file: LedgerFile, (due, work): &(Mutex<Due>, Condvar)) {
     }
 }
 
-fn line(place: &[u8]) -> &[u8] {
-    place.split(|byte| *byte == b'\n').next().unwrap_or_default()
+fn line(slot: &[u8]) -> &[u8] {
+    slot.split(|byte| *byte == b'\n').next().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The fleet out of the embedded store, on as many threads as there are processors.
 //!
-//! First the policies are handed over. Then the log of heartbeats is read, each thread a stretch of it, down to the latest record of each agent. Then the
-//! threads take turns at the registrations, partition by partition, and each agent is handed over with what was last heard
+//! First the policies are handed over. Then the log of heartbeats is read, each thread a segment of it, down to the latest record of each agent. Then the
+//! threads share the registrations, partition by partition, and each agent is handed over with what was last received
 //! of it.
 
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// Partitions that a thread reads in one turn: with fewer, a small fleet would come in crumbs.
+/// Partitions that a thread reads at a time: with fewer, a small fleet would come in crumbs.
 const RUN: u16 = 16;
 
 /// Hands the whole fleet to `out`.
@@ -40,12 +40,12 @@ pub(super) async fn load(
     let (view, handed_over) = (registry.view()?, out.clone());
     let whole = view.clone();
     let policies = blocking(registry, move |registry| load_policies(registry, &whole, &handed_over)).await?;
-    let stretches: Arc<[LogSegment]> = latest_heartbeats(log).await?.into();
+    let segments: Arc<[LogSegment]> = latest_heartbeats(log).await?.into();
     let queue = Arc::new(WorkQueue::of(RUN));
     let readers = (0..readers()).map(|_| {
         let mut reader = Reader {
             queue: queue.clone(),
-            stretches: stretches.clone(),
+            segments: segments.clone(),
             out: out.clone(),
             ready: ChunkBuilder::default(),
             loaded: Loaded::default(),
@@ -94,7 +94,7 @@ fn load_policies(registry: &Registry, view: &View, out: &mpsc::Sender<Chunk>) ->
     Ok(loaded)
 }
 
-/// The log in stretches, the latest first. Without what cannot be read of it.
+/// The log in segments, the latest first. Without what cannot be read of it.
 async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<LogSegment>, StoreError> {
     match read_log(log).await {
         Err(StoreError::Damaged(damage)) => {
@@ -106,15 +106,15 @@ async fn latest_heartbeats(log: &Arc<HeartbeatLog>) -> Result<Vec<LogSegment>, S
 }
 
 async fn read_log(log: &Arc<HeartbeatLog>) -> Result<Vec<LogSegment>, StoreError> {
-    let stretches = log.stretches(readers());
-    let read = stretches.into_iter().rev().map(|flushes| blocking(log, move |log| log.latest(flushes)));
+    let segments = log.segments(readers());
+    let read = segments.into_iter().rev().map(|flushes| blocking(log, move |log| log.latest(flushes)));
     join_all(read).await.into_iter().collect()
 }
 
 /// One of the threads.
 struct Reader {
     queue: Arc<WorkQueue>,
-    stretches: Arc<[LogSegment]>,
+    segments: Arc<[LogSegment]>,
     out: mpsc::Sender<Chunk>,
     ready: ChunkBuilder,
     loaded: Loaded,
@@ -134,7 +134,7 @@ impl Reader {
     }
 
     fn read_partition(&mut self, view: &View, partition: Partition) -> Result<(), StoreError> {
-        let mut latest = Latest::take(&self.stretches, partition);
+        let mut latest = Latest::take(&self.segments, partition);
         for entry in view.records(partition) {
             let (id, record) = entry?;
             self.sum.add(&id.get().to_be_bytes(), &record);
@@ -239,13 +239,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("heartbeats");
         let log = HeartbeatLog::open(&path, &Arc::new(Findings::of(&path, &path))).unwrap();
-        assert!(log.stretches(2).is_empty(), "there is nothing to read");
+        assert!(log.segments(2).is_empty(), "there is nothing to read");
         for flushes in 1..9_u64 {
             log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();
             for parts in 1..5 {
-                let stretches = log.stretches(parts);
-                assert!(stretches.len() <= parts);
-                assert!(stretches.into_iter().flatten().eq(0..flushes), "{flushes} in {parts}");
+                let segments = log.segments(parts);
+                assert!(segments.len() <= parts);
+                assert!(segments.into_iter().flatten().eq(0..flushes), "{flushes} in {parts}");
             }
         }
     }

@@ -90,12 +90,12 @@ impl EmbeddedStore {
     }
 
     /// The outcome in terms of what people know and can do.
-    fn told<'a, T: 'a>(
+    fn explained<'a, T: 'a>(
         &'a self,
         outcome: BoxFuture<'a, Result<T, StoreError>>,
     ) -> BoxFuture<'a, Result<T, StoreError>> {
-        let told = |error| named(with_remedy(error, self.accept_loss), &self.findings);
-        async move { outcome.await.map_err(told) }.boxed()
+        let explain = |error| named(with_remedy(error, self.accept_loss), &self.findings);
+        async move { outcome.await.map_err(explain) }.boxed()
     }
 }
 
@@ -135,19 +135,19 @@ impl StoreReader for EmbeddedStore {
     }
 
     fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
-        self.told(blocking(&self.heartbeats, HeartbeatLog::clock))
+        self.explained(blocking(&self.heartbeats, HeartbeatLog::clock))
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        self.told(loading::load(&self.registry, &self.heartbeats, out).boxed())
+        self.explained(loading::load(&self.registry, &self.heartbeats, out).boxed())
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        self.told(blocking(&self.registry, move |registry| threats::load(registry, &out)))
+        self.explained(blocking(&self.registry, move |registry| threats::load(registry, &out)))
     }
 
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
-        self.told(blocking(&self.registry, move |registry| threats::read(registry, keys)))
+        self.explained(blocking(&self.registry, move |registry| threats::read(registry, keys)))
     }
 
     fn damage(&self) -> Vec<String> {
@@ -158,7 +158,7 @@ impl StoreReader for EmbeddedStore {
 impl Store for EmbeddedStore {
     fn commit(&self, changes: Vec<Change>) -> BoxFuture<'_, Result<(), StoreError>> {
         let home = self.home.clone();
-        self.told(blocking(&self.registry, move |registry| {
+        self.explained(blocking(&self.registry, move |registry| {
             home.must_be_there()?;
             registry.commit(&changes)?;
             // It may have gone in between.
@@ -167,13 +167,13 @@ impl Store for EmbeddedStore {
     }
 
     fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.told(blocking(&self.registry, move |registry| threats::discard(registry, &discards)))
+        self.explained(blocking(&self.registry, move |registry| threats::discard(registry, &discards)))
     }
 
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
         let (flush, clock) = (heartbeat_log::encode(&batch.heartbeats), batch.clock);
         let home = self.home.clone();
-        self.told(blocking(&self.heartbeats, move |log| {
+        self.explained(blocking(&self.heartbeats, move |log| {
             home.must_be_there()?;
             log.append(flush, clock)
         }))
@@ -188,7 +188,7 @@ impl Store for EmbeddedStore {
     }
 
     fn swept(&self, shard: usize, _: Sweep) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.told(blocking(&self.heartbeats, move |log| log.swept(shard)))
+        self.explained(blocking(&self.heartbeats, move |log| log.swept(shard)))
     }
 }
 

@@ -216,7 +216,7 @@ impl View {
         })
     }
 
-    /// Adds up the scopes that [`View::policies`] has told of.
+    /// Adds up the scopes that [`View::policies`] has returned.
     pub(super) fn count_policies(sum: &mut Sum, scope: &[u8], record: &[u8]) {
         sum.add(&[POLICIES.as_bytes(), scope].concat(), record);
     }
@@ -268,7 +268,7 @@ fn open_whole(path: &Path, noted: Option<Ledger>) -> Result<(Opened, Ledger), St
     }
 }
 
-/// Opens a database with what can still be read of it, and tells what is lost. Answers its new ledger too.
+/// Opens a database with what can still be read of it, and reports what is lost. Answers its new ledger too.
 fn open_what_is_left(path: &Path, noted: Option<Ledger>, findings: &Findings) -> Result<(Opened, Ledger), StoreError> {
     let read_all = |least| {
         let opened = open(path, least)?;
@@ -392,8 +392,8 @@ mod tests {
             for accept_loss in [false, true] {
                 let refused = Registry::open(&path, accept_loss, &findings).unwrap_err();
                 assert!(matches!(refused, StoreError::Format(_)), "{refused}");
-                let said = format!("has format {format}, this version reads format 3: use the version that wrote it");
-                assert!(refused.to_string().contains(&said), "{refused}");
+                let reason = format!("has format {format}, this version reads format 3: use the version that wrote it");
+                assert!(refused.to_string().contains(&reason), "{refused}");
                 assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is set aside");
             }
         }

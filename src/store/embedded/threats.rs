@@ -51,7 +51,7 @@ impl Threats {
     }
 }
 
-/// Threats that are discarded in one transaction: others have their turn in between.
+/// Threats that are discarded in one transaction: others may write in between.
 const STEP: usize = 4_096;
 
 /// Discards threats, a few thousand at a time and without an fsync: what a power cut brings back is discarded again.
@@ -124,7 +124,7 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
     view.must_be_all(Kind::Threat, sum)?;
     must_have_bodies(&view, &threats, ends)?;
     loaded.threats += rows.len() as u64;
-    // If nobody wants them any more there is nobody to tell.
+    // If nobody wants them any more there is nobody to answer.
     let _ = out.blocking_send(rows);
     Ok(loaded)
 }

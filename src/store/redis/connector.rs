@@ -54,7 +54,7 @@ impl Connector {
             match self.ask_sentinel(&address, service).await {
                 Ok(Some((host, port))) => return Ok(Address::Tcp { host, port }),
                 Ok(None) => reasons.push(format!("{host}:{port} knows no service {service}")),
-                Err(trouble) => reasons.push(format!("{host}:{port}: {trouble}")),
+                Err(error) => reasons.push(format!("{host}:{port}: {error}")),
             }
         }
         Err(ErrorClass::Passing(format!("no sentinel could name the primary: {}", reasons.join("; "))))

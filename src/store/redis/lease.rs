@@ -32,7 +32,7 @@ pub(super) struct Owner {
     /// Names this run of the process.
     pub(super) run: String,
     /// For people: which machine and process it is.
-    place: String,
+    location: String,
 }
 
 impl Owner {
@@ -42,26 +42,26 @@ impl Owner {
         let host = if host.trim().is_empty() { "unknown" } else { host.trim() };
         Self {
             run: uuid::Uuid::new_v4().simple().to_string(),
-            place: format!("process {} on {host}", std::process::id()),
+            location: format!("process {} on {host}", std::process::id()),
         }
     }
 
     /// What stands in the lease.
     fn entry(&self) -> String {
-        format!("{} {}", self.run, self.place)
+        format!("{} {}", self.run, self.location)
     }
 }
 
-/// What a lease says.
+/// The contents of a lease.
 struct Held {
     run: String,
-    place: String,
+    location: String,
     left_ms: i64,
 }
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)
+        f.write_str(&self.location)
     }
 }
 
@@ -184,8 +184,8 @@ impl Lease<'_> {
         let asked = ask.query_async(&mut self.connection).await;
         let (entry, left_ms): (Option<String>, i64) = asked.map_err(|error| of_key(self.keys.lease(), error))?;
         Ok(entry.map(|entry| {
-            let (run, place) = entry.split_once(' ').unwrap_or((&entry, "another process"));
-            Held { run: run.to_owned(), place: place.to_owned(), left_ms }
+            let (run, location) = entry.split_once(' ').unwrap_or((&entry, "another process"));
+            Held { run: run.to_owned(), location: location.to_owned(), left_ms }
         }))
     }
 

@@ -62,7 +62,7 @@ pub(super) struct Link {
     /// What stood in Redis when the fleet was read that could not be owned; none once it is ours.
     unclaimed: Mutex<Option<Meta>>,
     gone: Mutex<VecDeque<AgentId>>,
-    /// What Redis has lost and is not being told yet.
+    /// What Redis has lost and is not being rewritten yet.
     lost: Mutex<Option<Lost>>,
     /// The settings of Redis that were last looked at.
     warned_of: Mutex<Option<Persistence>>,
@@ -82,7 +82,7 @@ impl Link {
             Ok(session) => Ok(Begun::Ours(Box::new(session))),
             // It has no memory or no disk, and can be read all the same.
             Err(ErrorClass::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
-            Err(trouble) => Err(trouble),
+            Err(error) => Err(error),
         };
         let begun = wait_for_redis(deadline, identity.connector.url(), begin).await?;
         let (state, unclaimed, writes, persistence) = match begun {
@@ -127,7 +127,7 @@ impl Link {
         match self.session() {
             Ok(session) => Ok(session.connection.clone()),
             Err(_) if self.is_unclaimed() => {
-                self.identity.look().await.map_err(|trouble| StoreError::unavailable(trouble.to_string()))
+                self.identity.look().await.map_err(|error| StoreError::unavailable(error.to_string()))
             }
             Err(error) => Err(error),
         }
@@ -150,7 +150,7 @@ impl Link {
         matches!(&*self.state.borrow(), State::Up(_))
     }
 
-    /// Redis has confirmed so many writes to this session. In doubt if that has been given up by now: the server that
+    /// Redis has confirmed so many writes to this session. Of unknown outcome if that has been given up by now: the server that
     /// answered may not be the one that counts any more.
     pub(super) fn confirmed(&self, session: &Session, writes: Writes) -> Result<(), StoreError> {
         // The state cannot change while it is borrowed: who finds the link down knows of every write that was confirmed.
@@ -192,9 +192,9 @@ impl Link {
     pub(super) async fn close(&self) {
         let last = self.state.send_replace(State::Over(StoreError::unavailable("the store has been closed")));
         if let State::Up(session) = last
-            && let Err(trouble) = self.identity.lease(session.connection.clone()).release().await
+            && let Err(error) = self.identity.lease(session.connection.clone()).release().await
         {
-            tracing::warn!(%trouble, "the lease of the fleet could not be given back; it runs out by itself");
+            tracing::warn!(trouble = %error, "the lease of the fleet could not be given back; it runs out by itself");
         }
     }
 
@@ -226,7 +226,7 @@ impl Link {
             match still_ours.await {
                 // Redis has no memory or no disk: it may have again, and the connection is good.
                 Ok(()) | Err(ErrorClass::Refusing(_)) => {}
-                Err(trouble) => self.fail(session, &trouble.to_string()),
+                Err(error) => self.fail(session, &error.to_string()),
             }
         }
     }
@@ -265,7 +265,7 @@ impl Link {
                     self.state.send_replace(State::Over(error));
                     return;
                 }
-                Err(trouble) => trouble.to_string(),
+                Err(error) => error.to_string(),
             };
             // Closed meanwhile.
             let State::Down(known) = self.state.borrow().clone() else { return };
@@ -306,7 +306,7 @@ impl Link {
         });
     }
 
-    /// Says what may go wrong with these settings, unless they are those of the last time.
+    /// Warns of what may go wrong with these settings, unless they are those of the last time.
     fn warn_of(&self, persistence: &Persistence) {
         let mut warned_of = self.warned_of.lock();
         if warned_of.as_ref() != Some(persistence) {
@@ -326,22 +326,22 @@ pub(super) async fn wait_for_redis<T>(
     url: &RedisUrl,
     attempt: impl AsyncFn() -> Result<T, ErrorClass>,
 ) -> Result<T, StoreError> {
-    let (mut backoff, mut told) = (BACKOFF_MIN, false);
+    let (mut backoff, mut is_reported) = (BACKOFF_MIN, false);
     loop {
-        let trouble = match attempt().await {
+        let error = match attempt().await {
             Ok(done) => return Ok(done),
             Err(ErrorClass::Lasting(error)) => return Err(error),
-            Err(trouble) => trouble,
+            Err(error) => error,
         };
         let is_late = Instant::now() + backoff >= deadline;
-        match &trouble {
+        match &error {
             ErrorClass::Passing(reason) | ErrorClass::Refusing(reason) if is_late => {
                 return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
             }
-            _ if !told => tracing::warn!(%url, reason = %trouble, "waiting for Redis"),
+            _ if !is_reported => tracing::warn!(%url, reason = %error, "waiting for Redis"),
             _ => {}
         }
-        told = true;
+        is_reported = true;
         sleep(jittered(backoff)).await;
         backoff = (2 * backoff).min(BACKOFF_MAX);
     }
@@ -349,6 +349,6 @@ pub(super) async fn wait_for_redis<T>(
 
 /// Between half of `wait` and all of it, so that many processes do not come at once.
 fn jittered(wait: Duration) -> Duration {
-    let dice = getrandom::u32().expect("the operating system has random numbers");
-    wait / 2 + (wait / 2).mul_f64(f64::from(dice) / f64::from(u32::MAX))
+    let random = getrandom::u32().expect("the operating system has random numbers");
+    wait / 2 + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -55,7 +55,7 @@ pub(super) async fn load(
     });
     let read = join_all(read);
     drop(done);
-    let (read, loaded) = tokio::join!(read, gather(identity, contents, out, load));
+    let (read, loaded) = tokio::join!(read, collect(identity, contents, out, load));
     for outcome in read {
         outcome.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))?;
     }
@@ -66,7 +66,7 @@ pub(super) async fn load(
 async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Load<'_>) -> Result<Loaded, StoreError> {
     let connection = match load {
         Load::Own(connection) => (*connection).clone(),
-        Load::Look => identity.look().await.map_err(|trouble| unreadable(&trouble.to_string()))?,
+        Load::Look => identity.look().await.map_err(|error| unreadable(&error.to_string()))?,
     };
     let version = policies::fetch_version(connection.clone(), &identity.keys).await;
     let policy_version = version.map_err(|error| unreadable(&explained(&error)))?;
@@ -89,7 +89,7 @@ async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Lo
 }
 
 /// Hands over what the readers have read. It owns both ends: when nobody wants more, the readers find it out.
-async fn gather(
+async fn collect(
     identity: &Identity,
     mut contents: mpsc::Receiver<Content>,
     out: mpsc::Sender<Chunk>,
@@ -140,7 +140,7 @@ impl Reader {
             true => self.identity.assist(self.number).await,
             false => self.identity.look().await,
         };
-        let connection = connection.map_err(|trouble| unreadable(&trouble.to_string()))?;
+        let connection = connection.map_err(|error| unreadable(&error.to_string()))?;
         let partitions = std::iter::from_fn(|| self.queue.take()).flatten();
         let fetched = stream::iter(partitions)
             .map(async |partition| fetch(connection.clone(), &self.identity.keys, partition).await);

@@ -113,8 +113,8 @@ impl RedisStore {
         let mut connection = session.connection.clone();
         let (count, run): Receipt =
             transaction.query_async(&mut connection).await.map_err(|error| self.failed(session, &error))?;
-        if let Err(trouble) = self.link.must_be_ours(run.as_deref()) {
-            self.link.fail(session, &trouble.to_string());
+        if let Err(error) = self.link.must_be_ours(run.as_deref()) {
+            self.link.fail(session, &error.to_string());
         }
         self.link.confirmed(session, writes(count))
     }

@@ -190,7 +190,7 @@ impl Content {
         }
     }
 
-    /// Says in the log what cannot be read.
+    /// Logs what cannot be read.
     pub(super) fn report(&self, keys: &Keys) {
         for corrupt in self.corrupt.iter().take(REPORTED_MAX) {
             tracing::error!(

@@ -1,4 +1,4 @@
-//! What this Redis does to keep what it acknowledges, and where that falls short.
+//! What this Redis does to keep what it acknowledges, and where that is not enough.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::server::ServerInfo;
 
-/// The settings of a Redis that decide what it may lose. None: it does not tell.
+/// The settings of a Redis that decide what it may lose. None: unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Persistence {
     append_only: Option<bool>,

@@ -90,7 +90,7 @@ impl PolicyContent {
         (self.corrupt.len() + usize::from(self.is_no_hash)) as u64
     }
 
-    /// Says in the log what cannot be read.
+    /// Logs what cannot be read.
     pub(super) fn report(&self, keys: &Keys) {
         let key = keys.policies();
         for Corrupt { scope, error, .. } in &self.corrupt {

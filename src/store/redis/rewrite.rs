@@ -1,4 +1,4 @@
-//! Writing back what Redis has lost: which shard has still to tell of its agents.
+//! Writing back what Redis has lost: which shard has still to write its agents.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ impl Rewrite {
         self.state().losses
     }
 
-    /// What `shard`, one of `shards`, has still to tell.
+    /// What `shard`, one of `shards`, has still to write.
     pub(super) fn wanted(&self, shard: usize, shards: usize) -> Option<Sweep> {
         let mut state = self.state();
         let current = state.current.as_mut()?;
@@ -50,7 +50,7 @@ impl Rewrite {
         left.contains(&shard).then_some(current.sweep)
     }
 
-    /// The shard has told all that this sweep wanted.
+    /// The shard has written all that this sweep wanted.
     pub(super) fn done(&self, shard: usize, sweep: Sweep) {
         let mut state = self.state();
         let Some(current) = state.current.as_mut().filter(|current| current.sweep == sweep) else { return };

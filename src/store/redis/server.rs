@@ -1,4 +1,4 @@
-//! What a Redis says of itself and of its clients.
+//! What a Redis reports of itself and of its clients.
 
 use std::collections::HashMap;
 
@@ -95,7 +95,7 @@ mod tests {
 
     fn usable(lines: &[&str]) -> Result<(), String> {
         let text = format!("# Server\r\nredis_version:7.0.15\r\n{}\r\n", lines.join("\r\n"));
-        ServerInfo::parse(&text).must_be_usable().map_err(|trouble| trouble.to_string())
+        ServerInfo::parse(&text).must_be_usable().map_err(|error| error.to_string())
     }
 
     #[test]

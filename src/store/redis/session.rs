@@ -19,7 +19,7 @@ use crate::{fleet::AgentId, limits::FLUSH_BATCH_MAX, store::StoreError};
 /// Version of the layout in Redis.
 pub(super) const FORMAT: &str = "1";
 
-/// Writes that Redis has confirmed, by kind. Redis counts them with the writes themselves: a lower count there tells that
+/// Writes that Redis has confirmed, by kind. Redis counts them with the writes themselves: a lower count there shows that
 /// it has lost some.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Writes {
@@ -52,7 +52,7 @@ pub(super) enum Beginning<'a> {
         confirmed: Writes,
         /// Agents that were deregistered lately.
         gone: &'a [AgentId],
-        /// What Redis is known to have lost and has not been told again; what is found now is added, before anything is
+        /// What Redis is known to have lost and has not been rewritten; what is found now is added, before anything is
         /// written that would hide it.
         lost: &'a Mutex<Option<Lost>>,
     },
@@ -213,7 +213,7 @@ impl Identity {
     }
 }
 
-/// What Redis says of the fleet as a whole.
+/// What Redis reports of the fleet as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     format: Option<String>,

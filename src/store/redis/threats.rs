@@ -76,7 +76,7 @@ pub(super) async fn load(
             let connection = if is_ours { identity.assist(readers()).await } else { identity.look().await };
             let reading =
                 async { Ok(Reader { connection: connection?, keys: &identity.keys, out, is_ours }.read().await?) };
-            reading.await.map_err(|trouble: ErrorClass| unreadable(&trouble.to_string()))
+            reading.await.map_err(|error: ErrorClass| unreadable(&error.to_string()))
         })
     });
     read.await.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))
