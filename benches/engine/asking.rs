@@ -14,7 +14,7 @@ use criterion::{Criterion, SamplingMode, Throughput};
 use guardbeat::{
     clock::Clock,
     engine::{Credential, EngineHandle, LivenessRules, Relayed, ShardActor},
-    fleet::{ActiveTime, AgentId, EnrolmentRequest, Text, Thresholds},
+    fleet::{ActiveTime, AgentId, RegistrationRequest, Text, Thresholds},
     metrics::Metrics,
     store::{Durability, FlushRules, MemoryStore, WriteBehind},
 };
@@ -75,8 +75,8 @@ fn engine() -> EngineHandle {
     engine
 }
 
-fn request(number: u64) -> EnrolmentRequest {
-    EnrolmentRequest {
+fn request(number: u64) -> RegistrationRequest {
+    RegistrationRequest {
         hostname: Text::new(format!("web-{number}")).expect("short enough"),
         os: Text::new("linux").expect("short enough"),
         version: Text::new("1.2.0").expect("short enough"),

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     engine::Registered,
-    fleet::{AgentId, EnrolmentRequest, Hostname, OrgId, Os, Registration, Status, Tag, Timestamp, Version},
+    fleet::{AgentId, Hostname, OrgId, Os, Registration, RegistrationRequest, Status, Tag, Timestamp, Version},
     limits::BODY_MAX_BYTES,
 };
 
@@ -53,7 +53,7 @@ struct Enrolment {
     machine_id_again: Option<MachineIdText>,
 }
 
-impl TryFrom<Enrolment> for EnrolmentRequest {
+impl TryFrom<Enrolment> for RegistrationRequest {
     type Error = Wrong;
 
     fn try_from(body: Enrolment) -> Result<Self, Wrong> {
@@ -108,7 +108,7 @@ pub(super) fn describe() -> Description {
 pub(super) async fn register(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let Call { request, payload, state, principal, .. } = call;
     let body = body::read(request.headers(), payload, BODY_MAX_BYTES).await?;
-    let wanted = EnrolmentRequest::try_from(parse::<Enrolment>(request.headers(), &body)?)?;
+    let wanted = RegistrationRequest::try_from(parse::<Enrolment>(request.headers(), &body)?)?;
     let address = peer::address(request, state);
     let from = wanted.ip.or(address).ok_or_else(|| {
         ApiError::BadRequest(
@@ -190,12 +190,12 @@ mod tests {
     use super::*;
     use crate::api::json::parse_object;
 
-    fn read(json: &str) -> Result<EnrolmentRequest, String> {
+    fn read(json: &str) -> Result<RegistrationRequest, String> {
         let body = parse_object::<Enrolment>("body", json.as_bytes());
-        body.and_then(EnrolmentRequest::try_from).map_err(|wrong| wrong.to_string())
+        body.and_then(RegistrationRequest::try_from).map_err(|wrong| wrong.to_string())
     }
 
-    fn with(fields: &str) -> Result<EnrolmentRequest, String> {
+    fn with(fields: &str) -> Result<RegistrationRequest, String> {
         read(&format!(r#"{{"hostname":"h","os":"o","version":"v",{fields}}}"#))
     }
 

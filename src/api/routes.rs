@@ -18,6 +18,7 @@ use self::Verb::{Delete, Get, Post};
 use super::{
     State, agents,
     auth::{Access, Principal, Unproven},
+    batch,
     envelope::ApiError,
     events, heartbeat, listing,
     openapi::{self, Description},

@@ -12,7 +12,7 @@ use super::{
     token::{self, Token},
 };
 use crate::{
-    fleet::{Address, AgentId, EnrolmentRequest, MachineKey, Registration, Text, Timestamp},
+    fleet::{Address, AgentId, MachineKey, Registration, RegistrationRequest, Text, Timestamp},
     store::{Change, StoreError},
 };
 
@@ -23,7 +23,7 @@ impl EngineHandle {
     /// machine. `from` is the address to note when the request names none.
     pub async fn register(
         &self,
-        request: EnrolmentRequest,
+        request: RegistrationRequest,
         from: IpAddr,
         by_token: bool,
     ) -> Result<Registered, EngineError> {
@@ -32,7 +32,12 @@ impl EngineHandle {
         joined(actix_rt::spawn(async move { engine.enrol(request, from, by_token).await })).await
     }
 
-    async fn enrol(&self, request: EnrolmentRequest, from: IpAddr, by_token: bool) -> Result<Registered, EngineError> {
+    async fn enrol(
+        &self,
+        request: RegistrationRequest,
+        from: IpAddr,
+        by_token: bool,
+    ) -> Result<Registered, EngineError> {
         let fleet = &*self.fleet;
         let machine = request.machine_id.as_deref().map(|id| MachineKey::new(request.org_id.as_deref(), id));
         // One registration of a machine at a time, so that two at once become one agent.

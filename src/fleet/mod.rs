@@ -25,7 +25,7 @@ pub use heartbeat::{Figure, Figures, GuardFigures, Heartbeat};
 pub use interner::{Interned, Interner};
 pub use machine_id::{MachineId, UnfitMachineId, machine_id};
 pub use policy_version::PolicyVersion;
-pub use registration::{EnrolmentRequest, Hostname, MachineKey, OrgId, Os, Registration, Tag, TokenHash, Version};
+pub use registration::{Hostname, MachineKey, OrgId, Os, Registration, RegistrationRequest, Tag, TokenHash, Version};
 pub use shared_strings::{Labels, SharedStrings};
 pub use status::{ActiveTime, Liveness, Status, Thresholds, Transition};
 pub use tag_lists::{Carriers, ListSet, TagLists};

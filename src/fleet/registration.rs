@@ -16,7 +16,7 @@ use crate::limits::{HOSTNAME_MAX_CHARS, ORG_ID_MAX_CHARS, OS_MAX_CHARS, TAG_MAX_
 
 /// A validated request to register.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EnrolmentRequest {
+pub struct RegistrationRequest {
     /// Name of its machine; not unique in real fleets.
     pub hostname: Hostname,
     /// Operating system, free text.

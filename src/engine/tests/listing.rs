@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::{FROM, beat, on_a_worker, request, start};
 use crate::engine::{AgentView, Credential, EngineHandle, ListQuery};
 use crate::{
-    fleet::{AgentFilter, AgentId, EnrolmentRequest, Registration, Status, Text},
+    fleet::{AgentFilter, AgentId, Registration, RegistrationRequest, Status, Text},
     store::MemoryStore,
 };
 
@@ -72,7 +72,7 @@ impl Fleet {
             Event::Register { machine, org, tags } => {
                 let tags = tags.into_iter().map(|tag| Text::new(tag).unwrap()).collect();
                 let org_id = org.map(|org| Text::new(org).unwrap());
-                let request = EnrolmentRequest { org_id, tags, ..request("web-1", Some(&machine.to_string())) };
+                let request = RegistrationRequest { org_id, tags, ..request("web-1", Some(&machine.to_string())) };
                 self.ids.insert(self.engine.register(request, FROM, true).await.unwrap().registration.id);
             }
             Event::Beat(number) => {

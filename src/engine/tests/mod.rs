@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    fleet::{ActiveTime, AgentId, EnrolmentRequest, Figures, Heartbeat, Status, Text, Thresholds, Timestamp},
+    fleet::{ActiveTime, AgentId, Figures, Heartbeat, RegistrationRequest, Status, Text, Thresholds, Timestamp},
     metrics::Metrics,
     server::{self, loading},
     store::{Durability, FlushRules, MemoryStore, Store, WriteBehind},
@@ -90,8 +90,8 @@ async fn start_as(store: Arc<dyn Store>, max_agents: u64, wall_ms: u64) -> Engin
     engine
 }
 
-pub(super) fn request(hostname: &str, machine: Option<&str>) -> EnrolmentRequest {
-    EnrolmentRequest {
+pub(super) fn request(hostname: &str, machine: Option<&str>) -> RegistrationRequest {
+    RegistrationRequest {
         hostname: Text::new(hostname).unwrap(),
         os: Text::new("linux").unwrap(),
         version: Text::new("1.2.0").unwrap(),

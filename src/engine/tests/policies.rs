@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{FROM, on_a_worker, register, request, shown, start};
 use crate::engine::{Credential, EngineHandle};
 use crate::{
-    fleet::{AgentId, EnrolmentRequest, Heartbeat, LastHeartbeat, PolicyVersion, Status, Text},
+    fleet::{AgentId, Heartbeat, LastHeartbeat, PolicyVersion, RegistrationRequest, Status, Text},
     policy::{Policy, PolicyDraft, PolicyScope},
     store::{Change, HeartbeatBatch, MemoryStore, Store},
 };
@@ -23,7 +23,7 @@ pub(in crate::engine) async fn publish(engine: &EngineHandle, org: Option<&str>)
 /// Registers an agent of this tenant on a machine; the same one again if it is known.
 pub(in crate::engine) async fn enrol(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
     let org_id = org.map(|org| Text::new(org).unwrap());
-    let request = EnrolmentRequest { org_id, ..request("web-1", Some(machine)) };
+    let request = RegistrationRequest { org_id, ..request("web-1", Some(machine)) };
     engine.register(request, FROM, true).await.unwrap().registration.id
 }
 
