@@ -7,6 +7,7 @@ pub mod listener;
 pub mod loading;
 pub mod preflight;
 pub mod tls;
+
 use std::{
     io::{self, IsTerminal},
     net::{SocketAddr, TcpListener},

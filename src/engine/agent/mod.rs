@@ -1,6 +1,7 @@
 //! One agent's actor: the only writer of its state, and the owner of its timer.
 
 pub(super) mod context;
+
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,

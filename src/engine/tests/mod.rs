@@ -8,6 +8,7 @@ pub(super) mod listing;
 pub(super) mod policies;
 #[cfg(test)]
 pub(super) mod unknown_outcome;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix::Actor;

@@ -3,6 +3,7 @@
 pub(super) mod clock;
 pub(super) mod log;
 pub(super) mod messages;
+
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use actix::{Addr, Handler, Message};

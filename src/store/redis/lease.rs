@@ -126,8 +126,8 @@ impl Lease<'_> {
     pub(super) async fn release(&mut self) -> Result<(), ErrorClass> {
         let mut delete = redis::cmd("DEL");
         delete.arg(self.keys.lease());
-        let run = self.owner.run.clone();
-        self.change_if_of(&run, delete).await.map(|_| ())
+        let owner = self.owner;
+        self.change_if_of(&owner.run, delete).await.map(|_| ())
     }
 
     /// Closes every connection of this fleet's processes but `kept`: what is still on its way through them is lost.
@@ -146,8 +146,8 @@ impl Lease<'_> {
     async fn prolong(&mut self) -> Result<(), ErrorClass> {
         let mut prolong = redis::cmd("PEXPIRE");
         prolong.arg(self.keys.lease()).arg(LEASE.as_millis() as u64);
-        let run = self.owner.run.clone();
-        if self.change_if_of(&run, prolong).await? {
+        let owner = self.owner;
+        if self.change_if_of(&owner.run, prolong).await? {
             return Ok(());
         }
         Err(ErrorClass::Passing("another process has just taken the lease of the fleet".into()))
