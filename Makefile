@@ -53,7 +53,7 @@ test: setup setup-checks ## check formatting, lints and documentation, and run a
 	@echo "== clippy"
 	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@echo "== documentation"
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 	@echo "== tests"
 	@$(CARGO) test --workspace --locked --no-fail-fast
 	@echo "== the contract once more, over TLS"

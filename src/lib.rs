@@ -25,18 +25,18 @@
 pub mod api;
 pub mod cli;
 pub mod clock;
-pub mod config;
+pub(crate) mod config;
 pub mod engine;
-pub mod events;
+pub(crate) mod events;
 pub mod fleet;
-pub mod front;
-pub mod limits;
+pub(crate) mod front;
+pub(crate) mod limits;
 pub mod metrics;
-pub mod policy;
+pub(crate) mod policy;
 pub mod process;
 #[cfg(test)]
 mod rooms;
-pub mod server;
+pub(crate) mod server;
 pub mod store;
-pub mod store_tools;
-pub mod threats;
+pub(crate) mod store_tools;
+pub(crate) mod threats;

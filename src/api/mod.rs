@@ -24,9 +24,9 @@ mod fields;
 mod guard_report;
 mod heartbeat;
 mod json;
-pub mod lifecycle;
+pub(crate) mod lifecycle;
 mod listing;
-pub mod openapi;
+pub(crate) mod openapi;
 mod operations;
 mod overview;
 mod peer;
@@ -58,17 +58,11 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use self::lifecycle::{Lifecycle, Phase};
-pub use self::{
-    admission::Admission,
-    agents::write_row,
-    auth::{AuthRules, Unproven},
-    envelope::ApiError,
-    fast_path::FastPath,
-    heartbeat::HeartbeatBody,
-    request_log::RequestLog,
-    routes::Listener,
-    unparsed::refuse_unparsed,
+pub(crate) use self::{
+    admission::Admission, auth::AuthRules, envelope::ApiError, fast_path::FastPath, request_log::RequestLog,
+    routes::Listener, unparsed::refuse_unparsed,
 };
+pub use self::{agents::write_row, heartbeat::HeartbeatBody};
 use self::{
     auth::{Access, Principal},
     openapi::Description,

@@ -12,13 +12,6 @@ pub struct ConfigErrors {
     pub(super) warnings: Vec<String>,
 }
 
-impl ConfigErrors {
-    /// The errors; at least one.
-    pub fn errors(&self) -> &[ConfigError] {
-        &self.errors
-    }
-}
-
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, error) in self.errors.iter().enumerate() {

@@ -20,8 +20,6 @@ pub struct Key {
     pub alias: Option<&'static str>,
     /// What holds when nobody sets it.
     pub default: KeyDefault,
-    /// What it is, in a few words.
-    pub about: &'static str,
     /// Whether its value may be shown to nobody.
     pub secret: bool,
     /// Whether part of its value may be a password.
@@ -54,11 +52,10 @@ impl Key {
     pub(super) const fn new(
         name: &'static str,
         default: KeyDefault,
-        about: &'static str,
         set: Set,
         show: fn(&Config) -> Option<String>,
     ) -> Self {
-        Self { name, alias: None, default, about, secret: false, may_hold_password: false, set, set_part: None, show }
+        Self { name, alias: None, default, secret: false, may_hold_password: false, set, set_part: None, show }
     }
 
     pub(super) const fn alias(mut self, name: &'static str) -> Self {

@@ -50,13 +50,10 @@ use ipnet::IpNet;
 
 use crate::process::output::{LogConfig, LogFormat};
 
+#[cfg(test)]
+use self::key::KeyDefault;
 pub(crate) use self::texts::certificate_name;
-pub use self::{
-    errors::{ConfigError, ConfigErrors, Origin},
-    exposure::Exposure,
-    key::{Key, KeyDefault},
-    keys::KEYS,
-};
+pub use self::{errors::ConfigErrors, exposure::Exposure, keys::KEYS};
 use self::{
     layers::{Layers, Setting},
     rules::{Draft, Sources},

@@ -41,13 +41,18 @@ mod tests;
 mod threats;
 pub mod token;
 
-pub use handle::{EngineError, EngineHandle, Registered};
-pub use messages::{AgentState, BeatAck, Credential, LabelCounts, Relayed, ShardLabels};
-pub use policies::Published;
-pub use shard::counts::FleetCounts;
-pub use shard::label_counts::{OTHER, most_frequent};
-pub use shard::listing::{AgentView, ListChunk, ListQuery};
-pub use shard::{LivenessRules, Shard, ShardActor};
-pub use threats::ThreatPage;
-pub use threats::log::{ThreatLog, start_threat_log};
-pub use threats::messages::ThreatFilter;
+pub use self::{
+    handle::EngineHandle,
+    messages::{Credential, Relayed},
+    shard::{LivenessRules, ShardActor, listing::AgentView},
+};
+pub(crate) use self::{
+    handle::{EngineError, Registered},
+    messages::{AgentState, BeatAck, LabelCounts},
+    policies::Published,
+    shard::{
+        label_counts::{OTHER, most_frequent},
+        listing::ListQuery,
+    },
+    threats::{log::start_threat_log, messages::ThreatFilter},
+};

@@ -31,5 +31,5 @@ mod subscriber;
 
 pub use aggregator::EventAggregator;
 pub use bus::{Bus, EventRules, TooManyStreams};
-pub use event::{EventKind, FleetEvent, StatusChange};
+pub use event::{EventKind, StatusChange};
 pub use subscriber::Subscriber;

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        events::{Bus, EventAggregator, EventRules, FleetEvent, TooManyStreams},
+        events::{Bus, EventAggregator, EventRules, TooManyStreams, event::FleetEvent},
         fleet::{ActiveTime, AgentId},
         limits::{EVENTS_CHUNK_BYTES, EVENTS_TICK_MS},
         metrics::Metrics,

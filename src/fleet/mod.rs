@@ -17,16 +17,24 @@ mod status;
 mod tag_lists;
 mod text;
 
-pub use address::{Address, NoAddress, network};
-pub use agent::{Agent, LastHeartbeat};
-pub use agent_id::{AgentId, Partition};
-pub use filter::{AgentFilter, CompiledFilter};
-pub use heartbeat::{Figure, Figures, GuardFigures, Heartbeat};
-pub use interner::{Interned, Interner};
-pub use machine_id::{MachineId, UnfitMachineId, machine_id};
-pub use policy_version::PolicyVersion;
-pub use registration::{Hostname, MachineKey, OrgId, Os, Registration, RegistrationRequest, Tag, TokenHash, Version};
-pub use shared_strings::{Labels, SharedStrings};
-pub use status::{ActiveTime, Liveness, Status, Thresholds, Transition};
-pub use tag_lists::{Carriers, ListSet, TagLists};
-pub use text::{Text, Timestamp, Unfit};
+pub(crate) use self::{
+    address::{Address, network},
+    agent_id::Partition,
+    filter::CompiledFilter,
+    heartbeat::{Figure, Figures, GuardFigures},
+    machine_id::{MachineId, UnfitMachineId, machine_id},
+    registration::{Hostname, OrgId, Os, Tag, Version},
+    shared_strings::Labels,
+    text::Unfit,
+};
+pub use self::{
+    agent::{Agent, LastHeartbeat},
+    agent_id::AgentId,
+    filter::AgentFilter,
+    heartbeat::Heartbeat,
+    policy_version::PolicyVersion,
+    registration::{MachineKey, Registration, RegistrationRequest, TokenHash},
+    shared_strings::SharedStrings,
+    status::{ActiveTime, Liveness, Status, Thresholds, Transition},
+    text::{Text, Timestamp},
+};

@@ -24,7 +24,7 @@ use metrics_util::MetricKindMask;
 use parking_lot::Mutex;
 
 use self::requests::Heartbeats;
-pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
+pub(crate) use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
 use crate::{
     fleet::{Status, Timestamp, Transition},
     process::output,

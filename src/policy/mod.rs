@@ -23,7 +23,7 @@ pub use self::{
     draft::PolicyDraft,
     index::{PolicyIndex, PolicyIndexFull},
     rule::{Rule, RuleKind, Rules},
-    scope::{NotAScope, PolicyScope, ScopePolicies},
+    scope::{PolicyScope, ScopePolicies},
 };
 use crate::fleet::{PolicyVersion, Timestamp};
 

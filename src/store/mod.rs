@@ -20,9 +20,9 @@ mod durability;
 mod embedded;
 mod loading;
 mod memory;
-pub mod open;
+pub(crate) mod open;
 mod policies;
-pub mod policy_record;
+pub(crate) mod policy_record;
 pub mod record;
 mod redis;
 mod threat_record;
@@ -41,16 +41,21 @@ use crate::{
     threats::{Threat, ThreatEntry, ThreatId, ThreatKey},
 };
 
-pub use self::redis::{RedisReader, RedisSettings, RedisStore};
-pub use committer::Committer;
-pub use durability::{Durability, Progress};
-pub use embedded::{EmbeddedReader, EmbeddedStore, marker_of};
-pub use memory::MemoryStore;
-pub use policies::{Policies, PublishError};
-use record::RecordError;
-pub use threat_record::StoredThreat;
-use threat_record::is_left_out;
-pub use write_behind::{DirtySource, FlushRules, WriteBehind};
+pub(crate) use self::{
+    committer::Committer,
+    embedded::{EmbeddedReader, marker_of},
+    policies::{Policies, PublishError},
+    redis::{RedisReader, RedisSettings, RedisStore},
+    threat_record::StoredThreat,
+    write_behind::DirtySource,
+};
+pub use self::{
+    durability::Durability,
+    embedded::EmbeddedStore,
+    memory::MemoryStore,
+    write_behind::{FlushRules, WriteBehind},
+};
+use self::{record::RecordError, threat_record::is_left_out};
 
 /// A change that must be durable before it is answered.
 #[derive(Clone, Debug, PartialEq)]

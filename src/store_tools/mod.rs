@@ -26,8 +26,8 @@ use std::{io, path::PathBuf};
 use indicatif::HumanCount;
 
 pub use self::{
-    check::{Report, check},
-    copy::{Copied, CopyOrder, copy},
+    check::check,
+    copy::{CopyOrder, copy},
     place::Place,
     progress::Screen,
 };

@@ -27,10 +27,10 @@ mod times;
 mod window;
 
 pub use event::ReportedThreat;
-pub use history::{Dropped, History, Retention, ThreatScope, Trim};
+pub use history::{History, Retention, ThreatScope, Trim};
 pub use period::Period;
 pub use query::{Filter, Page};
 pub use severity::{BySeverity, Severity};
 pub use summary::Summary;
 pub use threat::{Threat, ThreatEntry, ThreatKey};
-pub use threat_id::{NotAThreatId, ThreatId};
+pub use threat_id::ThreatId;

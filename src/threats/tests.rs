@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, net::IpAddr};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
+use super::{history::Dropped, *};
 use crate::{fleet::AgentId, limits::CLOCK_BACK_MAX_MS};
 
 mod measure;

@@ -19,8 +19,8 @@ use tokio::{
 };
 
 use super::{
-    AgentState, Credential, EngineError, EngineHandle, LivenessRules, Registered, ShardActor, ThreatLog,
-    agent::test_support::Panic,
+    AgentState, Credential, EngineError, EngineHandle, LivenessRules, Registered, ShardActor,
+    agent::test_support::Panic, threats::log::ThreatLog,
 };
 use crate::{
     clock::Clock,
