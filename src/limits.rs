@@ -9,19 +9,14 @@ pub const PARTITIONS: u16 = 1 << PARTITION_BITS;
 /// Bits of an agent id that name its partition.
 pub const PARTITION_BITS: u32 = 10;
 
-/// Longest hostname, in characters.
 pub const HOSTNAME_MAX_CHARS: usize = 255;
-/// Longest operating-system name, in characters.
 pub const OS_MAX_CHARS: usize = 128;
-/// Longest Guard version, in characters.
 pub const VERSION_MAX_CHARS: usize = 64;
 /// Longest tenant name, in characters.
 pub const ORG_ID_MAX_CHARS: usize = 64;
-/// Longest tag, in characters.
 pub const TAG_MAX_CHARS: usize = 64;
 /// Most tags on one agent, after duplicates have collapsed.
 pub const TAGS_MAX: usize = 32;
-/// Longest machine identity, in characters.
 pub const MACHINE_ID_MAX_CHARS: usize = 128;
 /// Longest Guard mode (`protection`, `learning`, …), in characters.
 pub const MODE_MAX_CHARS: usize = 64;
@@ -36,9 +31,7 @@ pub const EVENT_TYPE_MAX_CHARS: usize = 128;
 pub const RULE_ID_MAX_CHARS: usize = 128;
 /// Largest `details` of a threat, in bytes as it is sent.
 pub const EVENT_DETAILS_MAX_BYTES: usize = 64 * 1024;
-/// Most threats in one report.
 pub const REPORT_MAX_EVENTS: usize = 100;
-/// Largest body of a report, in bytes.
 pub const REPORT_MAX_BYTES: usize = 1024 * 1024;
 /// Threats that are on their way to the store, in bytes that they hold; a report for which there is no room is answered 503.
 pub const REPORTS_UNDER_WAY_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -74,7 +67,6 @@ pub const BODY_MAX_BYTES: usize = 64 * 1024;
 pub const BATCH_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// Largest body of a policy that is published, in bytes.
 pub const POLICY_BODY_MAX_BYTES: usize = 1024 * 1024;
-/// Most heartbeats in a batch.
 pub const BATCH_MAX_LINES: usize = 10_000;
 /// Heartbeats of a batch that are read and handed over at a time: bounds how long a batch keeps others waiting.
 pub const BATCH_STEP_LINES: usize = 256;
@@ -112,11 +104,8 @@ pub const TAG_LISTS_MAX: usize = 4_096;
 /// Bytes of encoded rows after which a list chunk is handed over even if more agents were to be examined.
 pub const LIST_CHUNK_BYTES: usize = 64 * 1024;
 
-/// Longest name of a policy, in characters.
 pub const POLICY_NAME_MAX_CHARS: usize = 128;
-/// Longest description of a policy, in characters.
 pub const POLICY_DESCRIPTION_MAX_CHARS: usize = 1_024;
-/// Most rules in a policy.
 pub const POLICY_RULES_MAX: usize = 1_000;
 /// Tenants that may have policies of their own.
 pub const POLICY_TENANTS_MAX: usize = 100_000;
@@ -288,9 +277,7 @@ pub const HTTP2_LARGE_WINDOWS_MAX: usize = 64;
 /// that comes at once does not count.
 pub const PARTIAL_BODIES_MAX_BYTES: usize = 128 * 1024 * 1024;
 
-/// Shortest administrator's token, in characters.
 pub const ADMIN_TOKEN_MIN_CHARS: usize = 8;
-/// Longest administrator's token, in characters.
 pub const ADMIN_TOKEN_MAX_CHARS: usize = 256;
 /// Days for which a server certificate of ours is good, the one before it is made included: clients refuse longer than 825.
 pub const CERTIFICATE_DAYS: i64 = 820;

@@ -41,15 +41,11 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Creates the admission control of each worker.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// Phase of the process.
     pub lifecycle: Arc<Lifecycle>,
-    /// Log and metrics of requests.
     pub request_log: RequestLog,
-    /// The listener it belongs to.
     pub listener: Listener,
     /// Requests in flight on one worker; one more is answered 503.
     pub max_in_flight: usize,
-    /// Whether the listener speaks TLS.
     pub tls: bool,
     /// Paths that are answered in every phase.
     pub always_open: &'static [&'static str],
@@ -237,7 +233,6 @@ impl Closing {
     }
 }
 
-/// State of a request in flight.
 #[derive(Debug)]
 struct InProgress {
     request_id: HeaderValue,

@@ -11,7 +11,6 @@ use crate::{
     fleet::{AgentId, TokenHash},
 };
 
-/// Authorisation rules.
 #[derive(Debug)]
 pub struct AuthRules {
     /// Hash of the administrator's token, which may do everything.
@@ -23,7 +22,6 @@ pub struct AuthRules {
 /// Why a request has no valid token. For the log only: the client gets the same 401 for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unproven {
-    /// There is none.
     #[error("no token")]
     NoToken,
     /// Neither the administrator's token, nor of the form of an agent's.
@@ -46,7 +44,6 @@ pub(super) enum Principal {
     Agent {
         /// The agent that the token names.
         id: AgentId,
-        /// Hash of the token.
         token: TokenHash,
     },
     /// Somebody without a token.
@@ -143,7 +140,6 @@ pub(super) enum Access {
     Own,
     /// The administrator, or the agent that the path names; its actor has yet to check the token.
     Agent,
-    /// The administrator.
     Admin,
 }
 

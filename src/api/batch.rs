@@ -25,7 +25,6 @@ use crate::{
     metrics::HeartbeatResult,
 };
 
-/// The media type of a batch.
 const NDJSON: &str = "application/x-ndjson";
 
 pub(super) fn describe() -> Description {
@@ -146,7 +145,6 @@ enum Sender {
     Missing,
     /// No valid agent id.
     Nobody,
-    /// A valid agent id.
     Agent(AgentId),
 }
 

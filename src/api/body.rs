@@ -24,7 +24,6 @@ use crate::{
     limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS, PARTIAL_BODIES_MAX_BYTES},
 };
 
-/// JSON, as a media type.
 pub(super) const JSON: &str = "application/json";
 
 /// Reads the whole body, which may be empty and has `most` bytes at most.

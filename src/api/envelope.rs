@@ -61,16 +61,10 @@ pub enum ApiError {
     Conflict(String),
     /// 413.
     #[error("The body is larger than {most} bytes")]
-    BodyTooLarge {
-        /// The most it may have.
-        most: usize,
-    },
+    BodyTooLarge { most: usize },
     /// 415.
     #[error("The body must be sent with Content-Type: {expected}")]
-    WrongMediaType {
-        /// What it must be.
-        expected: &'static str,
-    },
+    WrongMediaType { expected: &'static str },
     /// 415: compressed, or otherwise encoded, in a way that is not read here.
     #[error("The body has Content-Encoding: {encoding}; only {accepted} is read here")]
     WrongEncoding {
@@ -95,7 +89,6 @@ pub(super) struct Success<T> {
 }
 
 impl<T> Success<T> {
-    /// With this `data`.
     pub(super) const fn of(data: T) -> Self {
         Self { ok: true, data }
     }
@@ -262,7 +255,6 @@ pub(super) fn whole(status: StatusCode, answer: &impl Serialize) -> HttpResponse
     json_response(status, serde_json::to_vec(answer).expect("an answer has only string keys"))
 }
 
-/// A response with this body.
 pub(super) fn json_response(status: StatusCode, body: impl actix_web::body::MessageBody + 'static) -> HttpResponse {
     HttpResponse::build(status).insert_header(ContentType::json()).body(body)
 }

@@ -22,9 +22,7 @@ pub(super) struct UnknownNames {
     what: &'static str,
     /// Each as it is shown, with the most similar known name.
     names: Vec<(String, Option<&'static str>)>,
-    /// How many more there are.
     more: usize,
-    /// The names that are known.
     known: &'static [&'static str],
 }
 

@@ -11,13 +11,11 @@ use std::sync::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The phase of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
     /// The fleet is being loaded: no request about it can be answered yet.
     Starting,
-    /// In service.
     Serving,
     /// Shutting down: requests in flight are finished, new ones refused.
     Draining,
@@ -39,7 +37,6 @@ pub struct InFlight {
     under_way: AtomicUsize,
     /// Until there is an answer.
     being_handled: AtomicUsize,
-    /// That of the process.
     idle: Arc<Idle>,
 }
 
@@ -52,7 +49,6 @@ struct Idle {
 }
 
 impl Lifecycle {
-    /// The current phase.
     pub fn phase(&self) -> Phase {
         match self.phase.load(SeqCst) {
             0 => Phase::Starting,
@@ -61,7 +57,6 @@ impl Lifecycle {
         }
     }
 
-    /// Enters `phase`.
     pub fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, SeqCst);
     }

@@ -73,22 +73,16 @@ use crate::{config::ForwardedHeader, engine::EngineHandle, events::Bus, fleet::A
 
 /// State shared by all handlers.
 #[derive(Debug)]
-pub struct ApiState {
-    /// The engine.
+pub(crate) struct ApiState {
     pub engine: EngineHandle,
-    /// Live events of the engine.
     pub events: Bus,
-    /// Authorisation rules.
     pub auth: AuthRules,
     /// Trusted proxies: their forwarding header is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Log and metrics of requests.
     pub request_log: RequestLog,
     /// The header in which trusted proxies name the client.
     pub forwarded_header: ForwardedHeader,
-    /// Phase of the process.
     pub lifecycle: Arc<Lifecycle>,
-    /// When the process started.
     pub started: Instant,
 }
 
@@ -106,12 +100,16 @@ impl ApiState {
 type State = web::Data<ApiState>;
 
 /// Handles a request on the main listener.
-pub async fn route(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn route(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
     answer(Listener::Api, &request, payload, &state).await
 }
 
 /// Handles a request on the operations listener.
-pub async fn route_operations(request: HttpRequest, payload: Payload, state: State) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn route_operations(
+    request: HttpRequest,
+    payload: Payload,
+    state: State,
+) -> Result<HttpResponse, ApiError> {
     answer(Listener::Operations, &request, payload, &state).await
 }
 

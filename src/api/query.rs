@@ -11,7 +11,6 @@ use super::{
     json::message,
 };
 
-/// Reads a query string.
 pub(super) fn read<Q: DeserializeOwned>(query: &str) -> Result<Q, ApiError> {
     let pairs = web::Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| ApiError::BadRequest("The query string cannot be read".into()))?;

@@ -99,7 +99,6 @@ pub(super) struct Call<'a> {
     pub(super) request: &'a HttpRequest,
     pub(super) payload: &'a mut Payload,
     pub(super) state: &'a State,
-    /// Who sends it.
     pub(super) principal: Principal,
     /// The agent that the path names; none if it names none that there can be.
     pub(super) named: Option<AgentId>,
@@ -110,7 +109,6 @@ impl Call<'_> {
         self.request.headers()
     }
 
-    /// The query.
     pub(super) fn query<Q: DeserializeOwned>(&self) -> Result<Q, ApiError> {
         query::read(self.request.query_string())
     }
@@ -223,7 +221,6 @@ static OPERATIONS: [Route; 3] = [
 /// `OPTIONS /` and `OPTIONS *`: the default health check of some load balancers.
 static PING: Route = Route::new("ping", Get, "*", Access::Anybody, handler!(operations::alive)).ignores_query();
 
-/// The name of the readiness route.
 pub(super) const READYZ: &str = "readyz";
 
 /// The routes of the API's document, in its order.
@@ -238,7 +235,6 @@ pub(super) enum Destination<'a> {
     Route(&'static Route, &'a str),
     /// The path has other methods.
     WrongMethod {
-        /// These.
         allow: String,
         /// Whoever asks may know.
         is_open: bool,

@@ -139,7 +139,6 @@ impl<const MAX: usize> Serialize for Text<MAX> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct UpTo<const MAX: u64>(f64);
 
-/// A percentage.
 pub(super) type Percent = UpTo<{ PERCENT_MAX as u64 }>;
 /// A count or a duration.
 pub(super) type Count = UpTo<{ NUMBER_MAX as u64 }>;
@@ -150,7 +149,6 @@ impl<const MAX: u64> UpTo<MAX> {
         figure.get().map(Self)
     }
 
-    /// The number.
     pub(super) const fn get(self) -> f64 {
         self.0
     }

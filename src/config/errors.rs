@@ -28,18 +28,12 @@ impl std::error::Error for ConfigErrors {}
 pub enum ConfigError {
     /// The file is not there, or may not be read.
     #[error("{}: cannot read the configuration file: {cause}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        cause: String,
-    },
+    Unreadable { path: PathBuf, cause: String },
     /// The file is not TOML.
     #[error("{origin}: not valid TOML: {message}")]
     Syntax {
         /// File and line.
         origin: Origin,
-        /// The parser's error.
         message: String,
     },
     /// There is no such setting.
@@ -53,9 +47,7 @@ pub enum ConfigError {
     /// A value that its setting cannot have.
     #[error("{origin}: {key} {said}; {rule}")]
     Value {
-        /// Who gave it.
         origin: Origin,
-        /// The setting.
         key: &'static str,
         /// The value, as far as it may be shown.
         said: String,
@@ -72,9 +64,7 @@ pub enum ConfigError {
 pub enum Origin {
     /// A line of the file.
     File(Arc<std::path::Path>, usize),
-    /// An environment variable.
     Variable(String),
-    /// A flag.
     Flag(&'static str),
 }
 

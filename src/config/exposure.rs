@@ -25,7 +25,6 @@ impl Exposure {
         }
     }
 
-    /// The one of this name.
     pub(super) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.name() == text)
     }

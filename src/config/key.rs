@@ -18,7 +18,6 @@ pub struct Key {
     pub name: &'static str,
     /// The variable of the Panguard Manager that sets it too; [`Key::variable`] wins over it.
     pub alias: Option<&'static str>,
-    /// What holds when nobody sets it.
     pub default: KeyDefault,
     /// Whether its value may be shown to nobody.
     pub secret: bool,
@@ -99,7 +98,6 @@ impl Key {
         self.name.split_once('.').map_or(self.name, |(_, field)| field)
     }
 
-    /// The key of this name.
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         KEYS.iter().find(|key| key.name == name)
     }

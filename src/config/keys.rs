@@ -22,7 +22,6 @@ use crate::{
     process::output::LogFormat,
 };
 
-/// Most worker threads.
 pub(super) const WORKERS_MAX: usize = 64;
 const PER_WORKER: RangeInclusive<u64> = 1..=1_000_000;
 const MILLISECONDS: &str = "a whole number of milliseconds";

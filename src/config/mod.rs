@@ -76,11 +76,9 @@ pub struct Config {
     pub tls: TlsConfig,
     /// The operations listener.
     pub metrics: MetricsConfig,
-    /// The stream of events.
     pub events: EventsConfig,
     /// What the process takes on at most.
     pub limits: LimitsConfig,
-    /// Logging.
     pub log: LogConfig,
     /// What was given that can hardly have been meant so, a sentence each: to be shown to the operator.
     pub warnings: Vec<String>,
@@ -115,7 +113,6 @@ pub struct ServerConfig {
 /// The header in which a trusted proxy names its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedHeader {
-    /// `X-Forwarded-For`.
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,

@@ -44,7 +44,6 @@ pub(crate) enum Servers {
     },
 }
 
-/// The address of a Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     /// Over the network.

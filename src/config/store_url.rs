@@ -9,7 +9,6 @@ use super::{RedisUrl, RedisUrlError};
 pub enum StoreUrl {
     /// In a folder; in the data folder if none is given.
     Embedded(Option<PathBuf>),
-    /// In a Redis.
     Redis(RedisUrl),
     /// Nowhere: for tests. Everything is gone with the process.
     Memory,

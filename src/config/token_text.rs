@@ -35,7 +35,6 @@ pub enum TokenFault {
     Character {
         /// Which one; the first is 1.
         at: usize,
-        /// The character.
         found: char,
     },
 }

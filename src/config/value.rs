@@ -53,7 +53,6 @@ impl InvalidValue {
         Self { item: None, rule }
     }
 
-    /// The configuration error, for the operator.
     pub(super) fn into_error(self, key: &Key, value: &Value, origin: Origin) -> ConfigError {
         let said = match &self.item {
             _ if key.secret => "cannot be used (it is not shown)".into(),
@@ -66,7 +65,6 @@ impl InvalidValue {
 }
 
 impl Value {
-    /// A value of the file.
     pub(super) fn from_toml(value: &DeValue<'_>) -> Self {
         match value {
             DeValue::String(text) => Self::String(text.to_string()),
@@ -81,7 +79,6 @@ impl Value {
         }
     }
 
-    /// A string.
     pub(super) fn text(&self, right: impl Display) -> Result<&str, InvalidValue> {
         match self {
             Self::Plain(text) | Self::String(text) => Ok(text),
@@ -105,7 +102,6 @@ impl Value {
         number.ok_or_else(|| InvalidValue::must_be(format_args!("{unit} from {} to {}", bounds.start(), bounds.end())))
     }
 
-    /// `true` or `false`.
     pub(super) fn boolean(&self) -> Result<bool, InvalidValue> {
         match self {
             Self::Boolean(boolean) => Ok(*boolean),

@@ -42,7 +42,6 @@ use crate::{
 /// Why the engine did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// There is no such agent.
     #[error("Agent not found")]
     NotFound,
     /// The token is not (or no longer) the agent's.
@@ -71,7 +70,6 @@ pub enum EngineError {
 /// A registration that is durable.
 #[derive(Debug)]
 pub struct Registered {
-    /// What is kept of it.
     pub registration: Registration,
     /// The agent's token: this is the only time it is seen.
     pub token: Token,
@@ -207,8 +205,7 @@ impl EngineHandle {
         join_all(shards.map(|shard| self.ask_shard_at(shard, CountLabels))).await.into_iter().collect()
     }
 
-    /// The store at work.
-    pub fn durability(&self) -> &Durability {
+    pub(crate) fn durability(&self) -> &Durability {
         &self.fleet.durability
     }
 
@@ -226,19 +223,17 @@ impl EngineHandle {
         &self.fleet.metrics
     }
 
-    /// The aggregator of the fleet's changes.
-    pub fn changes(&self) -> &Arc<EventAggregator> {
+    pub(crate) fn changes(&self) -> &Arc<EventAggregator> {
         &self.fleet.changes
     }
 
-    /// The clock of this engine.
-    pub fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.fleet.clock
     }
 
     // ---- what the composition root and the shards need ----
 
-    /// The routing table.
+    /// Where every agent's actor is.
     pub fn routing(&self) -> &Arc<Routing> {
         &self.fleet.routing
     }
@@ -258,7 +253,6 @@ impl EngineHandle {
         Shard::new(index, parts, rules)
     }
 
-    /// What the threat log of this engine is made of.
     pub(crate) fn threat_log_parts(&self, retention: Retention) -> ThreatLogParts {
         let Fleet { kept, changes, durability, clock, metrics, .. } = &*self.fleet;
         ThreatLogParts {

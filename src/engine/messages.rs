@@ -35,9 +35,7 @@ pub enum Refusal {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<BeatAck, Refusal>")]
 pub struct Beat {
-    /// Who sent it.
     pub credential: Credential,
-    /// The figures it carries.
     pub heartbeat: Heartbeat,
 }
 
@@ -45,7 +43,6 @@ pub struct Beat {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct RelayedBeat {
-    /// The figures it carries.
     pub heartbeat: Heartbeat,
     /// To be signed once it has been taken over.
     pub receipt: Receipt,
@@ -56,9 +53,9 @@ pub struct RelayedBeat {
 pub struct Relayed {
     /// Where it stands in the batch; the caller's to choose.
     pub place: u32,
-    /// Whose it is.
+    /// Whose heartbeat it is.
     pub id: AgentId,
-    /// The figures it carries.
+    /// What it carries.
     pub heartbeat: Heartbeat,
 }
 
@@ -70,7 +67,6 @@ pub struct Relay(pub Vec<Relayed>);
 /// How a heartbeat is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BeatAck {
-    /// The status it leaves the agent in.
     pub status: Status,
     /// When it was received.
     pub at: Timestamp,
@@ -82,7 +78,6 @@ pub struct BeatAck {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<AgentState, Refusal>")]
 pub struct Show {
-    /// Who asks.
     pub credential: Credential,
     /// Threats it reported in the last 24 hours, which it does not know itself.
     pub recent_threats: u64,
@@ -93,11 +88,9 @@ pub struct Show {
 pub struct AgentState {
     /// Its registration, with the version it reported last.
     pub registration: Registration,
-    /// Its status now.
     pub status: Status,
     /// When it was last seen; when it registered if it has not sent a heartbeat yet.
     pub last_heartbeat: Timestamp,
-    /// The figures it reported last.
     pub figures: Figures,
     /// Threats it reported in the last 24 hours.
     pub recent_threats: u64,
@@ -109,16 +102,13 @@ pub struct AgentState {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Reporter, Refusal>")]
 pub struct Describe {
-    /// Who asks.
     pub credential: Credential,
 }
 
 /// Who reports a threat.
 #[derive(Debug)]
 pub struct Reporter {
-    /// Its hostname.
     pub hostname: Box<str>,
-    /// Its tenant.
     pub org: Option<Box<str>>,
 }
 
@@ -126,7 +116,6 @@ pub struct Reporter {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Option<Arc<Policy>>, Refusal>")]
 pub struct FetchPolicy {
-    /// Who asks.
     pub credential: Credential,
     /// Whether it is fetched, so that no policy is pending any more, or only looked at.
     pub is_fetch: bool,
@@ -152,7 +141,6 @@ pub struct CountOnline {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Identity, Refusal>")]
 pub struct Identify {
-    /// Who asks.
     pub credential: Credential,
 }
 
@@ -160,7 +148,6 @@ pub struct Identify {
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Identity, Refusal>")]
 pub struct BeginChange {
-    /// Who asks.
     pub credential: Credential,
 }
 
@@ -234,9 +221,7 @@ pub type LabelCounts = (Vec<(Box<str>, u64)>, u64);
 /// How many of a shard's agents have which operating system, version and tenant.
 #[derive(Debug, Default)]
 pub struct ShardLabels {
-    /// By operating system.
     pub os: LabelCounts,
-    /// By Guard version.
     pub version: LabelCounts,
     /// By tenant; agents without one are not counted.
     pub org: LabelCounts,

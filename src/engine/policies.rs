@@ -26,7 +26,6 @@ use crate::{
 /// A policy that is durable, and that every shard knows of.
 #[derive(Debug)]
 pub struct Published {
-    /// The policy.
     pub policy: Arc<Policy>,
     /// Agents in its scope that are online.
     pub broadcasted_to: u64,
@@ -136,7 +135,6 @@ impl Shard {
         }
     }
 
-    /// The version of the policy in force for the agent.
     pub(super) fn policy_version(&self, agent: &Agent, texts: &SharedStrings) -> Option<PolicyVersion> {
         self.policies.borrow().in_force(agent.org_id(texts)).map(|policy| policy.version)
     }

@@ -53,7 +53,6 @@ struct Reported {
 }
 
 impl EventAggregator {
-    /// An aggregator for so many shards.
     pub fn new(shards: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
@@ -70,7 +69,6 @@ impl EventAggregator {
         self.announce(is_first);
     }
 
-    /// Notes that an agent has reported threats.
     pub fn threats_reported(&self, agent: AgentId, hostname: &str, count: u64, worst: Severity) {
         let is_first = lock(&self.threats).add(agent, hostname, count, worst);
         self.announce(is_first);

@@ -62,7 +62,6 @@ pub(super) struct Shared {
 }
 
 impl Bus {
-    /// A bus for the events of this aggregator.
     pub fn new(rules: EventRules, aggregator: Arc<EventAggregator>, metrics: Arc<Metrics>) -> Self {
         let run = getrandom::u64().expect("the system has randomness");
         Self {

@@ -15,68 +15,49 @@ use crate::{
 pub enum FleetEvent {
     /// An agent registered, or sent a heartbeat again after silence.
     AgentOnline {
-        /// The agent's id.
         agent_id: AgentId,
-        /// The name of its machine.
         hostname: Box<str>,
         /// The address it registered with.
         ip: IpAddr,
     },
     /// An agent has become silent.
     AgentStale {
-        /// The agent's id.
         agent_id: AgentId,
-        /// The name of its machine.
         hostname: Box<str>,
         /// When its last heartbeat was received.
         last_seen: Timestamp,
     },
     /// An agent has been silent for long.
     AgentOffline {
-        /// The agent's id.
         agent_id: AgentId,
-        /// The name of its machine.
         hostname: Box<str>,
         /// When its last heartbeat was received.
         last_seen: Timestamp,
     },
     /// An agent left the fleet.
-    AgentDeregistered {
-        /// The agent's id.
-        agent_id: AgentId,
-        /// The name of its machine.
-        hostname: Box<str>,
-    },
+    AgentDeregistered { agent_id: AgentId, hostname: Box<str> },
     /// So many agents changed alike that nobody wants to read of each.
     FleetChanged {
         /// Their status before; none if they have registered.
         from: Option<Status>,
         /// Their status since; none if they were deregistered.
         to: Option<Status>,
-        /// How many agents.
         count: u64,
     },
-    /// Threats were reported.
     ThreatsReported {
         /// By which agent; none if by many.
         agent_id: Option<AgentId>,
-        /// The name of its machine.
         hostname: Option<Box<str>>,
-        /// How many threats.
         count: u64,
-        /// The worst of them.
         max_severity: Severity,
         /// How many agents reported them, if they are not emitted one by one.
         #[serde(skip_serializing_if = "Option::is_none")]
         agents: Option<u64>,
     },
-    /// There is a new policy.
     PolicyCreated {
-        /// Its id.
         policy_id: Box<str>,
         /// Its version, such as `v3`.
         version: Box<str>,
-        /// How many rules it has.
         rule_count: usize,
     },
 }
@@ -84,24 +65,16 @@ pub enum FleetEvent {
 /// What kind of event it is: its name on the stream and in the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    /// [`FleetEvent::AgentOnline`]
     AgentOnline,
-    /// [`FleetEvent::AgentStale`]
     AgentStale,
-    /// [`FleetEvent::AgentOffline`]
     AgentOffline,
-    /// [`FleetEvent::AgentDeregistered`]
     AgentDeregistered,
-    /// [`FleetEvent::FleetChanged`]
     FleetChanged,
-    /// [`FleetEvent::ThreatsReported`]
     ThreatsReported,
-    /// [`FleetEvent::PolicyCreated`]
     PolicyCreated,
 }
 
 impl EventKind {
-    /// Every kind.
     pub const ALL: [Self; 7] = [
         Self::AgentOnline,
         Self::AgentStale,
@@ -127,7 +100,6 @@ impl EventKind {
 }
 
 impl FleetEvent {
-    /// What kind it is.
     pub fn kind(&self) -> EventKind {
         match self {
             Self::AgentOnline { .. } => EventKind::AgentOnline,
@@ -173,10 +145,8 @@ impl StatusChange {
     /// One more than the greatest [`StatusChange::index`].
     pub(super) const COUNT: usize = STATES * STATES;
 
-    /// A new agent.
     pub const REGISTERED: Self = Self { from: None, to: Some(Status::Online) };
 
-    /// An agent that was `from` leaves.
     pub const fn deregistered(from: Status) -> Self {
         Self { from: Some(from), to: None }
     }

@@ -22,7 +22,6 @@ pub(super) struct Ring {
 pub(super) struct Lost;
 
 impl Ring {
-    /// A ring of so many events.
     pub(super) fn new(most: usize) -> Self {
         Self { frames: VecDeque::new(), bytes: 0, last: 0, most }
     }
@@ -32,7 +31,6 @@ impl Ring {
         self.last
     }
 
-    /// Adds an event.
     pub(super) fn push(&mut self, frame: Box<[u8]>) {
         self.last += 1;
         self.bytes += frame.len();

@@ -14,7 +14,6 @@ pub struct Address(IpAddr);
 pub struct NoAddress;
 
 impl Address {
-    /// The address itself.
     pub const fn ip(self) -> IpAddr {
         self.0
     }

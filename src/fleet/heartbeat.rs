@@ -19,10 +19,8 @@ pub struct Heartbeat {
 pub struct Figure(f64);
 
 impl Figure {
-    /// None.
     pub const MISSING: Self = Self(f64::NAN);
 
-    /// The number.
     pub fn get(self) -> Option<f64> {
         (!self.0.is_nan()).then_some(self.0)
     }

@@ -85,7 +85,6 @@ const PLACEHOLDERS: &[&str] = &[
 /// The text is no identity that a machine can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitMachineId {
-    /// It is too long.
     #[error("a string of at most {MACHINE_ID_MAX_CHARS} characters")]
     TooLong,
     /// It has control characters within.

@@ -33,11 +33,8 @@ pub struct RegistrationRequest {
     pub machine_id: Option<MachineId>,
 }
 
-/// Name of a machine.
 pub type Hostname = Text<HOSTNAME_MAX_CHARS>;
-/// Name of an operating system.
 pub type Os = Text<OS_MAX_CHARS>;
-/// Version of a Guard.
 pub type Version = Text<VERSION_MAX_CHARS>;
 /// The name of a tenant.
 pub type OrgId = Text<ORG_ID_MAX_CHARS>;

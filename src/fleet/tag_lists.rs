@@ -29,7 +29,6 @@ pub enum Carriers {
     Many,
 }
 
-/// A set of tag lists.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ListSet {
     /// One bit for each handle.
@@ -64,7 +63,6 @@ impl TagLists {
         }
     }
 
-    /// The tags of a list.
     pub fn tags(&self, list: Interned) -> impl Iterator<Item = &str> {
         split(self.lists.text(list))
     }
@@ -97,7 +95,6 @@ impl ListSet {
         self.words[word] |= 1 << (list.index() % 64);
     }
 
-    /// Whether the list is in the set.
     pub fn contains(&self, list: Interned) -> bool {
         self.words.get(list.index() / 64).is_some_and(|word| word >> (list.index() % 64) & 1 == 1)
     }

@@ -151,7 +151,6 @@ impl Connection {
         }
     }
 
-    /// Requests in flight.
     pub(super) fn under_way(&self) -> u32 {
         self.under_way.get()
     }
@@ -169,7 +168,6 @@ impl Connection {
         waiting.await
     }
 
-    /// Requests that have been answered.
     pub(super) fn answered(&self) -> u64 {
         self.answered.get()
     }
@@ -234,7 +232,6 @@ impl Connection {
         }
     }
 
-    /// The coarse clock.
     pub(super) fn now(&self) -> Tick {
         self.common.now.get()
     }
@@ -307,7 +304,6 @@ impl Connection {
 pub struct UnderWay(Rc<Connection>);
 
 impl UnderWay {
-    /// Its connection.
     pub fn connection(&self) -> &Connection {
         &self.0
     }

@@ -21,9 +21,12 @@ const STEP: usize = 4_096;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opening {
     /// HTTP/1, or what is no HTTP at all.
-    Http1 { bytes: Bytes },
-    /// HTTP/2.
-    Http2 { bytes: Bytes },
+    Http1 {
+        bytes: Bytes,
+    },
+    Http2 {
+        bytes: Bytes,
+    },
 }
 
 /// Reads until the protocol is clear.

@@ -50,7 +50,6 @@ pub struct FrontRules {
     pub max_connections: usize,
     /// An idle connection is closed after this.
     pub keep_alive: Duration,
-    /// TLS, if the listener speaks it.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 

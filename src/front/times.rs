@@ -12,7 +12,6 @@ pub(super) type Tick = u32;
 pub(super) enum Phase {
     /// Nothing has come yet.
     Silent,
-    /// A TLS handshake is under way.
     Handshake,
     /// A head has begun and is not whole. On HTTP/2: the connection preface.
     Head,
@@ -31,7 +30,6 @@ pub enum Cut {
     Idle,
     /// A head, or the first byte, took too long.
     SlowHead,
-    /// A TLS handshake took too long.
     SlowHandshake,
     /// An answer was not read for too long.
     Unread,
@@ -41,7 +39,6 @@ pub enum Cut {
     Crowded,
     /// The server ends.
     Stopping,
-    /// A TLS handshake failed.
     FailedHandshake,
     /// The peer does not keep to HTTP/2.
     ProtocolError,

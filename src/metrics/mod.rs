@@ -244,7 +244,6 @@ impl Default for Metrics {
     }
 }
 
-/// Describes every metric's meaning and unit.
 fn describe() {
     describe_gauge!("guardbeat_agents", "Agents in the fleet, by status.");
     describe_gauge!("guardbeat_agents_by_os", "Agents by operating system: the 20 most frequent, and other.");

@@ -13,7 +13,6 @@ use crate::{
 pub struct PolicyIndex {
     global: Option<Arc<ScopePolicies>>,
     tenants: HashMap<Box<str>, Arc<ScopePolicies>>,
-    /// The newest of all.
     newest: Option<Arc<Policy>>,
     /// The newest version that was ever given out, as far as it is known beyond those of the policies here.
     given_out: PolicyVersion,

@@ -32,12 +32,10 @@ use crate::fleet::{PolicyVersion, Timestamp};
 pub struct PolicyId(u64);
 
 impl PolicyId {
-    /// The id with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number behind the name.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -58,17 +56,13 @@ impl Serialize for PolicyId {
 /// A published policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Its name for machines.
     pub id: PolicyId,
     /// Which of all policies of the fleet it is.
     pub version: PolicyVersion,
-    /// For whom it is.
     pub scope: PolicyScope,
     /// Its name for people.
     pub name: Box<str>,
-    /// What it is for.
     pub description: Option<Box<str>>,
-    /// What is to be done.
     pub rules: Rules,
     /// When it was published.
     pub created_at: Timestamp,

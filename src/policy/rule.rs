@@ -24,7 +24,6 @@ pub enum RuleKind {
 /// A rule, written as the API and the stores have it: `{"type":"block_ip","config":{…},"enabled":true}`.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
-    /// What kind of rule it is.
     #[serde(rename = "type")]
     pub kind: RuleKind,
     /// What it needs to know: for the Guards to understand.

@@ -10,7 +10,6 @@ use crate::{fleet::PolicyVersion, limits::POLICY_VERSIONS_MAX};
 pub enum PolicyScope {
     /// The whole fleet.
     Global,
-    /// The agents of one tenant.
     Tenant(Box<str>),
 }
 
@@ -83,12 +82,10 @@ impl ScopePolicies {
         (in_order && versions.last() == Some(&newest.version)).then(|| Self { newest: Arc::new(newest), versions })
     }
 
-    /// Whose they are.
     pub fn scope(&self) -> &PolicyScope {
         &self.newest.scope
     }
 
-    /// The newest.
     pub fn newest(&self) -> &Arc<Policy> {
         &self.newest
     }

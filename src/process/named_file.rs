@@ -12,7 +12,6 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 pub struct NamedFile {
     /// The setting that names it, or the folder it is in.
     pub setting: &'static str,
-    /// Where it is.
     pub path: PathBuf,
 }
 

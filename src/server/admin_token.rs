@@ -15,7 +15,6 @@ use crate::{
 /// The administrator's token, and where it came from.
 #[derive(Debug)]
 pub struct AdminToken {
-    /// Its hash.
     pub hash: TokenHash,
     /// The file it is in, unless it was configured.
     pub file: Option<PathBuf>,

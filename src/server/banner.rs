@@ -10,17 +10,12 @@ use crate::{config::StoreUrl, fleet::Timestamp};
 /// Where everything is, and how to call it.
 #[derive(Debug)]
 pub struct Banner<'a> {
-    /// Address of the API.
     pub api: SocketAddr,
-    /// Address of the operations listener.
     pub operations: SocketAddr,
-    /// The data folder, if there is one.
     pub data_dir: Option<&'a Path>,
-    /// The store.
     pub store: &'a StoreUrl,
     /// Agents found in it.
     pub agents: u64,
-    /// Whether the API speaks TLS.
     pub tls: bool,
     /// The certificate of our own authority.
     pub ca_file: Option<&'a Path>,

@@ -29,31 +29,22 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error("{address} ({key}) cannot be listened on: {error}{}", hint(.error))]
     Listen {
-        /// The address.
         address: SocketAddr,
         /// The setting it comes from.
         key: &'static str,
-        /// Why.
         error: io::Error,
     },
     /// The data folder cannot be used.
     #[error("the data folder {path} cannot be used: {error}; choose another with --data-dir")]
-    DataDir {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    DataDir { path: PathBuf, error: io::Error },
     /// Files that the settings name cannot be used.
     #[error(transparent)]
     Files(#[from] FileErrors),
     /// A file of the data folder cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// TLS cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The store cannot be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Part of the engine did not start, or did not write its last state.

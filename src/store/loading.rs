@@ -21,7 +21,6 @@ pub(super) fn readers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The ids of a partition.
 pub(super) fn ids_of(partition: Partition) -> RangeInclusive<AgentId> {
     let first = u64::from(partition.get()) << (u64::BITS - PARTITION_BITS);
     AgentId::new(first)..=partition.last_id()

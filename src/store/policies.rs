@@ -21,10 +21,8 @@ use crate::{
 /// Why a policy was not published.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// There is no room for it.
     #[error(transparent)]
     Full(#[from] PolicyIndexFull),
-    /// It could not be made durable.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -60,7 +58,6 @@ impl Policies {
         self.index.write().gave_out(version);
     }
 
-    /// Answers a question from the index.
     pub fn ask<T>(&self, question: impl FnOnce(&PolicyIndex) -> T) -> T {
         question(&self.index.read())
     }

@@ -79,7 +79,6 @@ impl StoredThreat {
     }
 }
 
-/// Encodes the row of a threat.
 pub fn encode_entry(entry: &ThreatEntry) -> Vec<u8> {
     let record = IndexRecord(
         FORMAT,
@@ -94,7 +93,6 @@ pub fn encode_entry(entry: &ThreatEntry) -> Vec<u8> {
     serde_json::to_vec(&record).expect("a record has only string keys")
 }
 
-/// Decodes the row of the threat `key`.
 pub fn decode_entry(key: ThreatKey, bytes: &[u8]) -> Result<ThreatEntry, RecordError> {
     let IndexRecord(format, agent, hostname, kind, severity, source_ip, size, at_ms) = from_json(bytes)?;
     check(format)?;
@@ -128,7 +126,6 @@ fn encode_payload(threat: &Threat) -> Vec<u8> {
     serde_json::to_vec(&record).expect("a record has only string keys")
 }
 
-/// Decodes the body of the threat `key`.
 pub fn decode_payload(key: ThreatKey, bytes: &[u8]) -> Result<Threat, RecordError> {
     let PayloadRecord(format, agent, hostname, kind, severity, confidence, rule_id, source_ip, occurred_at, details) =
         from_json(bytes)?;

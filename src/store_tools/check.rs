@@ -23,13 +23,11 @@ pub struct Report {
     pub place: String,
     /// Version of its layout.
     pub format: &'static str,
-    /// Agents.
     pub agents: u64,
     /// Agents of which there is a heartbeat since they registered.
     pub heard: u64,
     /// Scopes that have policies: the whole fleet, and tenants.
     pub scopes: u64,
-    /// Threats.
     pub threats: u64,
     /// Agents of which there is a heartbeat, but no registration.
     pub orphans: u64,

@@ -32,9 +32,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// What to copy, and where to.
 #[derive(Debug)]
 pub struct CopyOrder {
-    /// The source.
     pub from: Place,
-    /// The target.
     pub to: Place,
     /// Whether the target may have agents already. Policies are published anew then, if it has had any.
     pub merge: bool,
@@ -43,7 +41,6 @@ pub struct CopyOrder {
 /// What was copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
-    /// Agents.
     pub agents: u64,
     /// Agents that have been heard since they registered, with their last heartbeat.
     pub heard: u64,

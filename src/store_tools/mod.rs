@@ -50,12 +50,7 @@ pub enum ToolError {
     Missing(PathBuf),
     /// A store that is in use, out of reach or cannot be read.
     #[error("{place} cannot be used: {error}")]
-    Store {
-        /// Which one.
-        place: String,
-        /// Why.
-        error: StoreError,
-    },
+    Store { place: String, error: StoreError },
     /// A copy would mix two fleets.
     #[error(
         "{place} has {content}; copy into an empty store, or say --merge to add to it and replace agents of the same id"
@@ -63,7 +58,6 @@ pub enum ToolError {
     NotEmpty {
         /// The target.
         place: String,
-        /// What is in it.
         content: String,
     },
     /// Both stores have threats that cannot be put in one order.
@@ -77,9 +71,7 @@ pub enum ToolError {
     Differs {
         /// The target.
         place: String,
-        /// What should be in it.
         expected: String,
-        /// What is in it.
         found: String,
     },
     /// A signal came.
@@ -91,7 +83,6 @@ pub enum ToolError {
          again with --merge"
     )]
     Incomplete {
-        /// Why.
         cause: Box<Self>,
         /// The target.
         place: String,

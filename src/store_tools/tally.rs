@@ -18,7 +18,6 @@ use crate::{
 /// What two stores have in common if they hold the same fleet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
-    /// Agents.
     pub(super) agents: u64,
     /// Agents that have been heard since they registered.
     pub(super) heard: u64,
@@ -48,7 +47,6 @@ impl Tally {
         Self { among: Some(Box::new((other.known, other.scopes))), ..Self::default() }
     }
 
-    /// Part of a fleet.
     pub(super) fn count(&mut self, chunk: &Chunk) {
         match chunk {
             Chunk::Policies(policies) => policies.iter().for_each(|one| self.publish(one)),
@@ -61,7 +59,6 @@ impl Tally {
         }
     }
 
-    /// What there is of policies in a scope.
     pub(super) fn publish(&mut self, policies: &ScopePolicies) {
         let scope = policies.scope();
         if self.among.as_ref().is_some_and(|among| !among.1.contains(scope)) {
@@ -75,7 +72,6 @@ impl Tally {
         self.scopes.insert(scope.clone());
     }
 
-    /// An agent.
     pub(super) fn register(&mut self, registration: &Registration) {
         let id = registration.id;
         if self.among.as_mut().is_some_and(|among| among.0.find(id).is_none()) {

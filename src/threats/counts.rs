@@ -35,7 +35,6 @@ pub(super) struct SlotHasher(u64);
 const SHRINK_ABOVE: usize = 1_024;
 
 impl Counts {
-    /// Counts one more of `key`.
     pub(super) fn increment(&mut self, key: u32) {
         let count = self.counts.entry(key).or_default();
         *count += 1;
@@ -68,7 +67,6 @@ impl Counts {
         }
     }
 
-    /// How often `key` has been counted.
     pub(super) fn get(&self, key: u32) -> u32 {
         self.counts.get(&key).copied().unwrap_or(0)
     }

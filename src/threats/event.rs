@@ -10,13 +10,10 @@ use crate::fleet::Timestamp;
 /// One threat as an agent reports it, validated.
 #[derive(Clone, Debug)]
 pub struct ReportedThreat {
-    /// What kind of threat it is.
     pub kind: Box<str>,
-    /// How bad it is.
     pub severity: Severity,
     /// How sure the agent is: 0 to 1.
     pub confidence: Option<f64>,
-    /// The rule that noticed it.
     pub rule_id: Option<Box<str>>,
     /// The source address, if the details have one.
     pub source_ip: Option<IpAddr>,

@@ -58,7 +58,6 @@ pub enum ThreatScope<'a> {
 /// The oldest threats of a tenant are not kept any longer, and have left all figures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trim {
-    /// The tenant.
     pub org: Option<Box<str>>,
     /// The newest of those dropped; of this tenant none is left that is older.
     pub up_to: ThreatId,
@@ -71,7 +70,6 @@ pub struct Trim {
 /// How much was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Threats.
     pub rows: u64,
     /// Their sizes together.
     pub bytes: u64,

@@ -5,15 +5,10 @@ use std::{fmt, str::FromStr, time::Duration};
 /// How far back a summary looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Period {
-    /// One hour.
     Hour1,
-    /// Six hours.
     Hours6,
-    /// 24 hours.
     Day1,
-    /// Seven days.
     Days7,
-    /// Thirty days.
     Days30,
 }
 
@@ -32,7 +27,6 @@ impl Period {
         }
     }
 
-    /// Its length in milliseconds.
     pub const fn millis(self) -> u64 {
         const HOUR: u64 = 3600 * 1000;
         match self {
@@ -44,7 +38,6 @@ impl Period {
         }
     }
 
-    /// Its length.
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.millis())
     }

@@ -12,11 +12,8 @@ pub struct Filter<'a> {
     pub scope: ThreatScope<'a>,
     /// Not older than this, in milliseconds since 1970.
     pub since_ms: Option<u64>,
-    /// The severity.
     pub severity: Option<Severity>,
-    /// The kind.
     pub kind: Option<&'a str>,
-    /// The agent that reported it.
     pub agent: Option<AgentId>,
 }
 

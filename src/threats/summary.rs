@@ -8,9 +8,7 @@ use crate::{fleet::AgentId, limits::THREAT_TOP_MAX};
 /// The figures of one period.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// All threats.
     pub total: u64,
-    /// Of each severity.
     pub by_severity: BySeverity,
     /// The most frequent kinds, at most [`THREAT_TOP_MAX`] of them …
     pub by_kind: Vec<(Box<str>, u64)>,

@@ -49,7 +49,6 @@ impl Tenants {
         self.tenants[slot].as_mut().expect("a slot is used only while its tenant has rows")
     }
 
-    /// The slots of all tenants.
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
         self.slots.values().copied()
     }

@@ -8,9 +8,7 @@ use crate::fleet::{AgentId, Timestamp};
 /// A threat as an agent reported it and as it is stored. Checked where it was read: nothing is checked again here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threat {
-    /// Its name.
     pub id: ThreatId,
-    /// Who reported it.
     pub agent: AgentId,
     /// The tenant that the agent belonged to.
     pub org: Option<Box<str>>,
@@ -18,11 +16,9 @@ pub struct Threat {
     pub hostname: Box<str>,
     /// What it is: the `type` of the API.
     pub kind: Box<str>,
-    /// How bad it is.
     pub severity: Severity,
     /// How sure the agent is, from 0 to 1.
     pub confidence: Option<f64>,
-    /// The rule that found it.
     pub rule_id: Option<Box<str>>,
     /// The source address, if the agent reported one.
     pub source_ip: Option<IpAddr>,
@@ -37,9 +33,7 @@ pub struct Threat {
 /// What a threat is found by in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreatKey {
-    /// The tenant.
     pub org: Option<Box<str>>,
-    /// Its name.
     pub id: ThreatId,
 }
 
@@ -50,7 +44,6 @@ pub struct ThreatEntry {
     pub id: ThreatId,
     /// … unless it was taken in at another one, because the clock had been set back: in milliseconds since 1970.
     pub at_ms: Option<u64>,
-    /// Who reported it.
     pub agent: AgentId,
     /// The tenant that the agent belonged to.
     pub org: Option<Box<str>>,
@@ -58,7 +51,6 @@ pub struct ThreatEntry {
     pub hostname: Box<str>,
     /// What it is: the `type` of the API.
     pub kind: Box<str>,
-    /// How bad it is.
     pub severity: Severity,
     /// Where it came from, if known.
     pub source_ip: Option<IpAddr>,

@@ -22,12 +22,10 @@ impl ThreatId {
     /// Length of a printed id in bytes.
     pub const PRINTED_LEN: usize = PREFIX.len() + DIGITS;
 
-    /// The id with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The number behind the name.
     pub const fn get(self) -> u64 {
         self.0
     }

@@ -17,7 +17,6 @@ pub(super) struct Window {
 pub(super) struct Windows([Window; Period::ALL.len()]);
 
 impl Windows {
-    /// The window of one period.
     pub(super) fn of(&self, period: Period) -> &Window {
         &self.0[period.index()]
     }

@@ -24,7 +24,6 @@ const PROBE_QUANTILES: [(&str, f64); 4] =
     [("probe_p50_ms", 0.5), ("probe_p99_ms", 0.99), ("probe_p999_ms", 0.999), ("probe_max_ms", 1.0)];
 const LAG_QUANTILES: [(&str, f64); 3] = [("lag_p50_ms", 0.5), ("lag_p99_ms", 0.99), ("lag_max_ms", 1.0)];
 
-/// The result of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome {
     pub(crate) scenario: String,

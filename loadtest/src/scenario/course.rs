@@ -15,7 +15,6 @@ pub(crate) enum Course {
     Steady(Duration),
     /// More and more beats, to find the most that are answered in time.
     Ramp(RampPlan),
-    /// Some agents fall silent.
     Silence(SilencePlan),
     /// The server is killed and started again.
     Restart(Incident),

@@ -14,7 +14,6 @@ use toml::de::{DeTable, DeValue};
 enum Origin {
     /// In a file, in this line.
     File(String, usize),
-    /// On the command line.
     Flag,
 }
 

@@ -142,7 +142,6 @@ impl Description {
         self
     }
 
-    /// An example.
     pub(in crate::api) fn example(mut self, value: impl Into<Value>) -> Self {
         let value = value.into();
         let value = if self.is_enveloped { json!({ "ok": true, "data": value }) } else { value };

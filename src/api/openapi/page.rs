@@ -26,7 +26,6 @@ agent="Authorization: Bearer $(echo "$answer" | sed 's/.*"token":"\([^"]*\)".*/\
 Do it again once that agent is deregistered.
 "#;
 
-/// Renders the page.
 pub(super) fn render(document: &Value) -> String {
     let mut page = Page { document, out: String::new() };
     page.line(
@@ -232,7 +231,6 @@ fn resolve<'v>(document: &'v Value, schema: &'v Value) -> &'v Value {
     place.and_then(|place| document.pointer(place)).unwrap_or(schema)
 }
 
-/// The examples of a body.
 fn examples(content: &Value) -> impl Iterator<Item = &Value> {
     let named = content["examples"].as_object().into_iter().flatten();
     content.get("example").into_iter().chain(named.map(|(_, example)| &example["value"]))

@@ -73,7 +73,6 @@ impl AgentCell {
     }
 }
 
-/// The actor of one agent.
 #[derive(Debug)]
 pub struct AgentActor {
     cell: Rc<AgentCell>,

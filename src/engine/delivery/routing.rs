@@ -53,7 +53,6 @@ impl Routing {
         }
     }
 
-    /// Whether there is such an agent.
     pub fn contains(&self, id: AgentId) -> bool {
         self.actors.pin().contains_key(&id)
     }
@@ -63,7 +62,6 @@ impl Routing {
         self.actors.pin().get(&id).is_some_and(|actor| actor.upgrade().is_some())
     }
 
-    /// Makes room for so many more agents.
     pub fn reserve(&self, agents: usize) {
         self.actors.pin().reserve(agents);
     }

@@ -49,11 +49,8 @@ enum Envelope {
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct QueuedBeat {
-    /// Who sent it.
     pub credential: Credential,
-    /// The figures it carries.
     pub heartbeat: Heartbeat,
-    /// Takes the answer back.
     pub reply: Reply,
 }
 
@@ -69,7 +66,6 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Answers.
     pub fn send(self, outcome: Outcome) {
         let Self { queues, from, to, answer } = self;
         queues.leave(from, to, Envelope::Answer(answer, outcome));

@@ -4,7 +4,6 @@ use std::ops::ControlFlow;
 
 use crate::fleet::{AgentId, CompiledFilter, Labels, Status};
 
-/// Most agents in a chunk.
 const CHUNK_MAX: usize = 512;
 /// A chunk's columns grow by so many entries at a time: less spare room than doubling, and whole size classes of the
 /// allocator.
@@ -41,7 +40,6 @@ impl<T> Default for AgentTable<T> {
 type Position = (usize, Result<usize, usize>);
 
 impl<T> AgentTable<T> {
-    /// The value of `id`.
     pub fn get(&self, id: AgentId) -> Option<&T> {
         let (chunk, position) = self.find(id)?;
         Some(&self.chunks[chunk].values[position.ok()?])
@@ -78,7 +76,6 @@ impl<T> AgentTable<T> {
         }
     }
 
-    /// Takes an agent out.
     pub fn remove(&mut self, id: AgentId) -> Option<T> {
         let (index, position) = self.find(id)?;
         let value = self.chunks[index].remove(position.ok()?);

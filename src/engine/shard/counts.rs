@@ -28,12 +28,10 @@ pub struct FleetCounts {
 }
 
 impl FleetCounts {
-    /// All agents.
     pub fn total(&self) -> u64 {
         self.online + self.stale + self.offline
     }
 
-    /// The agents with this status.
     pub fn with(&self, status: Status) -> u64 {
         match status {
             Status::Online => self.online,
@@ -42,7 +40,6 @@ impl FleetCounts {
         }
     }
 
-    /// The sum over all shards.
     pub fn sum<'a>(shards: impl Iterator<Item = &'a ShardCounts>) -> Self {
         shards.fold(Self::default(), |sum, shard| Self {
             online: sum.online + shard.online.load(Relaxed),

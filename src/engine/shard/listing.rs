@@ -15,31 +15,27 @@ use crate::{
 pub struct ListQuery {
     /// Begin after this agent; at the beginning without one.
     pub after: Option<AgentId>,
-    /// Which agents.
     pub filter: std::sync::Arc<AgentFilter>,
     /// At most so many rows.
     pub rows: usize,
-    /// Writes the row of an agent.
     pub write_row: fn(&AgentView<'_>, &mut Vec<u8>),
 }
 
 /// An agent as its shard sees it at this moment.
 #[derive(Clone, Copy, Debug)]
 pub struct AgentView<'a> {
-    /// The agent.
+    /// As its actor left it.
     pub agent: &'a Agent,
-    /// Its status now.
+    /// Its status now, which its actor may not have noticed yet.
     pub status: Status,
     /// The strings that it shares with others.
     pub texts: &'a SharedStrings,
 }
 
-/// Some agents of a listing.
 #[derive(Debug, Default)]
 pub struct ListChunk {
     /// Their rows, each with a comma before it.
     pub json: Vec<u8>,
-    /// How many there are.
     pub rows: usize,
     /// The last one encoded.
     pub last: Option<AgentId>,

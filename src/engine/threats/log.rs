@@ -110,7 +110,6 @@ struct Reconciliation {
 /// What a threat log is made of.
 #[derive(Debug)]
 pub struct ThreatLogParts {
-    /// How much is kept.
     pub retention: Retention,
     pub(in crate::engine) kept: Arc<Kept>,
     pub(in crate::engine) changes: Arc<EventAggregator>,
@@ -120,7 +119,6 @@ pub struct ThreatLogParts {
 }
 
 impl ThreatLog {
-    /// A threat log without threats.
     pub fn new(parts: ThreatLogParts) -> Self {
         let ThreatLogParts { retention, kept, changes, durability, clock, metrics } = parts;
         let clock = Time::of(clock);

@@ -27,7 +27,6 @@ pub struct Restored(pub LoadedThreats);
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Result<Vec<ThreatId>, StoreError>")]
 pub struct Report {
-    /// The threats.
     pub threats: Vec<StoredThreat>,
     /// What they take of the room for reports.
     pub room: OwnedSemaphorePermit,
@@ -42,7 +41,6 @@ pub struct DrainReports;
 #[derive(Clone, Debug, actix::Message)]
 #[rtype(result = "Page")]
 pub struct FindThreats {
-    /// What they must be.
     pub filter: ThreatFilter,
     /// Only those before this one.
     pub before: Option<ThreatId>,
@@ -57,11 +55,8 @@ pub struct ThreatFilter {
     pub org: Option<Box<str>>,
     /// Not older than this, in milliseconds since 1970.
     pub since_ms: Option<u64>,
-    /// How bad.
     pub severity: Option<Severity>,
-    /// The type.
     pub kind: Option<Box<str>>,
-    /// Reported by whom.
     pub agent: Option<AgentId>,
 }
 
@@ -69,9 +64,7 @@ pub struct ThreatFilter {
 #[derive(Debug, actix::Message)]
 #[rtype(result = "Summary")]
 pub struct Summarise {
-    /// Whose.
     pub org: Option<Box<str>>,
-    /// Of which time.
     pub period: Period,
 }
 

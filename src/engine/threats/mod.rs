@@ -124,7 +124,6 @@ impl EngineHandle {
         self.ask_threat_log(CountRecent(id)).await
     }
 
-    /// Makes `threat_log` the one of this engine.
     pub(crate) fn attach_threat_log(&self, threat_log: Addr<ThreatLog>) {
         self.fleet.threat_log.set(threat_log).expect("the threat log is started once");
     }

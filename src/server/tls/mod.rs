@@ -39,10 +39,8 @@ use crate::{
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// Files cannot be used.
     #[error(transparent)]
     Files(#[from] FileErrors),
-    /// A certificate cannot be created.
     #[error("a certificate cannot be made: {0}")]
     Generate(#[from] rcgen::Error),
     /// The created or read certificate cannot be served.

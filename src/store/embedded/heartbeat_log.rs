@@ -34,7 +34,6 @@ use crate::{
 const KEYSPACES: [&str; 2] = ["flushes", "meta"];
 /// A log below this size is not worth sweeping.
 const SWEEP_MIN_BYTES: u64 = 64 << 20;
-/// The name of the mark.
 pub(super) const MARK: &str = "heartbeats.mark";
 /// The key of the number from which on flushes may be there: a sweep has removed those before.
 const SWEPT: &str = "swept";

@@ -39,7 +39,6 @@ pub(super) enum Tail {
 }
 
 impl Journal {
-    /// Reads a journal.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let bytes = &bytes[..filled(bytes)];
         let mut journal = Self::default();

@@ -39,7 +39,6 @@ pub(super) struct Sum {
 }
 
 impl Sum {
-    /// Adds a record.
     pub(super) fn add(&mut self, key: &[u8], record: &[u8]) {
         self.replace(None, Some(digest(key, record)));
     }
@@ -107,7 +106,6 @@ impl Ledger {
         (version == "1").then_some(Self { commit, agents: sum()?, policies: sum()?, threats: sum()? })
     }
 
-    /// Whether there are no records.
     pub(super) fn is_of_nothing(&self) -> bool {
         [self.agents, self.policies, self.threats].iter().all(|kind| kind.count == 0)
     }

@@ -145,7 +145,6 @@ fn changes(path: &Path) -> io::Result<BTreeMap<u64, Changes>> {
     Ok(changes)
 }
 
-/// The tables of a keyspace.
 fn tables(keyspace: &Path) -> Vec<Source> {
     let Ok(files) = fs::read_dir(keyspace.join("tables")) else { return Vec::new() };
     files.flatten().map(|file| entries_of(file.path())).collect()

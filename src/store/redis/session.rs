@@ -30,7 +30,6 @@ pub(super) struct Writes {
 /// What Redis does not have any more of what it had confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lost {
-    /// Last heartbeats.
     Heartbeats,
     /// Registrations and deregistrations too, or everything.
     Everything,
