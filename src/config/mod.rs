@@ -48,7 +48,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::process::output::{LogConfig, LogFormat};
+use crate::{
+    limits::WORKERS_MAX,
+    process::output::{LogConfig, LogFormat},
+};
 
 pub(crate) use self::texts::certificate_name;
 pub use self::{
@@ -312,7 +315,7 @@ impl Config {
         Self {
             server: ServerConfig {
                 listen: local(8443),
-                workers: cores.min(keys::WORKERS_MAX),
+                workers: cores.min(WORKERS_MAX),
                 data_dir: "./data".into(),
                 cors_allowed_origins: Vec::new(),
                 trusted_proxies: Vec::new(),

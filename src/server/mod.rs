@@ -45,7 +45,10 @@ use crate::{
     events::{Bus, EventRules},
     fleet::{ActiveTime, Thresholds},
     front::{self, Cut, FrontMetrics, FrontParts, FrontRules},
-    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, WORKERS_START_MS},
+    limits::{
+        LAST_WRITE_MIN_MS, LAST_WRITE_RETRY_MS, OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR,
+        RESTART_SPREAD_MAX_MS, SHARD_CHECK_MS, STORE_CLOSE_MAX_MS, UPKEEP_MS, WORKERS_START_MS,
+    },
     metrics::Metrics,
     process::{
         descriptors::connections_per_worker,
@@ -56,9 +59,6 @@ use crate::{
     store::{Durability, FlushRules, Loaded, StoreError, WriteBehind, open},
     threats::Retention,
 };
-
-/// The last write of a shutdown is tried again at this interval.
-const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs the server until a signal stops it.
 pub async fn serve(mut config: Config) -> Result<(), Failed> {
@@ -318,7 +318,7 @@ impl Running {
         while self.engine.is_intact() {
             tokio::select! {
                 damage = &mut threats => return Err(Failed::InService(damaged(damage))),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(Duration::from_millis(SHARD_CHECK_MS)) => {}
             }
         }
         Err(Failed::InService(ServeError::ShardFell))
@@ -389,17 +389,18 @@ impl Running {
             );
         }
         // At least a moment for the last write, even if the requests took all the time there was.
-        let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));
+        let last = deadline.max(self.engine.clock().monotonic() + Duration::from_millis(LAST_WRITE_MIN_MS));
+        let pause = Duration::from_millis(LAST_WRITE_RETRY_MS);
         // Before all shards run there is nothing to write.
         let write = async {
             while self.engine.is_attached()
                 && let Err(error) = self.engine.drain().await
             {
                 // The store may be back within the time that is left.
-                if self.engine.clock().monotonic() + DRAIN_AGAIN >= last {
+                if self.engine.clock().monotonic() + pause >= last {
                     return Err(error);
                 }
-                tokio::time::sleep(DRAIN_AGAIN).await;
+                tokio::time::sleep(pause).await;
             }
             Ok(())
         };
@@ -410,7 +411,8 @@ impl Running {
             }
         };
         // What it gives back runs out by itself.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.engine.durability().store.close()).await;
+        let _ = tokio::time::timeout(Duration::from_millis(STORE_CLOSE_MAX_MS), self.engine.durability().store.close())
+            .await;
         self.front.stop();
         // Gracefully: an answer may still be on its way into its socket.
         self.api.stop(true).await;
@@ -439,7 +441,7 @@ async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog, clock: Clock, mu
                  refuse it then"
             );
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(UPKEEP_MS)).await;
         metrics.upkeep();
         request_log.upkeep();
     }

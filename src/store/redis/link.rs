@@ -22,17 +22,12 @@ use super::{
     rewrite::Rewrite,
     session::{Beginning, Identity, Lost, Meta, Session, Writes},
 };
-use crate::config::redis_url::RedisUrl;
-use crate::{fleet::AgentId, store::StoreError};
-
-/// The lease is renewed, and the link tried, at this interval.
-const RENEWAL: Duration = Duration::from_secs(1);
-/// The shortest wait before Redis is tried again; it doubles …
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// … up to this.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// Deregistered agents that are remembered, should Redis come back with data from before.
-const GONE_MAX: usize = 1 << 20;
+use crate::{
+    config::redis_url::RedisUrl,
+    fleet::AgentId,
+    limits::{GONE_AGENTS_MAX, LEASE_RENEWAL_MS, REDIS_BACKOFF_MAX_MS, REDIS_BACKOFF_MIN_MS},
+    store::StoreError,
+};
 
 /// Whether Redis can be used.
 #[derive(Clone, Debug)]
@@ -172,7 +167,7 @@ impl Link {
     pub(super) fn remember_gone(&self, agents: impl IntoIterator<Item = AgentId>) {
         let mut gone = self.gone();
         gone.extend(agents);
-        let surplus = gone.len().saturating_sub(GONE_MAX);
+        let surplus = gone.len().saturating_sub(GONE_AGENTS_MAX);
         gone.drain(..surplus);
     }
 
@@ -212,10 +207,10 @@ impl Link {
 
     /// Renews the lease until the session has failed.
     async fn keep_session(&self, session: &Session) {
-        let mut changes = self.state.subscribe();
+        let (mut changes, renewal) = (self.state.subscribe(), Duration::from_millis(LEASE_RENEWAL_MS));
         let is_other = |state: &State| !matches!(state, State::Up(current) if current.number == session.number);
         // Ends with an error only if the sender is gone, which is ours.
-        while timeout(RENEWAL, changes.wait_for(is_other)).await.is_err() {
+        while timeout(renewal, changes.wait_for(is_other)).await.is_err() {
             let still_ours = async {
                 let mut connection = session.connection.clone();
                 self.identity.lease(connection.clone()).renew().await?;
@@ -243,9 +238,9 @@ impl Link {
     }
 
     async fn bring_up(&self) {
-        let (since, mut backoff) = (Instant::now(), BACKOFF_MIN);
+        let (since, mut backoff) = (Instant::now(), Backoff::default());
         loop {
-            sleep(jittered(backoff)).await;
+            sleep(backoff.jittered()).await;
             let gone: Vec<_> = self.gone().iter().copied().collect();
             let confirmed = Writes { commits: self.commits.load(Relaxed), saves: self.saves.load(Relaxed) };
             // A new number each time: what an attempt that failed has left on its way is stopped by the next.
@@ -273,7 +268,7 @@ impl Link {
                 tracing::warn!(reason, "the link to Redis is still down");
                 self.state.send_replace(State::Down(reason.into()));
             }
-            backoff = (2 * backoff).min(BACKOFF_MAX);
+            backoff.grow();
         }
     }
 
@@ -326,14 +321,14 @@ pub(super) async fn wait_for_redis<T>(
     url: &RedisUrl,
     attempt: impl AsyncFn() -> Result<T, ErrorClass>,
 ) -> Result<T, StoreError> {
-    let (mut backoff, mut is_reported) = (BACKOFF_MIN, false);
+    let (mut backoff, mut is_reported) = (Backoff::default(), false);
     loop {
         let error = match attempt().await {
             Ok(done) => return Ok(done),
             Err(ErrorClass::Lasting(error)) => return Err(error),
             Err(error) => error,
         };
-        let is_late = Instant::now() + backoff >= deadline;
+        let is_late = Instant::now() + backoff.wait >= deadline;
         match &error {
             ErrorClass::Passing(reason) | ErrorClass::Refusing(reason) if is_late => {
                 return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
@@ -342,13 +337,30 @@ pub(super) async fn wait_for_redis<T>(
             _ => {}
         }
         is_reported = true;
-        sleep(jittered(backoff)).await;
-        backoff = (2 * backoff).min(BACKOFF_MAX);
+        sleep(backoff.jittered()).await;
+        backoff.grow();
     }
 }
 
-/// Between half of `wait` and all of it, so that many processes do not come at once.
-fn jittered(wait: Duration) -> Duration {
-    let random = getrandom::u32().expect("the operating system has random numbers");
-    wait / 2 + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+/// How long to wait before Redis is tried again: longer each time.
+struct Backoff {
+    wait: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { wait: Duration::from_millis(REDIS_BACKOFF_MIN_MS) }
+    }
+}
+
+impl Backoff {
+    /// Between half of the wait and all of it, so that many processes do not come at once.
+    fn jittered(&self) -> Duration {
+        let random = getrandom::u32().expect("the operating system has random numbers");
+        self.wait / 2 + (self.wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    fn grow(&mut self) {
+        self.wait = (2 * self.wait).min(Duration::from_millis(REDIS_BACKOFF_MAX_MS));
+    }
 }
