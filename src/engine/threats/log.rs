@@ -200,7 +200,14 @@ async fn take_in_durable(state: Rc<State>) {
                 let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
                 state.to_reconcile.borrow_mut().outcome_unknown.extend(keys);
             }
-            Err(_) => {}
+            // It is not in the store.
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::Damaged(_)
+                | StoreError::Locked(_)
+                | StoreError::Overloaded
+                | StoreError::Format(_),
+            ) => {}
         }
         // If nobody waits any more there is nobody to answer; the report stands.
         let _ = reply.send(outcome.map(|()| ids));

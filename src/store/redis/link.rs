@@ -77,7 +77,7 @@ impl Link {
             Ok(session) => Ok(Begun::Ours(Box::new(session))),
             // It has no memory or no disk, and can be read all the same.
             Err(ErrorClass::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
-            Err(error) => Err(error),
+            Err(error @ (ErrorClass::Passing(_) | ErrorClass::Loading | ErrorClass::Lasting(_))) => Err(error),
         };
         let begun = wait_for_redis(deadline, identity.connector.url(), begin).await?;
         let (state, unclaimed, writes, persistence) = match begun {
@@ -119,13 +119,11 @@ impl Link {
 
     /// A connection to read through.
     pub(super) async fn reading(&self) -> Result<MultiplexedConnection, StoreError> {
-        match self.session() {
-            Ok(session) => Ok(session.connection.clone()),
-            Err(_) if self.is_unclaimed() => {
-                self.identity.look().await.map_err(|error| StoreError::unavailable(error.to_string()))
-            }
-            Err(error) => Err(error),
+        let session = self.session();
+        if session.is_err() && self.is_unclaimed() {
+            return self.identity.look().await.map_err(|error| StoreError::unavailable(error.to_string()));
         }
+        session.map(|session| session.connection.clone())
     }
 
     fn unclaimed(&self) -> MutexGuard<'_, Option<Meta>> {
@@ -154,7 +152,9 @@ impl Link {
                 self.count(writes);
                 Ok(())
             }
-            _ => Err(StoreError::UnknownOutcome("the link to Redis was given up before it answered".into())),
+            State::Up(_) | State::Down(_) | State::Over(_) => {
+                Err(StoreError::UnknownOutcome("the link to Redis was given up before it answered".into()))
+            }
         }
     }
 
@@ -221,7 +221,9 @@ impl Link {
             match still_ours.await {
                 // Redis has no memory or no disk: it may have again, and the connection is good.
                 Ok(()) | Err(ErrorClass::Refusing(_)) => {}
-                Err(error) => self.fail(session, &error.to_string()),
+                Err(error @ (ErrorClass::Passing(_) | ErrorClass::Loading | ErrorClass::Lasting(_))) => {
+                    self.fail(session, &error.to_string());
+                }
             }
         }
     }
@@ -260,7 +262,17 @@ impl Link {
                     self.state.send_replace(State::Over(error));
                     return;
                 }
-                Err(error) => error.to_string(),
+                Err(
+                    error @ (ErrorClass::Passing(_)
+                    | ErrorClass::Refusing(_)
+                    | ErrorClass::Loading
+                    | ErrorClass::Lasting(
+                        StoreError::Unavailable(_)
+                        | StoreError::UnknownOutcome(_)
+                        | StoreError::Damaged(_)
+                        | StoreError::Overloaded,
+                    )),
+                ) => error.to_string(),
             };
             // Closed meanwhile.
             let State::Down(known) = self.state.borrow().clone() else { return };
@@ -323,18 +335,19 @@ pub(super) async fn wait_for_redis<T>(
 ) -> Result<T, StoreError> {
     let (mut backoff, mut is_reported) = (Backoff::default(), false);
     loop {
-        let error = match attempt().await {
+        match attempt().await {
             Ok(done) => return Ok(done),
             Err(ErrorClass::Lasting(error)) => return Err(error),
-            Err(error) => error,
-        };
-        let is_late = Instant::now() + backoff.wait >= deadline;
-        match &error {
-            ErrorClass::Passing(reason) | ErrorClass::Refusing(reason) if is_late => {
+            Err(ErrorClass::Passing(reason) | ErrorClass::Refusing(reason))
+                if Instant::now() + backoff.wait >= deadline =>
+            {
                 return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
             }
-            _ if !is_reported => tracing::warn!(%url, reason = %error, "waiting for Redis"),
-            _ => {}
+            Err(error @ (ErrorClass::Passing(_) | ErrorClass::Refusing(_) | ErrorClass::Loading)) => {
+                if !is_reported {
+                    tracing::warn!(%url, reason = %error, "waiting for Redis");
+                }
+            }
         }
         is_reported = true;
         sleep(backoff.jittered()).await;
