@@ -2,14 +2,64 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinHandle},
+};
 
-use super::error::ServeError;
+use super::{Running, error::ServeError};
 use crate::{
+    api::lifecycle::Phase,
     engine::{EngineError, EngineHandle},
-    limits::{LOAD_CHUNKS_AHEAD, START_THREATS_WAIT_MS, THREATS_LOAD_RETRY_MS},
+    limits::{LOAD_CHUNKS_AHEAD, START_THREATS_WAIT_MS, THREATS_LOAD_RETRY_MS, WORKERS_START_MS},
+    process::{
+        output,
+        supervision::{Task, restarted},
+    },
     store::{Chunk, Loaded, LoadedThreats, Store, StoreError},
 };
+
+impl Running {
+    /// Brings the fleet back from the store and goes into service. What it answers keeps the threats loaded, and ends if they
+    /// are damaged.
+    pub(super) async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
+        let began = self.engine.clock().monotonic();
+        // A worker that panics at its start is reported nowhere else.
+        let attached = tokio::time::timeout(Duration::from_millis(WORKERS_START_MS), self.engine.attached());
+        attached.await.map_err(|_| ServeError::WorkersMissing)?;
+        let loaded = load(&self.engine, &*self.engine.durability().store).await?;
+        // After the fleet, which is not to share the processors with them.
+        let engine = self.engine.clone();
+        let mut threats = actix_rt::spawn(restarted(Task::ThreatLoader, move || keep_threats_loaded(engine.clone())));
+        tokio::select! {
+            damage = &mut threats => return Err(damaged(damage)),
+            () = await_threats(&self.engine) => {}
+        }
+        let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
+        tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
+        if loaded.corrupt > 0 {
+            self.engine.metrics().corrupt_records.increment(loaded.corrupt);
+            tracing::error!(records = loaded.corrupt, "some records of the store could not be read and were left out");
+        }
+        if loaded.agents > 0 && self.tls.as_ref().is_some_and(|tls| tls.ca_is_new) {
+            tracing::warn!(
+                agents = loaded.agents,
+                "there was no certificate authority in the data folder, and a new one was made: the agents of this fleet \
+                 refuse the server until they trust the new tls/ca.pem, or until the old tls/ca.pem and tls/ca-key.pem are \
+                 back"
+            );
+        }
+        self.lifecycle.enter(Phase::Serving);
+        let banner = self.banner(loaded);
+        output::announce(&banner, || banner.json(self.engine.clock().wall()));
+        Ok(threats)
+    }
+}
+
+/// Why the server ends when the history of threats can never be loaded.
+pub(super) fn damaged(outcome: Result<StoreError, JoinError>) -> ServeError {
+    outcome.unwrap_or_else(StoreError::unavailable).into()
+}
 
 /// Loads the fleet from the store and starts its actors.
 pub(crate) async fn load(engine: &EngineHandle, store: &dyn Store) -> Result<Loaded, ServeError> {
