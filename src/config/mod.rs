@@ -23,8 +23,12 @@ mod exposure;
 mod key;
 mod keys;
 mod layers;
+#[cfg(test)]
+mod mistakes_tests;
 pub(crate) mod redis_url;
 mod rules;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod store_tests;
 mod store_url;
