@@ -14,10 +14,10 @@ use super::{
     keys::KEYS,
     value::Value,
 };
-use crate::process::named_file::without_byte_order_mark;
-
-/// A file with more mistakes than these is not a configuration file.
-const SYNTAX_ERRORS_MAX: usize = 20;
+use crate::{
+    limits::{CONFIG_NAME_MAX_CHARS, CONFIG_SYNTAX_ERRORS_MAX},
+    process::named_file::without_byte_order_mark,
+};
 
 /// One setting as somebody gave it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ impl Layers {
         errors.sort_by_key(|(_, at, _)| *at);
         // What follows in the same line is mostly a consequence.
         errors.dedup_by(|(later, ..), (earlier, ..)| later == earlier);
-        for (origin, at, message) in errors.into_iter().take(SYNTAX_ERRORS_MAX) {
+        for (origin, at, message) in errors.into_iter().take(CONFIG_SYNTAX_ERRORS_MAX) {
             let hint = if lacks_quotes(text, at) { "; text stands in quotes" } else { "" };
             let message = format!("{}{hint}", message.escape_debug());
             self.errors.push(ConfigError::Syntax { origin, message });
@@ -260,5 +260,5 @@ pub(super) fn distance(a: &str, b: &str) -> usize {
 
 /// A name that somebody wrote, on one line and not too long.
 fn shown(name: &str) -> String {
-    name.chars().take(100).flat_map(char::escape_debug).collect()
+    name.chars().take(CONFIG_NAME_MAX_CHARS).flat_map(char::escape_debug).collect()
 }

@@ -23,8 +23,12 @@ mod exposure;
 mod key;
 mod keys;
 mod layers;
+#[cfg(test)]
+mod mistakes_tests;
 pub(crate) mod redis_url;
 mod rules;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod store_tests;
 mod store_url;
@@ -48,7 +52,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::process::output::{LogConfig, LogFormat};
+use crate::{
+    limits::WORKERS_MAX,
+    process::output::{LogConfig, LogFormat},
+};
 
 #[cfg(test)]
 use self::key::KeyDefault;
@@ -306,7 +313,7 @@ impl Config {
         Self {
             server: ServerConfig {
                 listen: local(8443),
-                workers: cores.min(keys::WORKERS_MAX),
+                workers: cores.min(WORKERS_MAX),
                 data_dir: "./data".into(),
                 cors_allowed_origins: Vec::new(),
                 trusted_proxies: Vec::new(),
