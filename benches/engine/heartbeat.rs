@@ -35,7 +35,7 @@ pub fn measure(criterion: &mut Criterion) {
     group.bench_function("take over", |bencher| {
         bencher.iter_batched(
             || beat.clone(),
-            |beat| agent.heard(beat, REGISTERED_AT, ActiveTime::default(), &mut texts),
+            |beat| agent.beat(beat, REGISTERED_AT, ActiveTime::default(), &mut texts),
             BatchSize::SmallInput,
         );
     });

@@ -66,7 +66,7 @@ pub fn agent(id: AgentId, texts: &mut SharedStrings) -> Agent {
     // Each was heard at a moment of its own, within the minute.
     let after_ms = id.get() % 60_000;
     let at = Timestamp::from_millis(REGISTERED_AT.as_millis() + after_ms as i64);
-    agent.heard(heartbeat(GUARD_BODY), at, ActiveTime::from_micros(after_ms as i64 * 1_000), texts);
+    agent.beat(heartbeat(GUARD_BODY), at, ActiveTime::from_micros(after_ms as i64 * 1_000), texts);
     agent
 }
 

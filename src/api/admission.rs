@@ -34,7 +34,7 @@ use super::{
     request_log::{RequestLog, Visit},
     routes::Listener,
 };
-use crate::front::{Connection, HeadTooLarge, UnderWay};
+use crate::front::{Connection, HeadTooLarge, InFlightRequest};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -175,7 +175,7 @@ pub struct Endless;
 /// What a request holds until its answer has been sent.
 #[derive(Debug)]
 struct Held {
-    connection: Option<UnderWay>,
+    connection: Option<InFlightRequest>,
     in_flight: Option<RequestGuard>,
 }
 

@@ -60,7 +60,7 @@ pub(super) fn describe_metrics() -> Description {
 pub(super) async fn metrics(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let engine = &call.state.engine;
     // Before the shards run there is nothing to ask them.
-    let shards = engine.census().await.unwrap_or_default();
+    let shards = engine.label_counts().await.unwrap_or_default();
     let text = engine.metrics().render(call.state.uptime(), || engine.set_gauges(&shards));
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

@@ -90,7 +90,7 @@ pub(super) fn describe() -> Description {
 
 pub(super) async fn overview(call: Call<'_>) -> Result<HttpResponse, ApiError> {
     let engine = &call.state.engine;
-    let shards = engine.census().await?;
+    let shards = engine.label_counts().await?;
     let (mut by_os, other) = most_frequent(shards.iter().map(|shard| &shard.os));
     if other > 0 {
         by_os.push((OTHER, other));

@@ -17,7 +17,7 @@ use crate::{
     config::{Config, ConfigErrors},
     limits::RUNTIME_END_MAX_MS,
     process::{
-        output::{self, complain, report, say},
+        output::{self, print, print_error, report},
         supervision::{Task, indispensable, watch_acceptors},
     },
     server::{self, error::Failed, preflight::Preflight},
@@ -98,7 +98,7 @@ impl Cli {
             Some(Command::CheckConfig(settings)) => check_config(&settings),
             Some(Command::Store(command)) => command.run(),
             Some(Command::Openapi { markdown }) => {
-                say(if markdown { openapi::page() } else { openapi::document().to_owned() });
+                print(if markdown { openapi::page() } else { openapi::document().to_owned() });
                 Exit::Good
             }
         }
@@ -144,12 +144,12 @@ fn check_config(settings: &Settings) -> Exit {
         Ok(config) => {
             let found = Preflight::check(&config);
             for warning in &found.warnings {
-                complain(format_args!("Warning: {warning}"));
+                print_error(format_args!("Warning: {warning}"));
             }
             if let Err(errors) = found.errors() {
                 return refuse(&errors);
             }
-            say(config.describe());
+            print(config.describe());
             Exit::Good
         }
         Err(exit) => exit,
@@ -162,7 +162,7 @@ fn serve(settings: &Settings) -> Exit {
         Err(exit) => return exit,
     };
     if let Err(error) = output::begin(&config.log) {
-        complain(format_args!("The server cannot start: {error}"));
+        print_error(format_args!("The server cannot start: {error}"));
         return Exit::Failed;
     }
     watch_acceptors();

@@ -7,8 +7,8 @@ use clap::{ArgGroup, Args, Subcommand};
 use super::{Exit, Flag, load_config, refuse, run_here};
 use crate::{
     config::{Config, ConfigErrors, StoreUrl},
-    process::output::{LogConfig, complain, say, start_log},
-    store_tools::{CopyOrder, Place, Screen, ToolError, check, copy},
+    process::output::{LogConfig, print, print_error, start_log},
+    store_tools::{CopyOrder, Screen, StoreLocation, ToolError, check, copy},
 };
 
 #[derive(Debug, Subcommand)]
@@ -83,11 +83,11 @@ impl CheckSettings {
     fn run(&self) -> Result<Exit, Exit> {
         let url = self.store.clone().map(|url| ("store.url", url, "--store"));
         let config = self.common.load(url).map_err(|errors| refuse(&errors))?;
-        let place = place(config.store.url.clone(), &config)?;
-        let report = run(&config, "The store cannot be checked", async |screen| check(&place, screen).await)?;
-        say(&report);
+        let location = location(config.store.url.clone(), &config)?;
+        let report = run(&config, "The store cannot be checked", async |screen| check(&location, screen).await)?;
+        print(&report);
         if report.damage > 0 {
-            complain(
+            print_error(
                 "The store is not as it should be; the lines above say what is amiss, and what a server makes of it.",
             );
             return Ok(Exit::Failed);
@@ -113,7 +113,7 @@ impl CopySettings {
         let ((from, config), (to, _)) = (from.find(&self.common, &to)?, to.find(&self.common, &from)?);
         let order = CopyOrder { from, to, merge: self.merge };
         let copied = run(&config, "Nothing was copied", async |screen| copy(&order, screen).await)?;
-        say(format_args!("{copied} from {} to {}\n", order.from, order.to));
+        print(format_args!("{copied} from {} to {}\n", order.from, order.to));
         Ok(verdict(copied.corrupt, "They were not copied"))
     }
 }
@@ -131,7 +131,7 @@ impl Side<'_> {
     ///
     /// What the configuration says of a Redis may be meant for one side of the copy and contradict the other, as it
     /// would contradict the store of a server. So it is enough if it is right for one of those it may be meant for.
-    fn find(&self, common: &Common, other: &Self) -> Result<(Place, Config), Exit> {
+    fn find(&self, common: &Common, other: &Self) -> Result<(StoreLocation, Config), Exit> {
         let parse = |url: &str| url.parse::<StoreUrl>();
         let url = self
             .url
@@ -156,7 +156,7 @@ impl Side<'_> {
         let first = attempts.next().expect("there is at least one that it may be meant for");
         let config = first.or_else(|refused| attempts.find_map(Result::ok).ok_or(refused));
         let config = config.map_err(|errors| refuse(&errors))?;
-        Ok((place(url.unwrap_or_else(|| config.store.url.clone()), &config)?, config))
+        Ok((location(url.unwrap_or_else(|| config.store.url.clone()), &config)?, config))
     }
 
     fn url_setting(&self) -> Option<Flag> {
@@ -172,8 +172,9 @@ impl Common {
     }
 }
 
-fn place(url: StoreUrl, config: &Config) -> Result<Place, Exit> {
-    Place::new(url, config.store.clone(), &config.server.data_dir).map_err(|error| failed("Nothing was done", &error))
+fn location(url: StoreUrl, config: &Config) -> Result<StoreLocation, Exit> {
+    StoreLocation::new(url, config.store.clone(), &config.server.data_dir)
+        .map_err(|error| failed("Nothing was done", &error))
 }
 
 /// Runs a command; `otherwise` is the heading of its error.
@@ -193,8 +194,8 @@ fn run<T>(
 
 fn failed(otherwise: &str, error: &ToolError) -> Exit {
     match error {
-        ToolError::Incomplete { .. } => complain(format_args!("The copy is incomplete: {error}")),
-        error => complain(format_args!("{otherwise}: {error}")),
+        ToolError::Incomplete { .. } => print_error(format_args!("The copy is incomplete: {error}")),
+        error => print_error(format_args!("{otherwise}: {error}")),
     }
     if error.is_usage() { Exit::WrongConfig } else { Exit::Failed }
 }
@@ -204,6 +205,6 @@ fn verdict(corrupt: u64, consequence: &str) -> Exit {
     if corrupt == 0 {
         return Exit::Good;
     }
-    complain(format_args!("Records that cannot be read: {corrupt}. {consequence}; the errors above name them."));
+    print_error(format_args!("Records that cannot be read: {corrupt}. {consequence}; the errors above name them."));
     Exit::Failed
 }

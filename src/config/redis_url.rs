@@ -34,7 +34,7 @@ pub struct RedisUrl {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Servers {
     /// We do.
-    Direct(Address),
+    Direct(RedisAddress),
     /// Sentinels do.
     Sentinel {
         /// Host and port of each; at least one. An IPv6 address is without its brackets.
@@ -45,7 +45,7 @@ pub(crate) enum Servers {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Address {
+pub(crate) enum RedisAddress {
     /// Over the network.
     Tcp {
         /// A name or an IP address; an IPv6 address is without its brackets.
@@ -127,7 +127,7 @@ impl RedisUrl {
             return Err(RedisUrlError::Hosts);
         }
         let (host, port) = host_and_port(hosts, PORT)?;
-        let servers = Servers::Direct(Address::Tcp { host, port });
+        let servers = Servers::Direct(RedisAddress::Tcp { host, port });
         Ok(Self { servers, tls, username, password, database: database(path)? })
     }
 
@@ -172,7 +172,7 @@ impl RedisUrl {
             (user, Some(pass)) => credentials(user.unwrap_or_default(), pass)?,
             (None, None) => (None, None),
         };
-        let servers = Servers::Direct(Address::Unix(path.into()));
+        let servers = Servers::Direct(RedisAddress::Unix(path.into()));
         Ok(Self { servers, tls: false, username, password, database: database(number.unwrap_or_default())? })
     }
 }
@@ -314,14 +314,14 @@ impl fmt::Display for RedisUrl {
             (_, None) => String::new(),
         };
         match &self.servers {
-            Servers::Direct(Address::Tcp { host, port }) => {
+            Servers::Direct(RedisAddress::Tcp { host, port }) => {
                 write!(f, "{scheme}://{login}{}/{database}", joined(host, *port))
             }
             Servers::Sentinel { nodes, service } => {
                 let nodes: Vec<_> = nodes.iter().map(|(host, port)| joined(host, *port)).collect();
                 write!(f, "{scheme}-sentinel://{login}{}/{service}/{database}", nodes.join(","))
             }
-            Servers::Direct(Address::Unix(path)) => {
+            Servers::Direct(RedisAddress::Unix(path)) => {
                 write!(f, "redis+unix://{}?db={database}", encoded(&path.to_string_lossy(), "/"))?;
                 if let Some(user) = user {
                     write!(f, "&user={user}")?;

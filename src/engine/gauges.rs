@@ -22,7 +22,7 @@ impl EngineHandle {
         gauge!("guardbeat_policy_version").set(self.policy_version().map_or(0.0, |newest| newest.get().into()));
         gauge!("guardbeat_store_up").set(if durability.is_up() { 1.0 } else { 0.0 });
         gauge!("guardbeat_store_flush_age_seconds").set(durability.progress.behind(clock.active_time()).as_secs_f64());
-        gauge!("guardbeat_deaf_seconds_total").set(clock.lost().as_secs_f64());
+        gauge!("guardbeat_paused_seconds_total").set(clock.lost().as_secs_f64());
         let (threats, bytes) = self.threats_kept();
         gauge!("guardbeat_threats").set(threats as f64);
         gauge!("guardbeat_threats_bytes").set(bytes as f64);

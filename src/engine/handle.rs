@@ -18,7 +18,8 @@ use super::{
     capacity::Capacity,
     delivery::{routing::Routing, worker_queue::WorkerQueues},
     messages::{
-        AgentState, Beat, BeatAck, CountLabels, Credential, Drain, Identify, Refusal, RespawnAgent, ShardLabels, Show,
+        AgentRefusal, AgentState, Beat, BeatAck, CountLabels, Credential, Drain, Identify, RespawnAgent, ShardLabels,
+        Show,
     },
     shard::{
         LivenessRules, Shard, ShardActor, ShardParts,
@@ -197,7 +198,7 @@ impl EngineHandle {
     }
 
     /// What every shard knows of its agents' systems, versions and tenants.
-    pub async fn census(&self) -> Result<Vec<ShardLabels>, EngineError> {
+    pub async fn label_counts(&self) -> Result<Vec<ShardLabels>, EngineError> {
         let shards = 0..self.fleet.shards.len();
         join_all(shards.map(|shard| self.ask_shard_at(shard, CountLabels))).await.into_iter().collect()
     }
@@ -367,11 +368,11 @@ impl EngineHandle {
     }
 }
 
-impl From<Refusal> for EngineError {
-    fn from(refusal: Refusal) -> Self {
+impl From<AgentRefusal> for EngineError {
+    fn from(refusal: AgentRefusal) -> Self {
         match refusal {
-            Refusal::WrongToken => Self::WrongToken,
-            Refusal::Gone => Self::NotFound,
+            AgentRefusal::WrongToken => Self::WrongToken,
+            AgentRefusal::Gone => Self::NotFound,
         }
     }
 }

@@ -24,7 +24,7 @@ pub enum Credential {
 
 /// Why an agent does not obey.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AgentRefusal {
     /// The token is not the agent's.
     WrongToken,
     /// The agent was deregistered while the message was on its way.
@@ -33,7 +33,7 @@ pub enum Refusal {
 
 /// To an agent: a heartbeat.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<BeatAck, Refusal>")]
+#[rtype(result = "Result<BeatAck, AgentRefusal>")]
 pub struct Beat {
     pub credential: Credential,
     pub heartbeat: Heartbeat,
@@ -76,7 +76,7 @@ pub struct BeatAck {
 
 /// To an agent: report all that is known of you.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<AgentState, Refusal>")]
+#[rtype(result = "Result<AgentState, AgentRefusal>")]
 pub struct Show {
     pub credential: Credential,
     /// Threats it reported in the last 24 hours, which it does not know itself.
@@ -100,7 +100,7 @@ pub struct AgentState {
 
 /// To an agent: check the sender, and describe yourself.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Reporter, Refusal>")]
+#[rtype(result = "Result<Reporter, AgentRefusal>")]
 pub struct Describe {
     pub credential: Credential,
 }
@@ -114,7 +114,7 @@ pub struct Reporter {
 
 /// To an agent: answer which policy is in force for you.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Option<Arc<Policy>>, Refusal>")]
+#[rtype(result = "Result<Option<Arc<Policy>>, AgentRefusal>")]
 pub struct FetchPolicy {
     pub credential: Credential,
     /// Whether it is fetched, so that no policy is pending any more, or only looked at.
@@ -139,14 +139,14 @@ pub struct CountOnline {
 
 /// To an agent: check the sender, and identify yourself.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Identity, Refusal>")]
+#[rtype(result = "Result<Identity, AgentRefusal>")]
 pub struct Identify {
     pub credential: Credential,
 }
 
 /// To an agent: check the sender, and know that a durable change of you begins. [`EndChange`] or [`Reregister`] ends it.
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Identity, Refusal>")]
+#[rtype(result = "Result<Identity, AgentRefusal>")]
 pub struct BeginChange {
     pub credential: Credential,
 }

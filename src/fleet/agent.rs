@@ -182,7 +182,7 @@ impl Agent {
     }
 
     /// Takes over a heartbeat received now.
-    pub fn heard(&mut self, heartbeat: Heartbeat, at: Timestamp, now: ActiveTime, texts: &mut SharedStrings) {
+    pub fn beat(&mut self, heartbeat: Heartbeat, at: Timestamp, now: ActiveTime, texts: &mut SharedStrings) {
         self.last_heartbeat = at;
         self.liveness.last_heard = now;
         self.figures.update(heartbeat.figures);
@@ -277,7 +277,7 @@ mod tests {
         let mut texts = SharedStrings::default();
         let mut agent = Agent::new(registration(), &mut texts);
         let beat = Heartbeat { version: Some(Text::new("2.0").unwrap()), ..Heartbeat::default() };
-        agent.heard(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
+        agent.beat(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
         assert_eq!(agent.version(&texts), "2.0");
         assert_eq!(texts.version.top(9), (vec![("2.0".into(), 1)], 0));
         agent.release(&mut texts);
@@ -291,7 +291,7 @@ mod tests {
         let guard = GuardFigures { mode: Some("learning".into()), ..GuardFigures::default() };
         let figures = Figures { cpu: Some(1.5).into(), guard: Some(Box::new(guard)), ..Figures::default() };
         let beat = Heartbeat { figures, version: Some(Text::new("3").unwrap()) };
-        agent.heard(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
+        agent.beat(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
         let last = agent.last_heartbeat(PolicyVersion::new(4), &texts);
 
         let mut restored = Agent::new(registration(), &mut texts);

@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::times::{Cut, Phase, Tick, Times};
+use super::times::{ConnectionPhase, Cut, Tick, Times};
 use crate::limits::READ_TURN_BYTES;
 
 /// State shared by the connections of a worker.
@@ -26,7 +26,7 @@ pub(super) struct Common {
 /// A connection, as its stream, its requests and the sweep of its worker see it.
 pub struct Connection {
     common: Rc<Common>,
-    phase: Cell<Phase>,
+    phase: Cell<ConnectionPhase>,
     since: Cell<Tick>,
     /// Of HTTP/2, since when there was no request when a frame began.
     idle_since: Cell<Tick>,
@@ -63,7 +63,7 @@ impl Connection {
         let since = common.now.clone();
         Self {
             common,
-            phase: Cell::new(Phase::Silent),
+            phase: Cell::new(ConnectionPhase::Silent),
             idle_since: since.clone(),
             since,
             blocked_since: Cell::default(),
@@ -91,7 +91,7 @@ impl Connection {
         }
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: ConnectionPhase) {
         self.phase.set(phase);
         self.since.set(self.now());
     }
@@ -99,8 +99,8 @@ impl Connection {
     /// Bytes have come.
     pub(super) fn note_bytes(&self) {
         match self.phase.get() {
-            Phase::Silent | Phase::Idle => self.enter(Phase::Head),
-            Phase::Handshake | Phase::Head | Phase::Busy | Phase::Closing => {}
+            ConnectionPhase::Silent | ConnectionPhase::Idle => self.enter(ConnectionPhase::Head),
+            ConnectionPhase::Handshake | ConnectionPhase::Head | ConnectionPhase::Busy | ConnectionPhase::Closing => {}
         }
     }
 
@@ -108,24 +108,32 @@ impl Connection {
     /// idle: requests do.
     pub(super) fn heard_frames(&self, whole: bool) {
         match (self.phase.get(), whole) {
-            (Phase::Idle, false) => {
+            (ConnectionPhase::Idle, false) => {
                 self.idle_since.set(self.since.get());
-                self.enter(Phase::Head);
+                self.enter(ConnectionPhase::Head);
             }
-            (Phase::Head, true) => {
-                self.phase.set(Phase::Idle);
+            (ConnectionPhase::Head, true) => {
+                self.phase.set(ConnectionPhase::Idle);
                 self.since.set(self.idle_since.get());
             }
-            (Phase::Silent | Phase::Handshake | Phase::Head | Phase::Busy | Phase::Idle | Phase::Closing, _) => {}
+            (
+                ConnectionPhase::Silent
+                | ConnectionPhase::Handshake
+                | ConnectionPhase::Head
+                | ConnectionPhase::Busy
+                | ConnectionPhase::Idle
+                | ConnectionPhase::Closing,
+                _,
+            ) => {}
         }
     }
 
     /// Counts a request until the returned guard is dropped. `wants_body`: the request has one.
-    pub fn begin(self: &Rc<Self>, wants_body: bool) -> UnderWay {
+    pub fn begin(self: &Rc<Self>, wants_body: bool) -> InFlightRequest {
         self.under_way.set(self.under_way.get() + 1);
         self.wants_body.set(wants_body);
-        self.enter(Phase::Busy);
-        UnderWay(self.clone())
+        self.enter(ConnectionPhase::Busy);
+        InFlightRequest(self.clone())
     }
 
     /// The answer that is about to be given is the last one. What was asked after it is not answered any more.
@@ -146,7 +154,7 @@ impl Connection {
         self.answered.set(self.answered.get() + 1);
         self.under_way.set(self.under_way.get() - 1);
         if self.under_way.get() == 0 {
-            self.enter(if self.closing.get() { Phase::Closing } else { Phase::Idle });
+            self.enter(if self.closing.get() { ConnectionPhase::Closing } else { ConnectionPhase::Idle });
             self.release();
         }
     }
@@ -191,8 +199,12 @@ impl Connection {
     pub(super) fn close(&self) {
         self.closing.set(true);
         match self.phase.get() {
-            Phase::Closing => {}
-            Phase::Silent | Phase::Handshake | Phase::Head | Phase::Busy | Phase::Idle => self.enter(Phase::Closing),
+            ConnectionPhase::Closing => {}
+            ConnectionPhase::Silent
+            | ConnectionPhase::Handshake
+            | ConnectionPhase::Head
+            | ConnectionPhase::Busy
+            | ConnectionPhase::Idle => self.enter(ConnectionPhase::Closing),
         }
     }
 
@@ -219,8 +231,8 @@ impl Connection {
     /// The peer has taken something.
     pub(super) fn unblocked(&self) {
         if self.blocked_since.take().is_some() {
-            if self.phase.get() == Phase::Closing {
-                self.enter(Phase::Closing);
+            if self.phase.get() == ConnectionPhase::Closing {
+                self.enter(ConnectionPhase::Closing);
             }
             self.release();
         }
@@ -301,15 +313,15 @@ impl Connection {
 
 /// A request in flight on a connection.
 #[derive(Debug)]
-pub struct UnderWay(Rc<Connection>);
+pub struct InFlightRequest(Rc<Connection>);
 
-impl UnderWay {
+impl InFlightRequest {
     pub fn connection(&self) -> &Connection {
         &self.0
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.end();
     }
@@ -325,29 +337,29 @@ mod tests {
         let connection = Rc::new(Connection::new(common.clone()));
         connection.note_bytes();
         let request = connection.begin(true);
-        assert_eq!(connection.times().phase, Phase::Busy);
+        assert_eq!(connection.times().phase, ConnectionPhase::Busy);
         drop(request);
-        assert_eq!(connection.times().phase, Phase::Idle);
+        assert_eq!(connection.times().phase, ConnectionPhase::Idle);
         common.now.set(9);
         connection.note_bytes();
         common.now.set(12);
         connection.note_bytes();
-        assert_eq!((connection.times().phase, connection.times().since), (Phase::Head, 9));
+        assert_eq!((connection.times().phase, connection.times().since), (ConnectionPhase::Head, 9));
     }
 
     #[test]
     fn frames_alone_leave_a_connection_idle_and_must_be_whole_in_time() {
         let common = Rc::new(Common { now: Cell::new(3), ..Common::default() });
         let connection = Rc::new(Connection::new(common.clone()));
-        connection.enter(Phase::Idle);
+        connection.enter(ConnectionPhase::Idle);
         let at = |tick, whole| {
             common.now.set(tick);
             connection.heard_frames(whole);
             (connection.times().phase, connection.times().since)
         };
-        assert_eq!(at(5, true), (Phase::Idle, 3));
-        assert_eq!(at(7, false), (Phase::Head, 7));
-        assert_eq!(at(8, false), (Phase::Head, 7));
-        assert_eq!(at(9, true), (Phase::Idle, 3));
+        assert_eq!(at(5, true), (ConnectionPhase::Idle, 3));
+        assert_eq!(at(7, false), (ConnectionPhase::Head, 7));
+        assert_eq!(at(8, false), (ConnectionPhase::Head, 7));
+        assert_eq!(at(9, true), (ConnectionPhase::Idle, 3));
     }
 }

@@ -35,7 +35,7 @@ use self::heads::{read_head, write_head};
 use super::{
     connection::Connection,
     stream::Observed,
-    times::{Cut, Phase, Tick, ticks},
+    times::{ConnectionPhase, Cut, Tick, ticks},
     worker::Worker,
 };
 use crate::{
@@ -60,7 +60,7 @@ where
     S: Service<Request, Response = Response<B>, Error = Error>,
     B: MessageBody,
 {
-    connection.enter(Phase::Head);
+    connection.enter(ConnectionPhase::Head);
     let Ok(mut http2) = builder().handshake::<_, Bytes>(io).await else {
         worker.count(Cut::ProtocolError);
         return None;

@@ -30,7 +30,7 @@ use actix_web::{Error, body::MessageBody, dev::AppConfig};
 use tokio::net::TcpStream;
 
 pub use self::{
-    connection::{Connection, UnderWay},
+    connection::{Connection, InFlightRequest},
     http2::HeadTooLarge,
     refusal::Refuse,
     times::Cut,

@@ -9,7 +9,7 @@ pub(super) type Tick = u32;
 
 /// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// Nothing has come yet.
     Silent,
     Handshake,
@@ -89,7 +89,7 @@ pub(super) const fn ticks(ms: u64) -> Tick {
 /// The times of a connection: pure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
-    pub(super) phase: Phase,
+    pub(super) phase: ConnectionPhase,
     /// When the phase began.
     pub(super) since: Tick,
     /// Since when the peer takes nothing of what waits for it.
@@ -108,13 +108,13 @@ impl Times {
             return Some(Cut::Unread);
         }
         let (limit, cut) = match self.phase {
-            Phase::Silent | Phase::Head => (ticks(HEAD_TIMEOUT_MS), Cut::SlowHead),
-            Phase::Handshake => (ticks(HANDSHAKE_TIMEOUT_MS), Cut::SlowHandshake),
-            Phase::Busy => return None,
-            Phase::Idle => (deadlines.idle, Cut::Idle),
+            ConnectionPhase::Silent | ConnectionPhase::Head => (ticks(HEAD_TIMEOUT_MS), Cut::SlowHead),
+            ConnectionPhase::Handshake => (ticks(HANDSHAKE_TIMEOUT_MS), Cut::SlowHandshake),
+            ConnectionPhase::Busy => return None,
+            ConnectionPhase::Idle => (deadlines.idle, Cut::Idle),
             // What is on its way has the time of an answer.
-            Phase::Closing if self.blocked_since.is_some() => return None,
-            Phase::Closing => (ticks(LINGER_MS), Cut::Ended),
+            ConnectionPhase::Closing if self.blocked_since.is_some() => return None,
+            ConnectionPhase::Closing => (ticks(LINGER_MS), Cut::Ended),
         };
         (age > limit).then_some(cut)
     }
@@ -124,11 +124,15 @@ impl Times {
     pub(super) fn precedence(self, now: Tick) -> Option<(u8, std::cmp::Reverse<Tick>)> {
         let age = now.wrapping_sub(self.since);
         let class = match self.phase {
-            Phase::Silent | Phase::Head | Phase::Handshake if !self.is_proven && age > ticks(STRANGER_MS) => 0,
-            Phase::Idle | Phase::Closing => 1,
-            Phase::Silent | Phase::Head | Phase::Handshake => 2,
-            Phase::Busy if self.waits_for_reader || self.blocked_since.is_some() => 3,
-            Phase::Busy => return None,
+            ConnectionPhase::Silent | ConnectionPhase::Head | ConnectionPhase::Handshake
+                if !self.is_proven && age > ticks(STRANGER_MS) =>
+            {
+                0
+            }
+            ConnectionPhase::Idle | ConnectionPhase::Closing => 1,
+            ConnectionPhase::Silent | ConnectionPhase::Head | ConnectionPhase::Handshake => 2,
+            ConnectionPhase::Busy if self.waits_for_reader || self.blocked_since.is_some() => 3,
+            ConnectionPhase::Busy => return None,
         };
         Some((class, std::cmp::Reverse(age)))
     }
@@ -138,7 +142,7 @@ impl Times {
 mod tests {
     use super::*;
 
-    fn times(phase: Phase, since: Tick) -> Times {
+    fn times(phase: ConnectionPhase, since: Tick) -> Times {
         Times { phase, since, blocked_since: None, waits_for_reader: false, is_proven: true }
     }
 
@@ -147,11 +151,11 @@ mod tests {
     #[test]
     fn each_phase_has_its_time_and_no_more() {
         for (phase, ms, cut) in [
-            (Phase::Silent, HEAD_TIMEOUT_MS, Cut::SlowHead),
-            (Phase::Head, HEAD_TIMEOUT_MS, Cut::SlowHead),
-            (Phase::Handshake, HANDSHAKE_TIMEOUT_MS, Cut::SlowHandshake),
-            (Phase::Idle, 75_000, Cut::Idle),
-            (Phase::Closing, LINGER_MS, Cut::Ended),
+            (ConnectionPhase::Silent, HEAD_TIMEOUT_MS, Cut::SlowHead),
+            (ConnectionPhase::Head, HEAD_TIMEOUT_MS, Cut::SlowHead),
+            (ConnectionPhase::Handshake, HANDSHAKE_TIMEOUT_MS, Cut::SlowHandshake),
+            (ConnectionPhase::Idle, 75_000, Cut::Idle),
+            (ConnectionPhase::Closing, LINGER_MS, Cut::Ended),
         ] {
             // Also where the clock has gone round.
             for since in [7, Tick::MAX - 1] {
@@ -160,7 +164,7 @@ mod tests {
                 assert_eq!(times.overdue(since.wrapping_add(ticks(ms) + 1), IDLE), Some(cut), "{phase:?}");
             }
         }
-        let busy = times(Phase::Busy, 0);
+        let busy = times(ConnectionPhase::Busy, 0);
         assert_eq!(busy.overdue(1_000_000, IDLE), None);
         let blocked = Times { blocked_since: Some(5), ..busy };
         assert_eq!(blocked.overdue(5 + ticks(ANSWER_TIMEOUT_MS), IDLE), None);
@@ -171,14 +175,14 @@ mod tests {
     fn strangers_go_first_then_the_longest_idle_and_whoever_is_answered_stays() {
         let order = |times: Times| times.precedence(100);
         let known = |phase, since| order(times(phase, since));
-        let stranger = |since| order(Times { is_proven: false, ..times(Phase::Silent, since) });
-        assert_eq!(known(Phase::Busy, 0), None);
+        let stranger = |since| order(Times { is_proven: false, ..times(ConnectionPhase::Silent, since) });
+        assert_eq!(known(ConnectionPhase::Busy, 0), None);
         assert!(stranger(10) < stranger(20));
-        assert!(stranger(20) < known(Phase::Idle, 10));
-        assert!(known(Phase::Idle, 10) < known(Phase::Idle, 20));
-        assert!(known(Phase::Idle, 99) < stranger(99), "one that has just come has a moment");
-        assert!(known(Phase::Idle, 99) < known(Phase::Head, 0));
-        let unread = order(Times { waits_for_reader: true, ..times(Phase::Busy, 0) });
-        assert!(known(Phase::Head, 99) < unread && unread.is_some());
+        assert!(stranger(20) < known(ConnectionPhase::Idle, 10));
+        assert!(known(ConnectionPhase::Idle, 10) < known(ConnectionPhase::Idle, 20));
+        assert!(known(ConnectionPhase::Idle, 99) < stranger(99), "one that has just come has a moment");
+        assert!(known(ConnectionPhase::Idle, 99) < known(ConnectionPhase::Head, 0));
+        let unread = order(Times { waits_for_reader: true, ..times(ConnectionPhase::Busy, 0) });
+        assert!(known(ConnectionPhase::Head, 99) < unread && unread.is_some());
     }
 }

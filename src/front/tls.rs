@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     connection::Connection,
-    times::{Cut, Phase},
+    times::{ConnectionPhase, Cut},
     transport::Transport,
     worker::Worker,
 };
@@ -52,7 +52,7 @@ impl Acceptor {
     ) -> Option<(Transport, bool)> {
         // A peer that sends nothing takes no permit.
         stream.readable().await.ok()?;
-        connection.enter(Phase::Handshake);
+        connection.enter(ConnectionPhase::Handshake);
         let address = peer.map(|peer| peer.ip());
         let is_known = address.is_some_and(|address| self.addresses.borrow().contain(address));
         let permit = if is_known { &self.known } else { &self.strangers }.acquire().await.ok()?;
@@ -79,7 +79,7 @@ impl Acceptor {
             self.addresses.borrow_mut().add(address);
         }
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        connection.enter(Phase::Silent);
+        connection.enter(ConnectionPhase::Silent);
         Some((Transport::Tls { stream: Box::new(stream) }, is_http2))
     }
 }

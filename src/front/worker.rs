@@ -17,7 +17,7 @@ use super::{
     FrontRules,
     connection::{Common, Connection},
     http2::LiveCount,
-    times::{Cut, Deadlines, Phase, Tick, ticks},
+    times::{ConnectionPhase, Cut, Deadlines, Tick, ticks},
 };
 use crate::{
     limits::{CONNECTION_TICK_MS, CROWD_WARNING_MS, CROWDED_SHARE},
@@ -169,7 +169,7 @@ impl Worker {
             match times.overdue(now, self.deadlines) {
                 Some(Cut::Idle) => connection.dismiss(Cut::Idle),
                 Some(why) => connection.cut(why),
-                None if stopping && matches!(times.phase, Phase::Silent | Phase::Idle) => {
+                None if stopping && matches!(times.phase, ConnectionPhase::Silent | ConnectionPhase::Idle) => {
                     connection.dismiss(Cut::Stopping);
                 }
                 None => {}
@@ -219,7 +219,7 @@ mod tests {
         let slots: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
         for slot in &slots {
             worker.sweep();
-            slot.connection().enter(Phase::Idle);
+            slot.connection().enter(ConnectionPhase::Idle);
         }
         let busy = slots[0].connection().begin(false);
         let fourth = worker.admit().unwrap();
@@ -233,7 +233,7 @@ mod tests {
     fn several_that_come_at_once_have_room_made_for_each() {
         let worker = worker(3);
         let idle: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
-        idle.iter().for_each(|slot| slot.connection().enter(Phase::Idle));
+        idle.iter().for_each(|slot| slot.connection().enter(ConnectionPhase::Idle));
         let new: Vec<_> = (0..3).map(|_| worker.admit().expect("room")).collect();
         assert!(idle.iter().all(|slot| slot.connection().was_cut() == Some(Cut::Crowded)));
         assert!(new.iter().all(|slot| slot.connection().was_cut().is_none()));
@@ -245,7 +245,7 @@ mod tests {
         let slot = worker.admit().unwrap();
         let connection = slot.connection();
         connection.takes_notice();
-        connection.enter(Phase::Idle);
+        connection.enter(ConnectionPhase::Idle);
         worker.metrics.stop();
         worker.sweep();
         assert_eq!((connection.was_cut(), connection.why_ended()), (None, Some(Cut::Stopping)));
@@ -288,7 +288,7 @@ mod tests {
     fn a_server_that_ends_closes_idle_connections_at_once() {
         let worker = worker(10);
         let (idle, busy) = (worker.admit().unwrap(), worker.admit().unwrap());
-        idle.connection().enter(Phase::Idle);
+        idle.connection().enter(ConnectionPhase::Idle);
         let request = busy.connection().begin(true);
         worker.metrics.stop();
         worker.sweep();

@@ -21,9 +21,9 @@ pub const TIMEOUT_MIN_MS: u64 = 100;
 pub const LIVENESS_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
 /// `liveness.offline_after_ms` when nobody sets it: five minutes, unless an agent would not be stale before that.
 pub const OFFLINE_AFTER_DEFAULT_MS: u64 = 300_000;
-/// A worker that was not scheduled for this long was deaf (less where the grace is short: half the grace).
+/// A worker that was not scheduled for this long was paused (less where the grace is short: half the grace).
 pub const PAUSED_AFTER_MAX_MS: u64 = 1_000;
-/// Shortest deafness told apart from an ordinary scheduling delay.
+/// Shortest pause told apart from an ordinary scheduling delay.
 pub const PAUSED_AFTER_MIN_MS: u64 = 40;
 /// How often a worker shows that it is being scheduled, at the slowest.
 pub const PULSE_MAX_MS: u64 = 100;

@@ -260,7 +260,7 @@ fn describe() {
     describe_counter!("guardbeat_transitions_total", "Changes of status of an agent.");
     describe_gauge!("guardbeat_policy_version", "Version of the newest policy; 0 while there is none.");
     describe_counter!("guardbeat_policy_fetches_total", "Policies fetched for an agent, or found unchanged.");
-    describe_counter!("guardbeat_actor_respawns_total", "Actors started in place of one that fell with a panic.");
+    describe_counter!("guardbeat_actor_respawns_total", "Actors started in place of one that panicked.");
     describe_histogram!(
         HEARTBEAT_LATENCY,
         Unit::Seconds,
@@ -296,7 +296,11 @@ fn describe() {
     describe_gauge!("guardbeat_event_streams", "Event streams that are open.");
     describe_counter!("guardbeat_events_total", "Events told on the streams, by type.");
     describe_counter!("guardbeat_event_readers_cut_off_total", "Readers of events that fell behind the backlog.");
-    describe_gauge!("guardbeat_deaf_seconds_total", Unit::Seconds, "Time in which the process could not hear.");
+    describe_gauge!(
+        "guardbeat_paused_seconds_total",
+        Unit::Seconds,
+        "Time in which the process was paused (not scheduled), which does not count as silence."
+    );
     describe_counter!("guardbeat_log_dropped_total", "Log lines that nobody took, or that could not be written.");
     describe_gauge!(
         "guardbeat_tls_certificate_expiry_timestamp_seconds",

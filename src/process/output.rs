@@ -1,6 +1,6 @@
 //! What the process writes to stdout and stderr. Nobody need take it.
 //!
-//! A command says its piece with [`say`] and [`complain`], and ends. A server goes on whatever becomes of its words: its
+//! A command says its piece with [`print`] and [`print_error`], and ends. A server goes on whatever becomes of its words: its
 //! lines go through an [`Outlet`], which drops and counts what nobody takes. All that it says after its configuration has
 //! been read comes through here: log lines, the banner ([`announce`]), why it ends ([`report`]), and panics.
 
@@ -56,13 +56,13 @@ struct ServerOutput {
 }
 
 /// Prints it. Whoever was to read it may have gone away (`guardbeat openapi | head`): that is no reason to panic.
-pub fn say(what: impl Display) {
+pub fn print(what: impl Display) {
     let mut out = io::stdout().lock();
     let _ = write!(out, "{what}").and_then(|()| out.flush());
 }
 
-/// As [`say`], a line on stderr.
-pub fn complain(what: impl Display) {
+/// As [`print`], a line on stderr.
+pub fn print_error(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
@@ -106,7 +106,7 @@ pub fn announce(text: impl Display, json: impl FnOnce() -> serde_json::Value) {
     match SERVER.get() {
         Some(ServerOutput { stdout, format: LogFormat::Text, .. }) => stdout.send(text.to_string().into_bytes()),
         Some(ServerOutput { stdout, format: LogFormat::Json, .. }) => stdout.send(format!("{}\n", json()).into_bytes()),
-        None => say(text),
+        None => print(text),
     }
 }
 
@@ -115,7 +115,7 @@ pub fn report(what: impl Display) {
     match SERVER.get() {
         Some(ServerOutput { stderr, format: LogFormat::Text, .. }) => stderr.send(format!("{what}\n").into_bytes()),
         Some(ServerOutput { format: LogFormat::Json, .. }) => tracing::error!(target: ALWAYS, "{what}"),
-        None => complain(what),
+        None => print_error(what),
     }
 }
 

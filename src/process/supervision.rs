@@ -93,7 +93,7 @@ pub async fn indispensable<T>(task: Task, work: impl Future<Output = T>) -> T {
 
 fn end(panicked: Task) -> ! {
     output::report(format_args!(
-        "The server ended: a background task ({}) fell with a panic; nothing that must be durable and was \
+        "The server ended: a background task ({}) panicked; nothing that must be durable and was \
          acknowledged is lost: start again, and report the panic above",
         panicked.name()
     ));
@@ -119,7 +119,7 @@ pub fn watch_acceptors() {
             while fs::remove_file(&order).is_err() {
                 thread::sleep(LOOK_FOR_FAULTS);
             }
-            panic!("a test wants the thread to fall");
+            panic!("a test wants the thread to panic");
         });
     }
 }
@@ -130,7 +130,7 @@ pub async fn restarted<T, F: Future<Output = T>>(task: Task, mut start: impl FnM
         if let Ok(done) = AssertUnwindSafe(with_faults(task, start())).catch_unwind().await {
             return done;
         }
-        tracing::error!(task = task.name(), "a background task fell with a panic and is started again");
+        tracing::error!(task = task.name(), "a background task panicked and is started again");
         tokio::time::sleep(Duration::from_millis(TASK_RESTART_MS)).await;
     }
 }
@@ -151,6 +151,6 @@ async fn with_faults<T>(task: Task, work: impl Future<Output = T>) -> T {
     };
     tokio::select! {
         done = work => done,
-        () = fault => panic!("a test wants the task to fall"),
+        () = fault => panic!("a test wants the task to panic"),
     }
 }

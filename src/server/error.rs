@@ -52,7 +52,7 @@ pub enum ServeError {
     Engine(#[from] EngineError),
     /// A shard panicked.
     #[error(
-        "a shard or the threat log fell with a panic; nothing that was acknowledged is lost: start again, and report the panic above"
+        "a shard or the threat log panicked; nothing that was acknowledged is lost: start again, and report the panic above"
     )]
     ShardFell,
     /// There would be no room for connections.

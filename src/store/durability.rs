@@ -21,7 +21,7 @@ pub struct Durability {
     /// The policies, and where they are published.
     pub policies: Arc<Policies>,
     /// How far write-behind has come.
-    pub progress: Arc<Progress>,
+    pub progress: Arc<FlushProgress>,
 }
 
 impl Durability {
@@ -29,7 +29,7 @@ impl Durability {
     pub fn start(store: Arc<dyn Store>, shards: usize, base: ActiveTime) -> Self {
         let committer = Committer::start(store.clone());
         let policies = Arc::new(Policies::new(committer.clone()));
-        Self { store, committer, policies, progress: Arc::new(Progress::new(shards, base)) }
+        Self { store, committer, policies, progress: Arc::new(FlushProgress::new(shards, base)) }
     }
 
     /// Whether the store takes what it is given, as far as is known.
@@ -40,7 +40,7 @@ impl Durability {
 
 /// Up to which moment of active time each shard has written what it received.
 #[derive(Debug)]
-pub struct Progress {
+pub struct FlushProgress {
     /// Active time when the run began.
     base: ActiveTime,
     shards: Box<[ShardProgress]>,
@@ -52,7 +52,7 @@ struct ShardProgress {
     failing: AtomicBool,
 }
 
-impl Progress {
+impl FlushProgress {
     /// No shard has written anything since `base`.
     pub fn new(shards: usize, base: ActiveTime) -> Self {
         let at_base = || ShardProgress { reached: AtomicI64::new(base.as_micros()), failing: AtomicBool::new(false) };

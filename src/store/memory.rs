@@ -80,15 +80,15 @@ impl StoreReader for MemoryStore {
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        let (rows, last) = {
+        let (entries, last) = {
             let records = self.records();
             (records.threats.values().map(|stored| stored.entry.clone()).collect::<Vec<_>>(), records.last_threat)
         };
         async move {
             let mut loaded = LoadedThreats { last, ..LoadedThreats::default() };
-            for rows in rows.chunks(LOAD_CHUNK_MAX) {
-                loaded.threats += rows.len() as u64;
-                if out.send(rows.to_vec()).await.is_err() {
+            for entries in entries.chunks(LOAD_CHUNK_MAX) {
+                loaded.threats += entries.len() as u64;
+                if out.send(entries.to_vec()).await.is_err() {
                     break;
                 }
             }
@@ -101,7 +101,7 @@ impl StoreReader for MemoryStore {
         let records = self.records();
         let read = |key: ThreatKey| {
             let stored = records.threats.get(&(key.org.clone(), key.id))?;
-            Some(decode_payload(key, &stored.body).expect("this process has encoded it"))
+            Some(decode_payload(key, &stored.payload).expect("this process has encoded it"))
         };
         let threats = keys.into_iter().map(read).collect();
         async { Ok(threats) }.boxed()

@@ -7,8 +7,8 @@
 //!   agent heard since the last flush to the store, a few large commands at a time;
 //! - the **policies** of a scope change rarely too, and are written through: [`Policies`] publishes them one at a time.
 //!
-//! **Threats** are written through like registrations, each as two records: a row, of which all are read at the start, and
-//! a body, which is read when the threat is shown.
+//! **Threats** are written through like registrations, each as two records: an index entry, of which all are read at
+//! the start, and a payload, which is read when the threat is shown.
 //!
 //! A backend implements [`Store`] and passes the conformance suite (`conformance.rs`). It gets domain values and
 //! knows nothing of actors or HTTP.
@@ -183,16 +183,16 @@ impl Sum for Loaded {
 /// What the store held of threats when they were loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadedThreats {
-    /// Rows handed over.
+    /// Index entries handed over.
     pub threats: u64,
-    /// Rows that could not be read; each was reported, and left out but kept.
+    /// Those that could not be read; each was reported, and left out but kept.
     pub corrupt: u64,
     /// The latest id that was ever given out, whether that threat is still there or not.
     pub last: Option<ThreatId>,
 }
 
 impl LoadedThreats {
-    /// Notes a row that cannot be read.
+    /// Notes an index entry that cannot be read.
     fn is_corrupt(&mut self, id: ThreatId, error: &RecordError) {
         is_left_out(id, error);
         self.corrupt += 1;
@@ -261,8 +261,8 @@ pub trait StoreReader: Send + Sync + Debug {
     /// Hands the whole fleet to `out`, in chunks of bounded size. Ends early if `out` is closed.
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>>;
 
-    /// Hands the rows of all threats to `out`, those of a tenant in the order of their ids, at most [`LOAD_CHUNK_MAX`] at a
-    /// time. Ends early if `out` is closed.
+    /// Hands the index entries of all threats to `out`, those of a tenant in the order of their ids, at most
+    /// [`LOAD_CHUNK_MAX`] at a time. Ends early if `out` is closed.
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>>;
 
     /// The threats of these names, in the same order; none where there is none, or none that can be read.

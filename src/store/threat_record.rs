@@ -1,6 +1,6 @@
 //! How threats are written: two JSON arrays for each, compact, versioned, the same in every backend.
 //!
-//! The *row* is what a start reads, of every threat: format version, agent, hostname, type, severity (0 low to 3
+//! The *index entry* is what a start reads, of every threat: format version, agent, hostname, type, severity (0 low to 3
 //! critical), source address (or null), bytes of both records, and when it was taken in (ms since 1970) if that is not the
 //! time in its id.
 //!
@@ -8,7 +8,7 @@
 //! [1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,"203.0.113.9",310]
 //! ```
 //!
-//! The *body* is what is read when the threat is shown: format version, agent, hostname, type, severity, confidence, rule,
+//! The *payload* is what is read when the threat is shown: format version, agent, hostname, type, severity, confidence, rule,
 //! source address, the agent's own time (ms since 1970; each of these or null), details.
 //!
 //! ```json
@@ -61,21 +61,21 @@ struct PayloadRecord<'a>(
 /// A threat as it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredThreat {
-    /// Its row, decoded; it is encoded where it is written.
+    /// Its index entry, decoded; it is encoded where it is written.
     pub entry: ThreatEntry,
-    /// Its body, encoded.
-    pub body: Box<[u8]>,
+    /// Its payload, encoded.
+    pub payload: Box<[u8]>,
 }
 
 impl StoredThreat {
     /// Encodes a threat, and notes what it takes.
     pub fn new(threat: &Threat) -> Self {
-        let body = encode_payload(threat);
+        let payload = encode_payload(threat);
         let mut entry = threat.entry();
-        // The row's own last digits hardly count.
-        let bytes = body.len() + encode_entry(&entry).len();
+        // The entry's own last digits hardly count.
+        let bytes = payload.len() + encode_entry(&entry).len();
         entry.bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        Self { entry, body: body.into() }
+        Self { entry, payload: payload.into() }
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
             assert_eq!(decode_entry(key.clone(), &encode_entry(&stored.entry)).unwrap(), stored.entry);
             let apart = ThreatEntry { at_ms: Some(1_772_885_100_000), ..stored.entry };
             assert_eq!(decode_entry(key.clone(), &encode_entry(&apart)).unwrap(), apart);
-            let read = decode_payload(key, &stored.body).unwrap();
+            let read = decode_payload(key, &stored.payload).unwrap();
             assert_eq!(Threat { bytes: 0, ..read }, threat);
         }
     }
@@ -207,10 +207,10 @@ mod tests {
     fn records_look_as_documented() {
         let stored =
             StoredThreat::new(&Threat { hostname: "web-1".into(), details: r#"{"attempts":42}"#.into(), ..threat() });
-        let row = r#"[1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,"203.0.113.9",175]"#;
-        assert_eq!(String::from_utf8(encode_entry(&stored.entry)).unwrap(), row);
-        let body = r#"[1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,0.9,"r-17","203.0.113.9",1772885100000,{"attempts":42}]"#;
-        assert_eq!(String::from_utf8(stored.body.into()).unwrap(), body);
+        let entry = r#"[1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,"203.0.113.9",175]"#;
+        assert_eq!(String::from_utf8(encode_entry(&stored.entry)).unwrap(), entry);
+        let payload = r#"[1,"agent-00f3a1b2c3d4e5f6","web-1","brute_force",2,0.9,"r-17","203.0.113.9",1772885100000,{"attempts":42}]"#;
+        assert_eq!(String::from_utf8(stored.payload.into()).unwrap(), payload);
     }
 
     #[test]

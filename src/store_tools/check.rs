@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use indicatif::HumanCount;
 
 use super::{
-    Place, ToolError,
+    StoreLocation, ToolError,
     progress::{Progress, Screen},
     reading::{Stopped, read},
     tally::Tally,
@@ -18,9 +18,9 @@ use crate::{
 
 /// What is in a store. Shown as a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct CheckReport {
     /// Where it is.
-    pub place: String,
+    pub location: String,
     /// Version of its layout.
     pub format: &'static str,
     pub agents: u64,
@@ -45,8 +45,8 @@ pub struct Report {
 ///
 /// # Errors
 /// It is not there, in use, or cannot be reached.
-pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> {
-    let store = place.open_to_read().await?;
+pub async fn check(location: &StoreLocation, screen: &Screen) -> Result<CheckReport, ToolError> {
+    let store = location.open_to_read().await?;
     let progress = Progress::counting(screen, "reading");
     let mut tally = Tally::default();
     let loaded = read(&*store, async |chunk| {
@@ -56,22 +56,22 @@ pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> 
     })
     .await
     .map_err(|stopped| match stopped {
-        Stopped::Store(error) => place.failed(error),
+        Stopped::Store(error) => location.failed(error),
         Stopped::Reader(error) => error,
     })?;
     let mut unreadable = 0;
-    let threats = threats::read(&*store, place, async |rows| {
+    let threats = threats::read(&*store, location, async |entries| {
         // Where one may be discarded meanwhile, it would look like one that is lost.
-        if !place.may_be_in_use() {
-            let keys: Vec<_> = rows.into_iter().map(|row| ThreatKey { org: row.org, id: row.id }).collect();
-            let read = store.threats(keys).await.map_err(|error| place.failed(error))?;
+        if !location.may_be_in_use() {
+            let keys: Vec<_> = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id }).collect();
+            let read = store.threats(keys).await.map_err(|error| location.failed(error))?;
             unreadable += read.iter().filter(|threat| threat.is_none()).count() as u64;
         }
         Ok(())
     })
     .await?;
-    Ok(Report {
-        place: place.to_string(),
+    Ok(CheckReport {
+        location: location.to_string(),
         format: store.format(),
         agents: tally.content().agents,
         heard: tally.content().heard,
@@ -81,14 +81,14 @@ pub async fn check(place: &Place, screen: &Screen) -> Result<Report, ToolError> 
         corrupt: loaded.corrupt + threats.corrupt + unreadable,
         damage: store.damage().len() as u64,
         newest: tally.newest(),
-        clock: store.clock().await.map_err(|error| place.failed(error))?,
+        clock: store.clock().await.map_err(|error| location.failed(error))?,
     })
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for CheckReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut line = |name: &str, value: &dyn fmt::Display, note: &str| writeln!(f, "{name:<16} {value}{note}");
-        line("store", &self.place, "")?;
+        line("store", &self.location, "")?;
         line("format", &self.format, "")?;
         line("agents", &HumanCount(self.agents), "")?;
         line("last heartbeats", &HumanCount(self.heard), "")?;
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn a_report_is_a_table() {
-        let report = Report {
-            place: "embedded:/data/store".into(),
+        let report = CheckReport {
+            location: "embedded:/data/store".into(),
             format: "3",
             agents: 10_000,
             heard: 9_998,
@@ -165,7 +165,7 @@ last saved       2026-03-07T12:05:00.000Z (the newest heartbeat)
 clock            1 d 2 h 3 min 4 s (time in which servers could hear)
 ";
         assert_eq!(report.to_string(), expected);
-        let new = Report { newest: None, clock: None, ..report }.to_string();
+        let new = CheckReport { newest: None, clock: None, ..report }.to_string();
         assert!(new.ends_with("last saved       never (no heartbeat)\nclock            not saved yet\n"), "{new}");
     }
 

@@ -11,8 +11,8 @@ use std::{cell::Cell, fmt, sync::Arc, time::Duration};
 use indicatif::HumanCount;
 
 use super::{
-    Place, ToolError, counted,
-    place::{Owned, Source},
+    StoreLocation, ToolError, counted,
+    location::{Owned, Source},
     progress::{Progress, Screen},
     reading::{Stopped, read},
     tally::{Content, Tally},
@@ -29,8 +29,8 @@ use crate::{
 /// What to copy, and where to.
 #[derive(Debug)]
 pub struct CopyOrder {
-    pub from: Place,
-    pub to: Place,
+    pub from: StoreLocation,
+    pub to: StoreLocation,
     /// Whether the target may have agents already. Policies are published anew then, if it has had any.
     pub merge: bool,
 }
@@ -93,7 +93,7 @@ pub async fn copy(order: &CopyOrder, screen: &Screen) -> Result<Copied, ToolErro
     let close = async { tokio::join!(target.store.close(), source.close()) };
     let _ = tokio::time::timeout(Duration::from_millis(STORE_CLOSE_MAX_MS), close).await;
     outcome.map_err(|cause| match has_begun {
-        true => ToolError::Incomplete { cause: cause.into(), place: to.to_string(), remedy: to.how_to_empty() },
+        true => ToolError::Incomplete { cause: cause.into(), location: to.to_string(), remedy: to.how_to_empty() },
         false => cause,
     })
 }
@@ -128,7 +128,7 @@ impl Transfer<'_> {
 
     /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty, and its policies.
     async fn look_into_target(&self, merge: bool) -> Result<(bool, PolicyIndex), ToolError> {
-        let place = &self.order.to;
+        let location = &self.order.to;
         let progress = Progress::counting(self.screen, "looking into the target");
         let (mut agents, mut scopes, mut policy_index) = (0, 0, PolicyIndex::default());
         let loaded = read(&*self.target.reader, async |chunk| {
@@ -144,9 +144,9 @@ impl Transfer<'_> {
             Ok(())
         })
         .await
-        .map_err(|stopped| classified(stopped, place))?;
+        .map_err(|stopped| classified(stopped, location))?;
         policy_index.gave_out(loaded.policy_version);
-        let threats = threats::read(&*self.target.reader, place, async |_| Ok(())).await?;
+        let threats = threats::read(&*self.target.reader, location, async |_| Ok(())).await?;
         let (threats, corrupt) = (threats.threats, loaded.corrupt + threats.corrupt);
         if (agents, scopes, threats, corrupt) == (0, 0, 0, 0) {
             return Ok((true, policy_index));
@@ -161,7 +161,11 @@ impl Transfer<'_> {
         if corrupt > 0 {
             content = format!("{content} and {} that cannot be read", counted(corrupt, "record"));
         }
-        if merge { Ok((false, policy_index)) } else { Err(ToolError::NotEmpty { place: place.to_string(), content }) }
+        if merge {
+            Ok((false, policy_index))
+        } else {
+            Err(ToolError::NotEmpty { location: location.to_string(), content })
+        }
     }
 
     /// Writes everything but the clock.
@@ -197,8 +201,8 @@ impl Transfer<'_> {
                     for last in heartbeats {
                         let last_fetched = if is_anew { PolicyVersion::NONE } else { last.last_fetched };
                         let last = LastHeartbeat { heard: shift.of(last.heard), last_fetched, ..last };
-                        if tally.hear(&last) {
-                            batches.hear(last).await?;
+                        if tally.beat(&last) {
+                            batches.beat(last).await?;
                         }
                     }
                 }
@@ -223,7 +227,7 @@ impl Transfer<'_> {
 
     /// Reads the target back and compares. What was in it before, and was not replaced, is passed over.
     async fn verify(&self, written: Tally, was_empty: bool) -> Result<(), ToolError> {
-        let place = &self.order.to;
+        let location = &self.order.to;
         let expected = written.content();
         let mut found = if was_empty { Tally::default() } else { Tally::among(written) };
         let progress = Progress::towards(self.screen, "reading the copy back", expected.agents, expected.heard);
@@ -233,7 +237,7 @@ impl Transfer<'_> {
             Ok(())
         })
         .await
-        .map_err(|stopped| classified(stopped, place))?;
+        .map_err(|stopped| classified(stopped, location))?;
         let found = found.content();
         if found == expected {
             return Ok(());
@@ -243,7 +247,7 @@ impl Transfer<'_> {
             let (agents, heard) = (counted(agents, "agent"), counted(heard, "last heartbeat"));
             format!("{agents}, {heard} and {} with the digest {digest:016x}", in_force(scopes))
         };
-        Err(ToolError::Differs { place: place.to_string(), expected: shown(expected), found: shown(found) })
+        Err(ToolError::Differs { location: location.to_string(), expected: shown(expected), found: shown(found) })
     }
 }
 
@@ -253,9 +257,9 @@ fn anew(policy_index: &PolicyIndex, policies: &ScopePolicies) -> Arc<ScopePolici
     Arc::new(ScopePolicies::after(policy_index.of(policies.scope()).map(|known| &**known), policy))
 }
 
-fn classified(stopped: Stopped<StoreError>, place: &Place) -> ToolError {
+fn classified(stopped: Stopped<StoreError>, location: &StoreLocation) -> ToolError {
     match stopped {
-        Stopped::Store(error) | Stopped::Reader(error) => place.failed(error),
+        Stopped::Store(error) | Stopped::Reader(error) => location.failed(error),
     }
 }
 
@@ -299,7 +303,7 @@ impl<'a> Batches<'a> {
     }
 
     /// The agent must have been registered before.
-    async fn hear(&mut self, last: LastHeartbeat) -> Result<(), StoreError> {
+    async fn beat(&mut self, last: LastHeartbeat) -> Result<(), StoreError> {
         self.heartbeats.heartbeats.push(last);
         if self.heartbeats.heartbeats.len() == FLUSH_BATCH_MAX { self.finish().await } else { Ok(()) }
     }

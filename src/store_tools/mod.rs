@@ -5,7 +5,7 @@
 //! is, adds to a store that has agents only if told to, and is called complete only after it was read back. Memory is
 //! bounded: what is kept of each agent, however much there is to read, is 24 bytes.
 //!
-//! - `place`: which store is meant, and how it is opened.
+//! - `location`: where a store is, and how it is opened.
 //! - `reading`: a whole fleet, chunk by chunk.
 //! - `tally`: what a fleet consists of: counts, and a digest of its records.
 //! - `check`, `copy`: the commands.
@@ -13,7 +13,7 @@
 
 mod check;
 mod copy;
-mod place;
+mod location;
 mod progress;
 mod reading;
 #[cfg(test)]
@@ -28,7 +28,7 @@ use indicatif::HumanCount;
 pub use self::{
     check::check,
     copy::{CopyOrder, copy},
-    place::Place,
+    location::StoreLocation,
     progress::Screen,
 };
 use crate::store::StoreError;
@@ -49,15 +49,15 @@ pub enum ToolError {
     )]
     Missing(PathBuf),
     /// A store that is in use, out of reach or cannot be read.
-    #[error("{place} cannot be used: {error}")]
-    Store { place: String, error: StoreError },
+    #[error("{location} cannot be used: {error}")]
+    Store { location: String, error: StoreError },
     /// A copy would mix two fleets.
     #[error(
-        "{place} has {content}; copy into an empty store, or say --merge to add to it and replace agents of the same id"
+        "{location} has {content}; copy into an empty store, or say --merge to add to it and replace agents of the same id"
     )]
     NotEmpty {
         /// The target.
-        place: String,
+        location: String,
         content: String,
     },
     /// Both stores have threats that cannot be put in one order.
@@ -67,10 +67,10 @@ pub enum ToolError {
     )]
     Histories(String),
     /// The target does not have what was written to it.
-    #[error("{place} was read back and has {found}, and should have {expected}")]
+    #[error("{location} was read back and has {found}, and should have {expected}")]
     Differs {
         /// The target.
-        place: String,
+        location: String,
         expected: String,
         found: String,
     },
@@ -79,13 +79,13 @@ pub enum ToolError {
     Interrupted,
     /// A copy has ended half way.
     #[error(
-        "{cause}. {place} may have a part of the fleet: start no server on it. Empty it ({remedy}) and copy again, or copy \
+        "{cause}. {location} may have a part of the fleet: start no server on it. Empty it ({remedy}) and copy again, or copy \
          again with --merge"
     )]
     Incomplete {
         cause: Box<Self>,
         /// The target.
-        place: String,
+        location: String,
         /// How to empty the target.
         remedy: String,
     },

@@ -53,7 +53,7 @@ impl Tally {
             Chunk::Registrations(registrations) => registrations.iter().for_each(|one| self.register(one)),
             Chunk::Heartbeats(heartbeats) => {
                 for last in heartbeats {
-                    self.hear(last);
+                    self.beat(last);
                 }
             }
         }
@@ -84,7 +84,7 @@ impl Tally {
     }
 
     /// A heartbeat. Returns whether it counts: one of an unknown agent, or of an earlier registration, does not.
-    pub(super) fn hear(&mut self, last: &LastHeartbeat) -> bool {
+    pub(super) fn beat(&mut self, last: &LastHeartbeat) -> bool {
         if let Some(among) = &mut self.among
             && among.0.find(last.id).is_none_or(|member| member.last == Mark::default())
         {
@@ -255,11 +255,11 @@ mod tests {
     fn heartbeats_of_unknown_agents_are_counted_apart() {
         let mut tally = tally(&[registration(1)], &[]);
         let before = tally.content();
-        assert!(!tally.hear(&heartbeat(2, 5)) && !tally.hear(&heartbeat(2, 6)));
+        assert!(!tally.beat(&heartbeat(2, 5)) && !tally.beat(&heartbeat(2, 6)));
         let earlier = LastHeartbeat { registration: Timestamp::from_millis(0), ..heartbeat(1, 5) };
-        assert!(!tally.hear(&earlier));
+        assert!(!tally.beat(&earlier));
         assert_eq!((tally.content(), tally.orphans()), (before, 1));
-        assert!(tally.hear(&heartbeat(1, 5)));
+        assert!(tally.beat(&heartbeat(1, 5)));
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
         let registered_only = LastHeartbeat { at: registration(1).registered_at, ..heartbeat(1, 5) };
         let mut tally = tally(&[registration(1)], &[registered_only]);
         assert_eq!(tally.content().heard, 0);
-        tally.hear(&heartbeat(1, 6));
+        tally.beat(&heartbeat(1, 6));
         assert_eq!(tally.content().heard, 1);
     }
 
@@ -278,7 +278,7 @@ mod tests {
         let mut found = Tally::among(source);
         [1, 2, 3].into_iter().for_each(|id| found.register(&registration(id)));
         for (last, counts) in [(heartbeat(1, 5), true), (heartbeat(2, 5), false), (heartbeat(3, 5), false)] {
-            assert_eq!(found.hear(&last), counts);
+            assert_eq!(found.beat(&last), counts);
         }
         assert_eq!((found.content(), found.orphans()), (expected, 0));
     }

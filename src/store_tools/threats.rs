@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Place, ToolError, counted,
-    place::{Owned, Source},
+    StoreLocation, ToolError, counted,
+    location::{Owned, Source},
     progress::{Progress, Screen},
     reading::{Stopped, feed},
 };
@@ -16,37 +16,37 @@ use crate::{
     threats::{ThreatEntry, ThreatId, ThreatKey},
 };
 
-/// Reads the rows of all threats and hands them, chunk by chunk, to `work`.
+/// Reads the index entries of all threats and hands them, chunk by chunk, to `work`.
 pub(super) async fn read(
     store: &dyn StoreReader,
-    place: &Place,
+    location: &StoreLocation,
     work: impl AsyncFnMut(Vec<ThreatEntry>) -> Result<(), ToolError>,
 ) -> Result<LoadedThreats, ToolError> {
     feed(|out| store.load_threats(out), work).await.map_err(|stopped| match stopped {
-        Stopped::Store(error) => place.failed(error),
+        Stopped::Store(error) => location.failed(error),
         Stopped::Reader(error) => error,
     })
 }
 
 /// A store to copy from.
-pub(super) type From<'a> = (&'a Place, &'a Source);
+pub(super) type From<'a> = (&'a StoreLocation, &'a Source);
 /// A store to copy to.
-pub(super) type To<'a> = (&'a Place, &'a Owned);
+pub(super) type To<'a> = (&'a StoreLocation, &'a Owned);
 
-/// The threats of a target: of each id a digest of its row, and of each tenant the latest id.
+/// The threats of a target: of each id a digest of its index entry, and of each tenant the latest id.
 #[derive(Default)]
 struct Present {
-    rows: HashMap<ThreatId, u64>,
+    entries: HashMap<ThreatId, u64>,
     latest: HashMap<Option<Box<str>>, ThreatId>,
 }
 
 impl Present {
-    async fn of(place: &Place, store: &dyn StoreReader) -> Result<Self, ToolError> {
+    async fn of(location: &StoreLocation, store: &dyn StoreReader) -> Result<Self, ToolError> {
         let mut present = Self::default();
-        read(store, place, async |rows| {
-            for row in rows {
-                present.rows.insert(row.id, digest(&row));
-                present.latest.insert(row.org, row.id);
+        read(store, location, async |entries| {
+            for entry in entries {
+                present.entries.insert(entry.id, digest(&entry));
+                present.latest.insert(entry.org, entry.id);
             }
             Ok(())
         })
@@ -55,18 +55,18 @@ impl Present {
     }
 
     /// Whether the target has this threat, or has room for it: none of its tenant is later, nor has any its id.
-    fn takes(&self, row: &ThreatEntry) -> bool {
-        match self.rows.get(&row.id) {
-            Some(known) => *known == digest(row),
-            None => self.latest.get(&row.org).is_none_or(|latest| *latest < row.id),
+    fn takes(&self, entry: &ThreatEntry) -> bool {
+        match self.entries.get(&entry.id) {
+            Some(known) => *known == digest(entry),
+            None => self.latest.get(&entry.org).is_none_or(|latest| *latest < entry.id),
         }
     }
 }
 
-fn digest(row: &ThreatEntry) -> u64 {
+fn digest(entry: &ThreatEntry) -> u64 {
     // Of the same key at every start.
     let mut hasher = DefaultHasher::new();
-    (&row.org, row.agent, &row.hostname, &row.kind, row.severity, row.source_ip).hash(&mut hasher);
+    (&entry.org, entry.agent, &entry.hostname, &entry.kind, entry.severity, entry.source_ip).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -74,11 +74,15 @@ fn digest(row: &ThreatEntry) -> u64 {
 /// mixed: threats have the order of their ids.
 pub(super) async fn must_fit(from: From<'_>, to: To<'_>) -> Result<(), ToolError> {
     let present = Present::of(to.0, &*to.1.reader).await?;
-    if present.rows.is_empty() {
+    if present.entries.is_empty() {
         return Ok(());
     }
-    read(&*from.1.reader, from.0, async |rows| {
-        if rows.iter().all(|row| present.takes(row)) { Ok(()) } else { Err(ToolError::Histories(to.0.to_string())) }
+    read(&*from.1.reader, from.0, async |entries| {
+        if entries.iter().all(|entry| present.takes(entry)) {
+            Ok(())
+        } else {
+            Err(ToolError::Histories(to.0.to_string()))
+        }
     })
     .await?;
     Ok(())
@@ -91,9 +95,9 @@ pub(super) async fn copy(from: From<'_>, to: To<'_>, screen: &Screen) -> Result<
     let present = Present::of(to, &*target.reader).await?;
     let progress = Progress::counting(screen, "copying threats");
     let (mut copied, mut unreadable) = (0, 0);
-    let loaded = read(&*source.reader, from, async |rows| {
-        let missing = rows.into_iter().filter(|row| !present.rows.contains_key(&row.id));
-        let keys: Vec<_> = missing.map(|row| ThreatKey { org: row.org, id: row.id }).collect();
+    let loaded = read(&*source.reader, from, async |entries| {
+        let missing = entries.into_iter().filter(|entry| !present.entries.contains_key(&entry.id));
+        let keys: Vec<_> = missing.map(|entry| ThreatKey { org: entry.org, id: entry.id }).collect();
         let wanted = keys.len() as u64;
         let threats = source.reader.threats(keys).await.map_err(|error| from.failed(error))?;
         let threats: Vec<_> = threats.into_iter().flatten().collect();
@@ -109,7 +113,7 @@ pub(super) async fn copy(from: From<'_>, to: To<'_>, screen: &Screen) -> Result<
         let same = written.iter().zip(&threats).filter(|(written, threat)| written.as_ref() == Some(threat)).count();
         if same < threats.len() {
             let (expected, found) = (counted(threats.len() as u64, "threat"), format!("{same} of them"));
-            return Err(ToolError::Differs { place: to.to_string(), expected, found });
+            return Err(ToolError::Differs { location: to.to_string(), expected, found });
         }
         copied += threats.len() as u64;
         progress.reached_threats(copied);

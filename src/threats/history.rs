@@ -33,7 +33,7 @@ pub struct History {
     newest: Option<ThreatId>,
     retention: Retention,
     now_ms: u64,
-    rows: u64,
+    count: u64,
     bytes: u64,
 }
 
@@ -70,7 +70,7 @@ pub struct Trim {
 /// How much was dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    pub rows: u64,
+    pub count: u64,
     /// Their sizes together.
     pub bytes: u64,
 }
@@ -89,14 +89,14 @@ impl History {
             newest: None,
             retention,
             now_ms,
-            rows: 0,
+            count: 0,
             bytes: 0,
         }
     }
 
     /// How many threats are kept.
-    pub fn rows(&self) -> u64 {
-        self.rows
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// Their sizes together, in bytes.
@@ -143,23 +143,23 @@ impl History {
         let agent = self.agents.acquire(entry.agent, entry.hostname, entry.id);
         let kind = self.kinds.acquire(entry.kind);
         let ip = entry.source_ip.map(|ip| self.ips.acquire(ip));
-        let row = IndexEntry::new(entry.id, agent, kind, ip, entry.severity, entry.bytes);
-        tenant.insert(row, self.times.of(entry.id), self.now_ms, &mut self.fleet);
-        self.rows += 1;
-        self.bytes += row.bytes();
+        let indexed = IndexEntry::new(entry.id, agent, kind, ip, entry.severity, entry.bytes);
+        tenant.insert(indexed, self.times.of(entry.id), self.now_ms, &mut self.fleet);
+        self.count += 1;
+        self.bytes += indexed.bytes();
         let trim = self.trim(slot);
         self.tenants.reschedule(slot, self.retention.max_age_ms, &self.times);
         trim
     }
 
-    /// Takes threats out, as if they had never been added; returns how many of them were here. Slow: the rows behind each
+    /// Takes threats out, as if they had never been added; returns how many of them were here. Slow: the entries behind each
     /// of them move up.
     pub fn remove(&mut self, org: Option<&str>, threats: &[ThreatId]) -> usize {
         let Some(slot) = self.tenants.find(org) else { return 0 };
         let mut removed = 0;
         for id in threats {
-            if let Some(row) = self.tenants.get_mut(slot).remove(*id, &mut self.fleet) {
-                self.forget(&row);
+            if let Some(entry) = self.tenants.get_mut(slot).remove(*id, &mut self.fleet) {
+                self.forget(&entry);
                 removed += 1;
             }
         }
@@ -216,27 +216,27 @@ impl History {
         let mut up_to = None;
         loop {
             let tenant = self.tenants.get_mut(slot);
-            let too_old = tenant.rows().front().is_some_and(|oldest| self.times.of(oldest.id) < kept_since_ms);
+            let too_old = tenant.entries().front().is_some_and(|oldest| self.times.of(oldest.id) < kept_since_ms);
             if !too_old && tenant.bytes <= self.retention.max_bytes {
                 break;
             }
-            let Some(row) = tenant.pop(&mut self.fleet) else { break };
+            let Some(entry) = tenant.pop(&mut self.fleet) else { break };
             let dropped = if too_old { &mut aged } else { &mut displaced };
-            dropped.rows += 1;
-            dropped.bytes += row.bytes();
-            up_to = Some(row.id);
-            self.forget(&row);
+            dropped.count += 1;
+            dropped.bytes += entry.bytes();
+            up_to = Some(entry.id);
+            self.forget(&entry);
         }
         Some(Trim { org: org_of(self.tenants.get(slot)), up_to: up_to?, aged, displaced })
     }
 
-    /// Lets go of what a row named that has left everything.
-    fn forget(&mut self, row: &IndexEntry) {
-        self.rows -= 1;
-        self.bytes -= row.bytes();
-        self.agents.release(row.agent);
-        self.kinds.release(row.kind);
-        if let Some(ip) = row.ip() {
+    /// Lets go of what an entry named that has left everything.
+    fn forget(&mut self, entry: &IndexEntry) {
+        self.count -= 1;
+        self.bytes -= entry.bytes();
+        self.agents.release(entry.agent);
+        self.kinds.release(entry.kind);
+        if let Some(ip) = entry.ip() {
             self.ips.release(ip);
         }
     }

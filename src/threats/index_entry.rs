@@ -15,7 +15,7 @@ pub(super) struct IndexEntry {
     weight: u32,
 }
 
-/// Stands for no address: there are fewer rows than this.
+/// Stands for no address: there are fewer entries than this.
 const NO_IP: u32 = u32::MAX;
 /// The bits of a weight that hold the severity.
 const SEVERITY_BITS: u32 = 2;
@@ -53,11 +53,11 @@ mod tests {
     fn size_and_severity_share_a_word_and_come_out_as_they_went_in() {
         for severity in Severity::ALL {
             for bytes in [0, 1, 512, THREAT_BYTES_MAX] {
-                let row = IndexEntry::new(ThreatId::new(1), 2, 3, None, severity, bytes);
-                assert_eq!((row.severity(), row.bytes(), row.ip()), (severity, bytes.into(), None));
+                let entry = IndexEntry::new(ThreatId::new(1), 2, 3, None, severity, bytes);
+                assert_eq!((entry.severity(), entry.bytes(), entry.ip()), (severity, bytes.into(), None));
             }
         }
-        let row = IndexEntry::new(ThreatId::new(1), 2, 3, Some(4), Severity::Low, u32::MAX);
-        assert_eq!((row.bytes(), row.ip()), (THREAT_BYTES_MAX.into(), Some(4)));
+        let entry = IndexEntry::new(ThreatId::new(1), 2, 3, Some(4), Severity::Low, u32::MAX);
+        assert_eq!((entry.bytes(), entry.ip()), (THREAT_BYTES_MAX.into(), Some(4)));
     }
 }

@@ -1,11 +1,11 @@
-//! What many rows name, kept once each.
+//! What many entries name, kept once each.
 
 use std::{borrow::Borrow, collections::HashMap, hash::Hash};
 
 use super::ThreatId;
 use crate::fleet::AgentId;
 
-/// Names, each with a small number that stands for it while some row holds it: 4 bytes in a row.
+/// Names, each with a small number that stands for it while some entry holds it: 4 bytes in an entry.
 ///
 /// A number means nothing after its last release: then it may come to stand for another name.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl<K: Clone + Eq + Hash> Names<K> {
             }
             None => {
                 self.names.push(named);
-                u32::try_from(self.names.len() - 1).expect("there are fewer rows than 2^32")
+                u32::try_from(self.names.len() - 1).expect("there are fewer entries than 2^32")
             }
         };
         self.slots.insert(name, slot);
@@ -81,16 +81,16 @@ impl<K: Clone + Eq + Hash> Names<K> {
     }
 }
 
-/// The agents that rows name, with their hostnames.
+/// The agents that entries name, with their hostnames.
 #[derive(Debug)]
 pub(super) struct Agents {
     names: Names<AgentId>,
     /// By the number of the agent.
-    hostnames: Vec<Hostname>,
+    hostnames: Vec<LatestHostname>,
 }
 
 #[derive(Debug)]
-struct Hostname {
+struct LatestHostname {
     text: Box<str>,
     /// The latest threat that was reported under it.
     threat: ThreatId,
@@ -107,7 +107,7 @@ impl Agents {
     pub(super) fn acquire(&mut self, agent: AgentId, hostname: Box<str>, threat: ThreatId) -> u32 {
         let slot = self.names.acquire(agent);
         match self.hostnames.get_mut(slot as usize) {
-            None => self.hostnames.push(Hostname { text: hostname, threat }),
+            None => self.hostnames.push(LatestHostname { text: hostname, threat }),
             // An empty one is a former agent's.
             Some(known) if known.threat < threat || known.text.is_empty() => {
                 known.threat = threat;
@@ -124,7 +124,7 @@ impl Agents {
     /// Lets go of an agent that was acquired here.
     pub(super) fn release(&mut self, slot: u32) {
         if self.names.release(slot) {
-            self.hostnames[slot as usize] = Hostname { text: Box::default(), threat: ThreatId::new(0) };
+            self.hostnames[slot as usize] = LatestHostname { text: Box::default(), threat: ThreatId::new(0) };
         }
     }
 
@@ -133,7 +133,7 @@ impl Agents {
         (*self.names.name(slot), &self.hostnames[slot as usize].text)
     }
 
-    /// What stands for `agent`, if a row names it.
+    /// What stands for `agent`, if an entry names it.
     pub(super) fn find(&self, agent: AgentId) -> Option<u32> {
         self.names.find(&agent)
     }

@@ -21,12 +21,12 @@ pub struct Filter<'a> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// Their tenants and ids, and when they were taken in, in milliseconds since 1970; the newest first.
-    pub rows: Vec<(ThreatKey, u64)>,
+    pub threats: Vec<(ThreatKey, u64)>,
     /// Where to go on; `None` if there are no more. There may be no more even if it is given.
     pub resume_before: Option<ThreatId>,
 }
 
-/// The same as a [`Filter`], in the numbers that rows hold.
+/// The same as a [`Filter`], in the numbers that entries hold.
 struct Wanted {
     since_ms: u64,
     severity: Option<Severity>,
@@ -36,10 +36,10 @@ struct Wanted {
 
 impl History {
     /// The newest threats that match, of those before `before`: at most `limit` of them, found among at most `budget`
-    /// rows. If the budget ends first the page has fewer (or none) and [`Page::resume_before`] is where to go on, so
+    /// entries. If the budget ends first the page has fewer (or none) and [`Page::resume_before`] is where to go on, so
     /// that other work can be done between. Both are at least 1.
     ///
-    /// Costs a search in each tenant of the scope, and then for each row a step of a merge over them.
+    /// Costs a search in each tenant of the scope, and then for each entry a step of a merge over them.
     pub fn query(&self, filter: &Filter<'_>, before: Option<ThreatId>, limit: usize, budget: usize) -> Page {
         let Some(wanted) = self.wanted(filter) else { return Page::default() };
         let mut newest = self.newest(filter.scope, before, wanted.since_ms);
@@ -52,14 +52,14 @@ impl History {
                 return Page { resume_before: None, ..page };
             }
             let tenant = self.tenants.get(slot);
-            match index.checked_sub(1).and_then(|older| Some((tenant.rows().get(older)?.id, slot, older))) {
+            match index.checked_sub(1).and_then(|older| Some((tenant.entries().get(older)?.id, slot, older))) {
                 Some(older) => *top = older,
                 None => _ = PeekMut::pop(top),
             }
             page.resume_before = Some(id);
-            if wanted.matches(&tenant.rows()[index]) {
-                page.rows.push((ThreatKey { org: org_of(tenant), id }, at_ms));
-                if page.rows.len() >= limit {
+            if wanted.matches(&tenant.entries()[index]) {
+                page.threats.push((ThreatKey { org: org_of(tenant), id }, at_ms));
+                if page.threats.len() >= limit {
                     break;
                 }
             }
@@ -70,7 +70,7 @@ impl History {
         page
     }
 
-    /// The numbers of what is asked for; none if no row can match.
+    /// The numbers of what is asked for; none if no entry can match.
     fn wanted(&self, filter: &Filter<'_>) -> Option<Wanted> {
         Some(Wanted {
             since_ms: filter.since_ms.unwrap_or(0),
@@ -80,7 +80,7 @@ impl History {
         })
     }
 
-    /// Of each tenant the newest row before `before`, if it is not too old: its id, the tenant and its index there.
+    /// Of each tenant the newest entry before `before`, if it is not too old: its id, the tenant and its index there.
     fn newest(
         &self,
         scope: ThreatScope<'_>,
@@ -89,9 +89,9 @@ impl History {
     ) -> BinaryHeap<(ThreatId, usize, usize)> {
         let newest_of = |slot: usize| {
             let tenant = self.tenants.get(slot);
-            let end = before.map_or(tenant.rows().len(), |before| tenant.index_of(before));
+            let end = before.map_or(tenant.entries().len(), |before| tenant.index_of(before));
             let index = end.checked_sub(1)?;
-            let id = tenant.rows().get(index)?.id;
+            let id = tenant.entries().get(index)?.id;
             (self.times.of(id) >= since_ms).then_some((id, slot, index))
         };
         match scope {
@@ -102,9 +102,9 @@ impl History {
 }
 
 impl Wanted {
-    fn matches(&self, row: &IndexEntry) -> bool {
-        self.severity.is_none_or(|severity| severity == row.severity())
-            && self.kind.is_none_or(|kind| kind == row.kind)
-            && self.agent.is_none_or(|agent| agent == row.agent)
+    fn matches(&self, entry: &IndexEntry) -> bool {
+        self.severity.is_none_or(|severity| severity == entry.severity())
+            && self.kind.is_none_or(|kind| kind == entry.kind)
+            && self.agent.is_none_or(|agent| agent == entry.agent)
     }
 }

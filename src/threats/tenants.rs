@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{tenant::Tenant, times::Times};
 
-/// Tenants by their names, and by when they have to be looked at again. Only those with rows are here.
+/// Tenants by their names, and by when they have to be looked at again. Only those with entries are here.
 #[derive(Debug, Default)]
 pub(super) struct Tenants {
     slots: HashMap<Box<str>, usize>,
@@ -42,18 +42,18 @@ impl Tenants {
     }
 
     pub(super) fn get(&self, slot: usize) -> &Tenant {
-        self.tenants[slot].as_ref().expect("a slot is used only while its tenant has rows")
+        self.tenants[slot].as_ref().expect("a slot is used only while its tenant has entries")
     }
 
     pub(super) fn get_mut(&mut self, slot: usize) -> &mut Tenant {
-        self.tenants[slot].as_mut().expect("a slot is used only while its tenant has rows")
+        self.tenants[slot].as_mut().expect("a slot is used only while its tenant has entries")
     }
 
     pub(super) fn slots(&self) -> impl Iterator<Item = usize> {
         self.slots.values().copied()
     }
 
-    /// Notes when a tenant has to be looked at again; forgets it if it has no rows left.
+    /// Notes when a tenant has to be looked at again; forgets it if it has no entries left.
     pub(super) fn reschedule(&mut self, slot: usize, max_age_ms: u64, times: &Times) {
         let tenant = self.get_mut(slot);
         let due_ms = tenant.next_due_ms(max_age_ms, times);
@@ -64,7 +64,7 @@ impl Tenants {
                 self.due.insert((due_ms, slot));
             }
         }
-        if self.get(slot).rows().is_empty() {
+        if self.get(slot).entries().is_empty() {
             let tenant = self.tenants[slot].take().expect("it was there a moment ago");
             self.slots.remove(&tenant.org);
             self.free.push(slot);

@@ -92,7 +92,7 @@ impl Plain {
             });
             trim.up_to = entry.id;
             let dropped = if aged { &mut trim.aged } else { &mut trim.displaced };
-            dropped.rows += 1;
+            dropped.count += 1;
             dropped.bytes += u64::from(entry.bytes);
         }
         trims.into_values().collect()
@@ -171,7 +171,7 @@ fn scopes() -> impl Iterator<Item = ThreatScope<'static>> {
 }
 
 fn check_figures(history: &mut History, plain: &Plain) -> Result<(), TestCaseError> {
-    prop_assert_eq!(history.rows(), plain.entries.len() as u64);
+    prop_assert_eq!(history.count(), plain.entries.len() as u64);
     prop_assert_eq!(history.bytes(), plain.entries.iter().map(|entry| u64::from(entry.bytes)).sum::<u64>());
     for period in Period::ALL {
         for scope in scopes() {
@@ -219,8 +219,8 @@ fn check_query(
     let (mut found, mut before) = (Vec::new(), None);
     for _ in 0..=plain.entries.len() {
         let page = history.query(filter, before, limit, budget);
-        prop_assert!(page.rows.len() <= limit);
-        found.extend(page.rows);
+        prop_assert!(page.threats.len() <= limit);
+        found.extend(page.threats);
         before = page.resume_before;
         if before.is_none() {
             break;
@@ -307,11 +307,11 @@ fn a_threat_is_in_a_window_until_it_is_older_than_the_period() {
         history.advance(START_MS + period.millis() + 1);
         assert_eq!(history.totals(period).0, 0, "{period}");
     }
-    assert_eq!(history.rows(), 1);
+    assert_eq!(history.count(), 1);
     let trims = history.advance(START_MS + RETENTION.max_age_ms + 1);
     assert_eq!(trims.len(), 1);
-    assert_eq!(trims[0].aged, Dropped { rows: 1, bytes: 100 });
-    assert_eq!(history.rows(), 0);
+    assert_eq!(trims[0].aged, Dropped { count: 1, bytes: 100 });
+    assert_eq!(history.count(), 0);
 }
 
 #[test]

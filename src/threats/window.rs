@@ -2,7 +2,7 @@
 
 use super::{BySeverity, Period, counts::Counts, index_entry::IndexEntry};
 
-/// The figures of the rows that are young enough for one period.
+/// The figures of the entries that are young enough for one period.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     pub(super) total: u64,
@@ -28,24 +28,24 @@ impl Windows {
 }
 
 impl Window {
-    /// Counts a row that is not in yet.
-    pub(super) fn enter(&mut self, row: &IndexEntry) {
+    /// Counts an entry that is not in yet.
+    pub(super) fn enter(&mut self, entry: &IndexEntry) {
         self.total += 1;
-        self.by_severity[row.severity().index()] += 1;
-        self.kinds.increment(row.kind);
-        self.agents.increment(row.agent);
-        if let Some(ip) = row.ip() {
+        self.by_severity[entry.severity().index()] += 1;
+        self.kinds.increment(entry.kind);
+        self.agents.increment(entry.agent);
+        if let Some(ip) = entry.ip() {
             self.ips.increment(ip);
         }
     }
 
-    /// Takes a row out that is in.
-    pub(super) fn leave(&mut self, row: &IndexEntry) {
+    /// Takes an entry out that is in.
+    pub(super) fn leave(&mut self, entry: &IndexEntry) {
         self.total -= 1;
-        self.by_severity[row.severity().index()] -= 1;
-        self.kinds.decrement(row.kind);
-        self.agents.decrement(row.agent);
-        if let Some(ip) = row.ip() {
+        self.by_severity[entry.severity().index()] -= 1;
+        self.kinds.decrement(entry.kind);
+        self.agents.decrement(entry.agent);
+        if let Some(ip) = entry.ip() {
             self.ips.decrement(ip);
         }
     }

@@ -45,12 +45,12 @@ pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Rng), 
 
 /// The moment up to which all heartbeats are in the store, as the server itself says, and how long ago that is: on a busy
 /// machine a flush takes its time, and then a crash may cost more than an interval. Active time leaves out what the server
-/// could not hear.
+/// was paused.
 fn written_by(server: &Server) -> (Duration, Instant) {
     let asked = Instant::now();
     let age = server.metric("guardbeat_store_flush_age_seconds");
     assert!(age < 5.0, "flushes go on; the last one was {age} s ago");
-    let behind = Duration::from_secs_f64(age + server.metric("guardbeat_deaf_seconds_total"));
+    let behind = Duration::from_secs_f64(age + server.metric("guardbeat_paused_seconds_total"));
     (behind, asked - behind)
 }
 

@@ -96,7 +96,7 @@ fn a_process_that_was_stopped_for_longer_than_the_timeout_calls_nobody_stale_who
         }
         assert_eq!(server.metric(BECAME_STALE), 0.0);
     });
-    assert!(server.metric("guardbeat_deaf_seconds_total") >= 5.0, "the two stops were noticed");
+    assert!(server.metric("guardbeat_paused_seconds_total") >= 5.0, "the two stops were noticed");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn the_metrics_tell_of_the_fleet_and_of_what_was_done() {
     for series in ["process_cpu_seconds_total", "process_resident_memory_bytes", "guardbeat_uptime_seconds"] {
         assert!(metric(&text, series).is_some(), "{series}\n{text}");
     }
-    for counter in ["process_cpu_seconds_total", "guardbeat_deaf_seconds_total", "guardbeat_log_dropped_total"] {
+    for counter in ["process_cpu_seconds_total", "guardbeat_paused_seconds_total", "guardbeat_log_dropped_total"] {
         assert!(text.contains(&format!("# TYPE {counter} counter\n")), "{counter}\n{text}");
     }
     wait_until(SOON, "fractions of seconds", || server.metric("process_cpu_seconds_total").fract() > 0.0);

@@ -1,4 +1,4 @@
-//! A background task that falls is started again, or ends the process with a word.
+//! A background task that panics is started again, or ends the process with a word.
 
 use std::fs;
 
@@ -14,13 +14,13 @@ fn threads(server: &Server, name: &str) -> usize {
     names.filter(|kept| kept.trim_end() == &name[..name.len().min(15)]).count()
 }
 
-/// Lets the task fall in a server that has an agent.
-fn let_fall(task: Task, launch: Launch) {
+/// Lets the task panic in a server that has an agent.
+fn let_panic(task: Task, launch: Launch) {
     let faults = TempDir::new().unwrap();
     let mut server = launch.env(FAULTS_VARIABLE, faults.path().to_str().unwrap()).start();
     let (id, _) = server.client().enrol("before");
     if task == Task::Acceptor {
-        // Those of both listeners, and one of a name like theirs which may fall.
+        // Those of both listeners, and one of a name like theirs which may panic.
         assert_eq!(threads(&server, ACCEPTOR_THREAD), 3);
     }
     let order = faults.path().join(task.name());
@@ -38,7 +38,7 @@ fn let_fall(task: Task, launch: Launch) {
         Task::Collector | Task::Upkeep | Task::ThreatLoader | Task::RedisKeeper | Task::Sweeper => {
             wait_until(SOON, "it is started again", || server.log().contains("started again"));
             assert!(server.log().contains(task.name()), "{task:?}: {}", server.log());
-            // It can fall a second time only if it runs again.
+            // It can panic a second time only if it runs again.
             fs::write(&order, "").unwrap();
             wait_until(SOON, "it runs again", || !order.exists());
             let (mut events, _) = EventStream::open(server.client(), None);
@@ -51,14 +51,14 @@ fn let_fall(task: Task, launch: Launch) {
 }
 
 #[test]
-fn every_background_task_that_falls_is_started_again_or_ends_the_process_with_a_word() {
+fn every_background_task_that_panics_is_started_again_or_ends_the_process_with_a_word() {
     for task in Task::ALL.into_iter().filter(|task| *task != Task::RedisKeeper) {
-        let_fall(task, Launch::plain());
+        let_panic(task, Launch::plain());
     }
 }
 
 #[test]
 fn the_keeper_of_the_link_to_redis_is_started_again() {
     let redis = RedisServer::start();
-    let_fall(Task::RedisKeeper, Launch::plain().env("REDIS_URL", redis.url()));
+    let_panic(Task::RedisKeeper, Launch::plain().env("REDIS_URL", redis.url()));
 }

@@ -58,7 +58,7 @@ fn assembled() -> Value {
         paths.entry(route.path).or_insert_with(|| json!({}))[route.verb.name()] = operation;
         schemas.extend(of_operation);
     }
-    let responses: BTreeMap<_, _> = Refusal::all().map(|refusal| (refusal.name, refusal.response())).into();
+    let responses: BTreeMap<_, _> = CommonRefusal::all().map(|refusal| (refusal.name, refusal.response())).into();
     let bearer = "The administrator's token, or the one that an agent got when it registered. An agent's token may act for \
                   that agent alone.";
     json!({
@@ -120,7 +120,7 @@ fn complete(route: &Route, description: Description) -> Description {
     }
     let operation = &mut description.operation;
     operation["security"] = security;
-    for Refusal { name, error, meets, .. } in Refusal::all() {
+    for CommonRefusal { name, error, meets, .. } in CommonRefusal::all() {
         let is_own = !operation["responses"][error.status_code().as_str()].is_null();
         if meets(route, operation) && !is_own {
             let place = format!("#/components/responses/{name}");
@@ -136,7 +136,7 @@ fn complete(route: &Route, description: Description) -> Description {
 }
 
 /// A refusal that many operations share.
-struct Refusal {
+struct CommonRefusal {
     name: &'static str,
     /// What is answered; the document says of it what it says of itself.
     error: ApiError,
@@ -145,7 +145,7 @@ struct Refusal {
     meets: fn(&Route, &Value) -> bool,
 }
 
-impl Refusal {
+impl CommonRefusal {
     fn all() -> [Self; 6] {
         [
             Self {

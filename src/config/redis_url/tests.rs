@@ -7,7 +7,7 @@ fn parsed(text: &str) -> Result<RedisUrl, RedisUrlError> {
 }
 
 fn tcp(host: &str, port: u16) -> Servers {
-    Servers::Direct(Address::Tcp { host: host.into(), port })
+    Servers::Direct(RedisAddress::Tcp { host: host.into(), port })
 }
 
 fn sentinel(nodes: &[(&str, u16)], service: &str) -> Servers {
@@ -16,7 +16,7 @@ fn sentinel(nodes: &[(&str, u16)], service: &str) -> Servers {
 }
 
 fn unix(path: &str) -> Servers {
-    Servers::Direct(Address::Unix(path.into()))
+    Servers::Direct(RedisAddress::Unix(path.into()))
 }
 
 #[test]

@@ -14,8 +14,8 @@ use self::context::AgentContext;
 use super::{
     delivery::worker_queue::QueuedBeat,
     messages::{
-        AgentState, Beat, BeatAck, BeginChange, Credential, Describe, EndChange, FetchPolicy, Identify, Identity,
-        Refusal, RelayedBeat, Reporter, Reregister, RespawnAgent, Show, Stop,
+        AgentRefusal, AgentState, Beat, BeatAck, BeginChange, Credential, Describe, EndChange, FetchPolicy, Identify,
+        Identity, RelayedBeat, Reporter, Reregister, RespawnAgent, Show, Stop,
     },
     shard::Shard,
 };
@@ -111,18 +111,18 @@ impl AgentActor {
         }
     }
 
-    fn check(&self, credential: Credential) -> Result<(), Refusal> {
+    fn check(&self, credential: Credential) -> Result<(), AgentRefusal> {
         if self.cell.deregistered.get() {
-            return Err(Refusal::Gone);
+            return Err(AgentRefusal::Gone);
         }
         match credential {
             Credential::Admin => Ok(()),
             Credential::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
-            Credential::Token(_) => Err(Refusal::WrongToken),
+            Credential::Token(_) => Err(AgentRefusal::WrongToken),
         }
     }
 
-    fn identity(&self, credential: Credential) -> Result<Identity, Refusal> {
+    fn identity(&self, credential: Credential) -> Result<Identity, AgentRefusal> {
         self.check(credential)?;
         let agent = self.cell.agent.borrow();
         Ok(Identity { machine: agent.machine(), registered_at: agent.registered_at() })
@@ -132,7 +132,12 @@ impl AgentActor {
         self.cell.changing.set(self.cell.changing.get().saturating_sub(1));
     }
 
-    fn beat(&self, credential: Credential, heartbeat: Heartbeat, ctx: &mut AgentContext) -> Result<BeatAck, Refusal> {
+    fn beat(
+        &self,
+        credential: Credential,
+        heartbeat: Heartbeat,
+        ctx: &mut AgentContext,
+    ) -> Result<BeatAck, AgentRefusal> {
         self.check(credential)?;
         let at = self.take_over(heartbeat, ctx);
         let pending_policies = self.shard.pending_policies(&self.cell);
@@ -145,7 +150,7 @@ impl AgentActor {
         let now = self.shard.clock.pulse(self.shard.index);
         let mut agent = self.cell.agent.borrow_mut();
         let before = agent.liveness().last_heard;
-        agent.heard(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
+        agent.beat(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
         drop(agent);
         self.is_alive(before, now, ctx);
         at
@@ -187,7 +192,7 @@ impl Drop for AgentActor {
 }
 
 impl Handler<Beat> for AgentActor {
-    type Result = Result<BeatAck, Refusal>;
+    type Result = Result<BeatAck, AgentRefusal>;
 
     fn handle(&mut self, beat: Beat, ctx: &mut AgentContext) -> Self::Result {
         self.beat(beat.credential, beat.heartbeat, ctx)
@@ -214,7 +219,7 @@ impl Handler<RelayedBeat> for AgentActor {
 }
 
 impl Handler<Show> for AgentActor {
-    type Result = Result<AgentState, Refusal>;
+    type Result = Result<AgentState, AgentRefusal>;
 
     fn handle(&mut self, show: Show, _: &mut AgentContext) -> Self::Result {
         self.check(show.credential)?;
@@ -233,7 +238,7 @@ impl Handler<Show> for AgentActor {
 }
 
 impl Handler<FetchPolicy> for AgentActor {
-    type Result = Result<Option<Arc<Policy>>, Refusal>;
+    type Result = Result<Option<Arc<Policy>>, AgentRefusal>;
 
     fn handle(&mut self, FetchPolicy { credential, is_fetch }: FetchPolicy, _: &mut AgentContext) -> Self::Result {
         self.check(credential)?;
@@ -242,7 +247,7 @@ impl Handler<FetchPolicy> for AgentActor {
 }
 
 impl Handler<Describe> for AgentActor {
-    type Result = Result<Reporter, Refusal>;
+    type Result = Result<Reporter, AgentRefusal>;
 
     fn handle(&mut self, describe: Describe, _: &mut AgentContext) -> Self::Result {
         self.check(describe.credential)?;
@@ -322,7 +327,7 @@ pub(super) mod test_support {
         type Result = ();
 
         fn handle(&mut self, _: Panic, _: &mut AgentContext) {
-            panic!("a test makes this actor fall");
+            panic!("a test makes this actor panic");
         }
     }
 }

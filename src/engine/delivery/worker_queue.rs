@@ -11,7 +11,7 @@ use actix::Message;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::engine::messages::{BeatAck, Credential, Refusal};
+use crate::engine::messages::{AgentRefusal, BeatAck, Credential};
 use crate::fleet::{AgentId, Heartbeat};
 
 thread_local! {
@@ -20,7 +20,7 @@ thread_local! {
 }
 
 /// What an agent answers to a heartbeat.
-pub type Outcome = Result<BeatAck, Refusal>;
+pub type BeatOutcome = Result<BeatAck, AgentRefusal>;
 
 /// The queues between the workers of an engine.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ struct WorkerQueue {
 #[derive(Debug)]
 enum Envelope {
     Beat(AgentId, QueuedBeat),
-    Answer(oneshot::Sender<Outcome>, Outcome),
+    Answer(oneshot::Sender<BeatOutcome>, BeatOutcome),
 }
 
 /// To an agent: a heartbeat that came in on another thread.
@@ -62,11 +62,11 @@ pub struct Reply {
     from: usize,
     /// Where the answer is waited for.
     to: usize,
-    answer: oneshot::Sender<Outcome>,
+    answer: oneshot::Sender<BeatOutcome>,
 }
 
 impl Reply {
-    pub fn send(self, outcome: Outcome) {
+    pub fn send(self, outcome: BeatOutcome) {
         let Self { queues, from, to, answer } = self;
         queues.leave(from, to, Envelope::Answer(answer, outcome));
     }
@@ -91,7 +91,7 @@ impl WorkerQueues {
         id: AgentId,
         credential: Credential,
         heartbeat: Heartbeat,
-    ) -> Option<Outcome> {
+    ) -> Option<BeatOutcome> {
         let (answer, answered) = oneshot::channel();
         let reply = Reply { queues: self.clone(), from: home, to: here, answer };
         self.leave(here, home, Envelope::Beat(id, QueuedBeat { credential, heartbeat, reply }));
@@ -154,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn envelopes_left_while_the_flusher_is_away_go_together_and_wake_once() {
         let queues = WorkerQueues::new(2);
-        let reply = |answer| Envelope::Answer(answer, Err(Refusal::Gone));
+        let reply = |answer| Envelope::Answer(answer, Err(AgentRefusal::Gone));
         let (first, second) = (oneshot::channel(), oneshot::channel());
         queues.leave(0, 1, reply(first.0));
         queues.leave(0, 1, reply(second.0));

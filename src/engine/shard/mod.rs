@@ -229,7 +229,7 @@ impl Shard {
         if let Some(cell) = cell
             && !self.routing.is_running(id)
         {
-            tracing::error!(agent = %id, "an agent's actor fell with a panic; it goes on from its last known state");
+            tracing::error!(agent = %id, "an agent's actor panicked; it goes on from its last known state");
             self.metrics.actor_respawns.increment(1);
             self.start_actor(id, cell);
         }

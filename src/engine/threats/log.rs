@@ -1,7 +1,7 @@
 //! The threat log: the actor that owns the history of threats, on a thread of its own.
 //!
 //! A report is counted and found from the moment it is durable; the store answers in the order in which reports were given
-//! to it, and so they are taken in. A search through millions of rows goes in steps, each a message, and keeps nobody
+//! to it, and so they are taken in. A search through millions of threats goes in steps, each a message, and keeps nobody
 //! waiting but others who search.
 
 mod queries;
@@ -241,8 +241,8 @@ impl State {
     fn dropped(&self, trims: Vec<Trim>) {
         let (mut to_reconcile, mut trimmed) = (self.to_reconcile.borrow_mut(), self.trimmed.borrow_mut());
         for Trim { org, up_to, aged, displaced } in trims {
-            self.metrics.threats_aged.increment(aged.rows);
-            self.metrics.threats_displaced.increment(displaced.rows);
+            self.metrics.threats_aged.increment(aged.count);
+            self.metrics.threats_displaced.increment(displaced.count);
             let from = trimmed.insert(org.clone(), up_to).unwrap_or(ThreatId::new(0));
             let range = to_reconcile.dropped.entry(org.clone()).or_insert(ThreatRange { org, from, up_to });
             range.up_to = range.up_to.max(up_to);
@@ -252,7 +252,7 @@ impl State {
     fn tick(&self) {
         self.up_to_date();
         let history = self.history.borrow();
-        self.kept.threats.store(history.rows(), Relaxed);
+        self.kept.threats.store(history.count(), Relaxed);
         self.kept.bytes.store(history.bytes(), Relaxed);
     }
 

@@ -63,7 +63,7 @@ impl EngineHandle {
             })
         };
         let threats: Vec<_> = events.into_iter().map(threat).collect();
-        // What is on its way to the store is held as a body, and its row twice.
+        // What is on its way to the store is held as a payload, and its index entry twice.
         let held = threats.iter().map(|threat| 2 * threat.entry.bytes + THREAT_OVERHEAD_BYTES).sum();
         let room = self.fleet.room_for_reports.clone().try_acquire_many_owned(held);
         let room = room.map_err(|_| StoreError::Overloaded)?;
@@ -82,7 +82,7 @@ impl EngineHandle {
         let mut keys = Vec::new();
         loop {
             let found = self.ask_threat_log(find.clone()).await?;
-            keys.extend(found.rows);
+            keys.extend(found.threats);
             find.most = (most + 1).saturating_sub(keys.len());
             find.before = found.resume_before;
             if find.most == 0 || find.before.is_none() {
@@ -131,11 +131,11 @@ impl EngineHandle {
         let kept = &self.fleet.kept;
         kept.are_loaded.store(false, Release);
         self.tell_threat_log(Forget).await?;
-        let (out, mut rows) = mpsc::channel(THREAT_CHUNKS_AHEAD);
+        let (out, mut chunks) = mpsc::channel(THREAT_CHUNKS_AHEAD);
         // It owns the receiver: if the threat log panics, the reading ends too.
         let restore = async move {
-            while let Some(rows) = rows.recv().await {
-                self.tell_threat_log(RestoreThreats(rows)).await?;
+            while let Some(entries) = chunks.recv().await {
+                self.tell_threat_log(RestoreThreats(entries)).await?;
             }
             Ok::<_, EngineError>(())
         };

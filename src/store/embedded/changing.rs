@@ -86,7 +86,7 @@ impl<'a> Changing<'a> {
         let keyspace = match kind {
             Kind::Agent => self.tables.data.clone(),
             Kind::Policies => self.tables.meta.clone(),
-            Kind::Threat => self.threats()?.rows.clone(),
+            Kind::Threat => self.threats()?.entries.clone(),
         };
         let old = match self.changed.entry((kind, key.to_vec())) {
             Entry::Occupied(mut entry) => std::mem::replace(entry.get_mut(), new),

@@ -14,7 +14,7 @@ use lsm_tree::AbstractTree;
 use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::files::{Damage, Unfit, prepare};
+use super::files::{Damage, OpenError, prepare};
 use crate::{
     limits::{STORE_CACHE_BYTES, STORE_FILES_MAX, STORE_JOURNAL_BYTES, STORE_MEMTABLE_BYTES},
     store::StoreError,
@@ -71,7 +71,7 @@ impl std::fmt::Debug for Reopening {
 impl Reopening {
     /// Opens the database in `path`, and creates it if there is none; its data is in the keyspace `data`. It must have the
     /// ledger numbered `least`, unless that is 0.
-    pub(super) fn open(path: &Path, data: &'static str, least: u64) -> Result<Self, Unfit> {
+    pub(super) fn open(path: &Path, data: &'static str, least: u64) -> Result<Self, OpenError> {
         let tables = open(path, data, least)?;
         Ok(Self { path: path.into(), data, least: AtomicU64::new(least), tables: RwLock::new(Some(tables)) })
     }
@@ -116,16 +116,16 @@ impl Reopening {
     }
 }
 
-fn open(path: &Path, data: &str, least: u64) -> Result<Tables, Unfit> {
+fn open(path: &Path, data: &str, least: u64) -> Result<Tables, OpenError> {
     prepare(path, least)?;
     // What fjall does not expect in a file may make it panic.
     let opened = catch_unwind(AssertUnwindSafe(|| open_prepared(path, data)));
     let opened = opened.unwrap_or(Err(fjall::Error::Unrecoverable));
     opened.map_err(|error| match error {
-        fjall::Error::Locked => Unfit::Locked,
+        fjall::Error::Locked => OpenError::Locked,
         // A file that is there and cannot be read may be readable again tomorrow; what is in it is not lost.
         fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) if !is_damage(&error) => {
-            Unfit::Io(error)
+            OpenError::Io(error)
         }
         error => Damage::new(path.join("keyspaces"), format!("cannot be read: {}", plain(&error))).into(),
     })
@@ -148,14 +148,14 @@ fn options() -> KeyspaceCreateOptions {
 }
 
 /// Why the database in `path` is not opened.
-pub(super) fn refusal(path: &Path, unfit: Unfit) -> StoreError {
+pub(super) fn refusal(path: &Path, unfit: OpenError) -> StoreError {
     let path = path.display();
     match unfit {
-        Unfit::Locked => StoreError::Locked(
+        OpenError::Locked => StoreError::Locked(
             format!("{path} is in use by another process; stop that one, or choose another folder").into(),
         ),
-        Unfit::Io(error) => StoreError::unavailable(format_args!("{path} cannot be opened: {error}")),
-        Unfit::Damaged(damage) => damage.into(),
+        OpenError::Io(error) => StoreError::unavailable(format_args!("{path} cannot be opened: {error}")),
+        OpenError::Damaged(damage) => damage.into(),
     }
 }
 

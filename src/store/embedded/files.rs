@@ -35,7 +35,7 @@ impl fmt::Display for Damage {
 
 /// Why a database must not be opened.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(super) enum OpenError {
     /// Another process uses it.
     Locked,
     /// A file is damaged or missing.
@@ -44,13 +44,13 @@ pub(super) enum Unfit {
     Io(io::Error),
 }
 
-impl From<io::Error> for Unfit {
+impl From<io::Error> for OpenError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-impl From<Damage> for Unfit {
+impl From<Damage> for OpenError {
     fn from(damage: Damage) -> Self {
         Self::Damaged(damage)
     }
@@ -65,7 +65,7 @@ const CURRENT: &str = "current";
 
 /// Sees to it that fjall can open the database in `path` and drops nothing of it that was acknowledged: that is everything
 /// up to the ledger numbered `least`. The torn end of a journal behind that is cut off.
-pub(super) fn prepare(path: &Path, least: u64) -> Result<(), Unfit> {
+pub(super) fn prepare(path: &Path, least: u64) -> Result<(), OpenError> {
     if !path.try_exists()? {
         return if least == 0 { Ok(()) } else { Err(Damage::new(path, "is missing").into()) };
     }
@@ -135,7 +135,7 @@ fn unreadable(file: &Path, journal: &Journal) -> Damage {
 }
 
 /// Locks the database while its files are looked at.
-pub(super) fn lock(path: &Path) -> Result<Option<File>, Unfit> {
+pub(super) fn lock(path: &Path) -> Result<Option<File>, OpenError> {
     let file = match File::open(path.join(LOCK)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -148,7 +148,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, Unfit> {
             Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
     }
-    Err(Unfit::Locked)
+    Err(OpenError::Locked)
 }
 
 /// The journals, in the order in which they were written.
@@ -221,7 +221,7 @@ fn must_be_complete(
 }
 
 /// fjall deletes the tables that a keyspace's list of tables does not name, and does not look at the list's checksum.
-fn must_know_its_tables(keyspace: &Keyspace) -> Result<(), Unfit> {
+fn must_know_its_tables(keyspace: &Keyspace) -> Result<(), OpenError> {
     let current = keyspace.path.join(CURRENT);
     let named = fs::read(&current)?;
     // The number of the list, its checksum, and the kind of checksum.
@@ -239,7 +239,7 @@ fn must_know_its_tables(keyspace: &Keyspace) -> Result<(), Unfit> {
 }
 
 /// Removes what there is of a database that was not finished.
-fn begin_anew(path: &Path) -> Result<(), Unfit> {
+fn begin_anew(path: &Path) -> Result<(), OpenError> {
     for file in journals(path)?.values() {
         fs::remove_file(file)?;
     }
@@ -313,9 +313,9 @@ mod tests {
                 let mut flipped = whole.clone();
                 flipped[at] ^= 4;
                 fs::write(&list, &flipped).unwrap();
-                assert!(matches!(prepare(&path, 0), Err(Unfit::Damaged(_))), "{} at {at}", list.display());
+                assert!(matches!(prepare(&path, 0), Err(OpenError::Damaged(_))), "{} at {at}", list.display());
                 fs::write(&list, &whole[..at]).unwrap();
-                assert!(matches!(prepare(&path, 0), Err(Unfit::Damaged(_))), "{} cut at {at}", list.display());
+                assert!(matches!(prepare(&path, 0), Err(OpenError::Damaged(_))), "{} cut at {at}", list.display());
             }
             fs::write(&list, whole).unwrap();
         }

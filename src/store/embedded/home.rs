@@ -20,21 +20,21 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub(super) struct Home {
     path: PathBuf,
-    known: Vec<(PathBuf, Identity)>,
+    known: Vec<(PathBuf, FileId)>,
     databases: [PathBuf; 2],
     /// Whether it has been logged that they are not there any more.
     reported: AtomicBool,
 }
 
 /// Which file it is, whatever its name: the device, and the number there.
-type Identity = (u64, u64);
+type FileId = (u64, u64);
 
 impl Home {
     /// The store in `path`, which is open.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let databases = ["agents", "heartbeats"].map(|name| path.join(name));
         let files = databases.iter().flat_map(|folder| [folder.clone(), folder.join(LOCK), folder.join(VERSION)]);
-        let known = files.chain([path.join(LEDGER)]).map(|file| Ok((file.clone(), identity(&file)?)));
+        let known = files.chain([path.join(LEDGER)]).map(|file| Ok((file.clone(), file_id(&file)?)));
         Ok(Self {
             path: path.into(),
             known: known.collect::<io::Result<_>>()?,
@@ -45,7 +45,7 @@ impl Home {
 
     /// Makes sure that what is written will be found again.
     pub(super) fn must_be_there(&self) -> Result<(), StoreError> {
-        let is_known = |(path, known): &(PathBuf, Identity)| identity(path).is_ok_and(|found| found == *known);
+        let is_known = |(path, known): &(PathBuf, FileId)| file_id(path).is_ok_and(|found| found == *known);
         if self.known.iter().all(is_known) && self.databases.iter().all(|folder| has_journal(folder)) {
             if self.reported.swap(false, Relaxed) {
                 tracing::info!(path = %self.path.display(), "the files of the store are back");
@@ -64,7 +64,7 @@ impl Home {
     }
 }
 
-fn identity(path: &Path) -> io::Result<Identity> {
+fn file_id(path: &Path) -> io::Result<FileId> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 

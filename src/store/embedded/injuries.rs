@@ -113,10 +113,10 @@ async fn everything(store: &dyn StoreReader) -> Result<Content, StoreError> {
     };
     let (loaded, ()) = tokio::join!(store.load(out), collect);
     loaded?;
-    let (out, mut rows) = mpsc::channel::<Vec<ThreatEntry>>(64);
+    let (out, mut chunks) = mpsc::channel::<Vec<ThreatEntry>>(64);
     let mut keys = Vec::new();
     let collect = async {
-        while let Some(some) = rows.recv().await {
+        while let Some(some) = chunks.recv().await {
             keys.extend(some.into_iter().map(|row| ThreatKey { org: row.org, id: row.id }));
         }
     };
@@ -390,7 +390,7 @@ async fn after_any_injury_all_is_there_or_the_store_is_refused_or_it_is_said_wha
 }
 
 #[tokio::test]
-async fn of_the_bodies_of_threats_none_is_missing_or_changed_without_a_word() {
+async fn of_the_payloads_of_threats_none_is_missing_or_changed_without_a_word() {
     let outcomes = after_injuries(2, 40, |file| file.starts_with("agents/keyspaces/4")).await;
     assert!(outcomes.all_there > 0 && outcomes.refused > 0 && outcomes.reported > 0);
 }

@@ -346,7 +346,7 @@ fn count(path: &Path, tables: &Tables) -> Result<Ledger, StoreError> {
         let (key, record) = entry.into_inner().map_err(failed)?;
         found.policies.add(&key, &record);
     }
-    for entry in Threats::of(tables).map_err(failed)?.rows.iter() {
+    for entry in Threats::of(tables).map_err(failed)?.entries.iter() {
         let (key, record) = entry.into_inner().map_err(failed)?;
         found.threats.add(&key, &record);
     }

@@ -2,8 +2,8 @@
 //!
 //! | keyspace | key | value |
 //! | --- | --- | --- |
-//! | `threats` | length of the tenant's name (2 bytes, 0 for none), the name, the id (8 bytes), big-endian | the row |
-//! | `threat_bodies` | the same | the body |
+//! | `threats` | length of the tenant's name (2 bytes, 0 for none), the name, the id (8 bytes), big-endian | the index entry |
+//! | `threat_bodies` | the same | the payload |
 //! | `meta` | `threat` | the latest id that was given out, decimal |
 
 use fjall::{Keyspace, Readable};
@@ -27,22 +27,22 @@ use crate::{
 
 /// The keyspaces of threats.
 pub(super) struct Threats {
-    pub(super) rows: Keyspace,
-    bodies: Keyspace,
+    pub(super) entries: Keyspace,
+    payloads: Keyspace,
 }
 
 impl Threats {
     pub(super) fn of(tables: &Tables) -> fjall::Result<Self> {
-        let (rows, bodies) = (tables.keyspace("threats")?, tables.keyspace("threat_bodies")?);
-        Ok(Self { rows, bodies })
+        let (entries, payloads) = (tables.keyspace("threats")?, tables.keyspace("threat_bodies")?);
+        Ok(Self { entries, payloads })
     }
 
     pub(super) fn report(changing: &mut Changing<'_>, threats: &[StoredThreat]) -> Result<(), StoreError> {
-        for StoredThreat { entry, body } in threats {
+        for StoredThreat { entry, payload } in threats {
             let key = key_of(entry.org.as_deref(), entry.id);
             changing.put(Kind::Threat, &key, encode_entry(entry).as_ref())?;
-            let bodies = changing.threats()?.bodies.clone();
-            changing.batch.insert(&bodies, key.as_slice(), &body[..]);
+            let payloads = changing.threats()?.payloads.clone();
+            changing.batch.insert(&payloads, key.as_slice(), &payload[..]);
         }
         if let Some(last) = threats.last() {
             changing.batch.insert(&changing.tables.meta, "threat", last.entry.id.get().to_string());
@@ -61,14 +61,15 @@ pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), S
         Discard::Oldest(ThreatRange { org, from, up_to }) => {
             let (mut from, up_to) = (key_of(org.as_deref(), *from), key_of(org.as_deref(), *up_to));
             loop {
-                let rows = Threats::of(&registry.tables()?).map_err(|error| read_failed(registry.path(), &error))?.rows;
-                let keys = rows
+                let entries =
+                    Threats::of(&registry.tables()?).map_err(|error| read_failed(registry.path(), &error))?.entries;
+                let keys = entries
                     .range(&from[..]..=&up_to[..])
                     .take(DISCARD_TRANSACTION_MAX)
-                    .map(|entry| Ok(entry.key()?.to_vec()));
+                    .map(|item| Ok(item.key()?.to_vec()));
                 let keys: Vec<_> =
                     keys.collect::<fjall::Result<_>>().map_err(|error| read_failed(registry.path(), &error))?;
-                drop(rows);
+                drop(entries);
                 let Some(last) = keys.last().cloned() else { return Ok(()) };
                 remove_all(registry, keys)?;
                 // What has been removed leaves marks, which are not to be gone through again.
@@ -80,16 +81,16 @@ pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), S
 
 fn remove_all(registry: &Registry, keys: Vec<Vec<u8>>) -> Result<(), StoreError> {
     registry.change_softly(|changing| {
-        let bodies = changing.threats()?.bodies.clone();
+        let payloads = changing.threats()?.payloads.clone();
         for key in keys {
             changing.remove(Kind::Threat, &key)?;
-            changing.batch.remove(&bodies, key.as_slice());
+            changing.batch.remove(&payloads, key.as_slice());
         }
         Ok(())
     })
 }
 
-/// Hands the rows of all threats to `out`.
+/// Hands the index entries of all threats to `out`.
 pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) -> Result<LoadedThreats, StoreError> {
     let view = registry.view()?;
     let failed = |error: fjall::Error| read_failed(&view.path, &error);
@@ -97,50 +98,50 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
     let last = view.snapshot.get(&view.tables.meta, "threat").map_err(failed)?;
     let last = last.and_then(|digits| std::str::from_utf8(&digits).ok()?.parse().ok()).map(ThreatId::new);
     let mut loaded = LoadedThreats { last, ..LoadedThreats::default() };
-    let mut rows = Vec::with_capacity(LOAD_CHUNK_MAX);
+    let mut entries = Vec::with_capacity(LOAD_CHUNK_MAX);
     let mut sum = Sum::default();
     let mut ends: Option<(fjall::Slice, fjall::Slice)> = None;
-    for entry in view.snapshot.iter(&threats.rows) {
-        let (key, row) = entry.into_inner().map_err(failed)?;
-        sum.add(&key, &row);
+    for item in view.snapshot.iter(&threats.entries) {
+        let (key, encoded) = item.into_inner().map_err(failed)?;
+        sum.add(&key, &encoded);
         ends = Some((ends.map_or_else(|| key.clone(), |(first, _)| first), key.clone()));
         // Keys of another form are not ours.
         let Some(key) = named_by(&key) else { continue };
         let id = key.id;
-        match decode_entry(key, &row) {
-            Ok(row) => {
+        match decode_entry(key, &encoded) {
+            Ok(entry) => {
                 loaded.last = loaded.last.max(Some(id));
-                rows.push(row);
+                entries.push(entry);
             }
             Err(error) => loaded.is_corrupt(id, &error),
         }
-        if rows.len() == LOAD_CHUNK_MAX {
-            loaded.threats += rows.len() as u64;
-            if out.blocking_send(std::mem::replace(&mut rows, Vec::with_capacity(LOAD_CHUNK_MAX))).is_err() {
+        if entries.len() == LOAD_CHUNK_MAX {
+            loaded.threats += entries.len() as u64;
+            if out.blocking_send(std::mem::replace(&mut entries, Vec::with_capacity(LOAD_CHUNK_MAX))).is_err() {
                 return Ok(loaded);
             }
         }
     }
     view.must_be_all(Kind::Threat, sum)?;
-    must_have_bodies(&view, &threats, ends)?;
-    loaded.threats += rows.len() as u64;
+    must_have_payloads(&view, &threats, ends)?;
+    loaded.threats += entries.len() as u64;
     // If nobody wants them any more there is nobody to answer.
-    let _ = out.blocking_send(rows);
+    let _ = out.blocking_send(entries);
     Ok(loaded)
 }
 
-/// Bodies are written with their rows, and are too many to be read at a start: that of the first row and that of the last
+/// Payloads are written with their entries, and are too many to be read at a start: that of the first entry and that of the last
 /// tell whether they are there at all.
-fn must_have_bodies(
+fn must_have_payloads(
     view: &View,
     threats: &Threats,
     ends: Option<(fjall::Slice, fjall::Slice)>,
 ) -> Result<(), StoreError> {
     let Some((first, last)) = ends else { return Ok(()) };
     for key in [first, last] {
-        let is_there = view.snapshot.contains_key(&threats.bodies, &key);
+        let is_there = view.snapshot.contains_key(&threats.payloads, &key);
         if !is_there.map_err(|error| read_failed(&view.path, &error))? {
-            return Err(Damage::new(&*view.path, "does not hold the bodies of its threats").into());
+            return Err(Damage::new(&*view.path, "does not hold the payloads of its threats").into());
         }
     }
     Ok(())
@@ -154,12 +155,12 @@ pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Opti
         let id = key.id;
         let name = key_of(key.org.as_deref(), id);
         let left_out = |error: &str| tracing::error!(threat = %id, path = %path.display(), error, "{LEFT_OUT}");
-        match threats.bodies.get(&name) {
-            Ok(Some(body)) => Ok(read_payload(key, &body)),
+        match threats.payloads.get(&name) {
+            Ok(Some(payload)) => Ok(read_payload(key, &payload)),
             Ok(None) => {
-                // It may have been discarded, but then its row has gone with it.
-                if threats.rows.contains_key(&name).map_err(|error| read_failed(path, &error))? {
-                    left_out("its body is missing");
+                // It may have been discarded, but then its entry has gone with it.
+                if threats.entries.contains_key(&name).map_err(|error| read_failed(path, &error))? {
+                    left_out("its payload is missing");
                 }
                 Ok(None)
             }
@@ -178,30 +179,30 @@ pub(super) fn read(registry: &Registry, keys: Vec<ThreatKey>) -> Result<Vec<Opti
 
 const LEFT_OUT: &str = "a threat in the store cannot be read; it is left out";
 
-/// Removes rows without a body, and bodies without a row.
+/// Removes entries without a payload, and payloads without an entry.
 pub(super) fn drop_halves(tables: &Tables) -> fjall::Result<()> {
     let threats = Threats::of(tables)?;
     let mut batch = tables.database.batch();
-    let mut bodies = threats.bodies.iter().map(fjall::Guard::key);
-    let mut body = bodies.next().transpose()?;
-    for row in threats.rows.iter().map(fjall::Guard::key) {
-        let row = row?;
-        while let Some(key) = body.take_if(|body| *body < row) {
-            batch.remove(&threats.bodies, key);
-            body = bodies.next().transpose()?;
+    let mut payloads = threats.payloads.iter().map(fjall::Guard::key);
+    let mut payload = payloads.next().transpose()?;
+    for key in threats.entries.iter().map(fjall::Guard::key) {
+        let entry = key?;
+        while let Some(key) = payload.take_if(|payload| *payload < entry) {
+            batch.remove(&threats.payloads, key);
+            payload = payloads.next().transpose()?;
         }
-        if body.as_ref() == Some(&row) {
-            body = bodies.next().transpose()?;
+        if payload.as_ref() == Some(&entry) {
+            payload = payloads.next().transpose()?;
         } else {
-            batch.remove(&threats.rows, row);
+            batch.remove(&threats.entries, entry);
         }
         if batch.len() >= DISCARD_TRANSACTION_MAX {
             std::mem::replace(&mut batch, tables.database.batch()).commit()?;
         }
     }
-    while let Some(key) = body {
-        batch.remove(&threats.bodies, key);
-        body = bodies.next().transpose()?;
+    while let Some(key) = payload {
+        batch.remove(&threats.payloads, key);
+        payload = payloads.next().transpose()?;
     }
     batch.commit()
 }

@@ -9,7 +9,7 @@ use redis::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 
 use super::{RedisSettings, error_class::ErrorClass};
-use crate::config::redis_url::{Address, RedisUrl, Servers};
+use crate::config::redis_url::{RedisAddress, RedisUrl, Servers};
 use crate::{process::named_file::without_byte_order_mark, store::StoreError};
 
 /// Opens connections; each time anew, so that a name may lead to another server by then.
@@ -47,12 +47,12 @@ impl Connector {
         }
     }
 
-    async fn ask_sentinels(&self, nodes: &[(String, u16)], service: &str) -> Result<Address, ErrorClass> {
+    async fn ask_sentinels(&self, nodes: &[(String, u16)], service: &str) -> Result<RedisAddress, ErrorClass> {
         let mut reasons = Vec::new();
         for (host, port) in nodes {
-            let address = Address::Tcp { host: host.clone(), port: *port };
+            let address = RedisAddress::Tcp { host: host.clone(), port: *port };
             match self.ask_sentinel(&address, service).await {
-                Ok(Some((host, port))) => return Ok(Address::Tcp { host, port }),
+                Ok(Some((host, port))) => return Ok(RedisAddress::Tcp { host, port }),
                 Ok(None) => reasons.push(format!("{host}:{port} knows no service {service}")),
                 Err(error) => reasons.push(format!("{host}:{port}: {error}")),
             }
@@ -61,7 +61,7 @@ impl Connector {
     }
 
     /// Sentinels have no databases, and no password unless it is given to them; the one in the URL is Redis'.
-    async fn ask_sentinel(&self, address: &Address, service: &str) -> Result<Option<(String, u16)>, ErrorClass> {
+    async fn ask_sentinel(&self, address: &RedisAddress, service: &str) -> Result<Option<(String, u16)>, ErrorClass> {
         let mut sentinel = self.open(address, RedisConnectionInfo::default()).await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("get-master-addr-by-name").arg(service);
@@ -79,13 +79,17 @@ impl Connector {
         login
     }
 
-    async fn open(&self, address: &Address, login: RedisConnectionInfo) -> Result<MultiplexedConnection, ErrorClass> {
+    async fn open(
+        &self,
+        address: &RedisAddress,
+        login: RedisConnectionInfo,
+    ) -> Result<MultiplexedConnection, ErrorClass> {
         let address = match address {
-            Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-            Address::Tcp { host, port } if self.url.tls => {
+            RedisAddress::Unix(path) => ConnectionAddr::Unix(path.clone()),
+            RedisAddress::Tcp { host, port } if self.url.tls => {
                 ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
             }
-            Address::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+            RedisAddress::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
         };
         // A peer that has vanished without a word is noticed by the timeout of commands; nothing else is needed for it.
         let tcp = TcpSettings::default().set_nodelay(true);

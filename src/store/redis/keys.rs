@@ -33,8 +33,8 @@ impl Keys {
         format!("{}{{t:{org}}}:threats", self.prefix)
     }
 
-    /// Bodies of a tenant's threats.
-    pub(super) fn threat_bodies(&self, org: &str) -> String {
+    /// Payloads of a tenant's threats.
+    pub(super) fn threat_payloads(&self, org: &str) -> String {
         format!("{}{{t:{org}}}:threat-bodies", self.prefix)
     }
 
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(keys.agents(id.partition()), "guardbeat:{p0003}:agents");
         assert_eq!(keys.heartbeats(id.partition()), "guardbeat:{p0003}:heartbeats");
         assert_eq!(keys.threats("acme"), "guardbeat:{t:acme}:threats");
-        assert_eq!(keys.threat_bodies(""), "guardbeat:{t:}:threat-bodies");
+        assert_eq!(keys.threat_payloads(""), "guardbeat:{t:}:threat-bodies");
         assert_eq!(keys.policies(), "guardbeat:policies");
         assert_eq!(keys.meta(), "guardbeat:meta");
         assert_eq!(&field(id), b"00f3a1b2c3d4e5f6");

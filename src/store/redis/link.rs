@@ -20,7 +20,7 @@ use super::{
     error_class::ErrorClass,
     persistence::Persistence,
     rewrite::Rewrite,
-    session::{Beginning, Identity, Lost, Meta, Session, Writes},
+    session::{Beginning, Lost, Meta, Session, SessionFactory, Writes},
 };
 use crate::{
     config::redis_url::RedisUrl,
@@ -48,7 +48,7 @@ enum Begun {
 /// What all users of a store's connection share.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) identity: Arc<Identity>,
+    pub(super) factory: Arc<SessionFactory>,
     min_replicas: u32,
     sessions: AtomicU64,
     state: watch::Sender<State>,
@@ -68,18 +68,18 @@ impl Link {
     /// Opens the first session. Waits for a Redis that cannot be reached until `deadline`; for one that is loading its
     /// data, as long as that takes.
     pub(super) async fn open(
-        identity: Identity,
+        factory: SessionFactory,
         min_replicas: u32,
         deadline: Instant,
     ) -> Result<Arc<Self>, StoreError> {
         let sessions = AtomicU64::new(0);
-        let begin = async || match identity.begin(sessions.fetch_add(1, Relaxed), Beginning::First).await {
+        let begin = async || match factory.begin(sessions.fetch_add(1, Relaxed), Beginning::First).await {
             Ok(session) => Ok(Begun::Ours(Box::new(session))),
             // It has no memory or no disk, and can be read all the same.
-            Err(ErrorClass::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
+            Err(ErrorClass::Refusing(reason)) => Ok(Begun::Refused(factory.survey().await?, reason)),
             Err(error @ (ErrorClass::Passing(_) | ErrorClass::Loading | ErrorClass::Lasting(_))) => Err(error),
         };
-        let begun = wait_for_redis(deadline, identity.connector.url(), begin).await?;
+        let begun = wait_for_redis(deadline, factory.connector.url(), begin).await?;
         let (state, unclaimed, writes, persistence) = match begun {
             Begun::Ours(first) => {
                 let (writes, persistence) = (first.writes, first.persistence.clone());
@@ -94,7 +94,7 @@ impl Link {
             }
         };
         let link = Self {
-            identity: Arc::new(identity),
+            factory: Arc::new(factory),
             min_replicas,
             sessions,
             commits: AtomicI64::new(writes.commits),
@@ -121,7 +121,7 @@ impl Link {
     pub(super) async fn reading(&self) -> Result<MultiplexedConnection, StoreError> {
         let session = self.session();
         if session.is_err() && self.is_unclaimed() {
-            return self.identity.look().await.map_err(|error| StoreError::unavailable(error.to_string()));
+            return self.factory.look().await.map_err(|error| StoreError::unavailable(error.to_string()));
         }
         session.map(|session| session.connection.clone())
     }
@@ -187,7 +187,7 @@ impl Link {
     pub(super) async fn close(&self) {
         let last = self.state.send_replace(State::Over(StoreError::unavailable("the store has been closed")));
         if let State::Up(session) = last
-            && let Err(error) = self.identity.lease(session.connection.clone()).release().await
+            && let Err(error) = self.factory.lease(session.connection.clone()).release().await
         {
             tracing::warn!(trouble = %error, "the lease of the fleet could not be given back; it runs out by itself");
         }
@@ -213,9 +213,9 @@ impl Link {
         while timeout(renewal, changes.wait_for(is_other)).await.is_err() {
             let still_ours = async {
                 let mut connection = session.connection.clone();
-                self.identity.lease(connection.clone()).renew().await?;
+                self.factory.lease(connection.clone()).renew().await?;
                 let run: Option<String> =
-                    redis::cmd("HGET").arg(self.identity.keys.meta()).arg("run").query_async(&mut connection).await?;
+                    redis::cmd("HGET").arg(self.factory.keys.meta()).arg("run").query_async(&mut connection).await?;
                 self.must_be_ours(run.as_deref())
             };
             match still_ours.await {
@@ -231,7 +231,7 @@ impl Link {
     /// Whether the run that Redis names is this one. It names none when it has been emptied.
     pub(super) fn must_be_ours(&self, run: Option<&str>) -> Result<(), ErrorClass> {
         match run {
-            Some(run) if run == self.identity.owner.run => Ok(()),
+            Some(run) if run == self.factory.owner.run => Ok(()),
             Some(_) => {
                 Err(ErrorClass::Passing("another process has written to the fleet, or Redis has older data".into()))
             }
@@ -252,7 +252,7 @@ impl Link {
                 Some(seen) => Beginning::Late { seen },
                 None => Beginning::Again { confirmed, gone: &gone, lost: &self.lost },
             };
-            let reason = match self.identity.begin(number, beginning).await {
+            let reason = match self.factory.begin(number, beginning).await {
                 Ok(session) => {
                     *self.unclaimed() = None;
                     return self.is_up_again(session, since.elapsed());

@@ -14,7 +14,7 @@ use super::{
     error_class::explained,
     partition::{Content, fetch},
     policies,
-    session::Identity,
+    session::SessionFactory,
 };
 use crate::{
     limits::REDIS_PARTITIONS_AHEAD,
@@ -36,17 +36,17 @@ pub(super) enum Load<'a> {
 
 /// Hands the whole fleet to `out`.
 pub(super) async fn load(
-    identity: &Arc<Identity>,
+    factory: &Arc<SessionFactory>,
     out: mpsc::Sender<Chunk>,
     load: Load<'_>,
 ) -> Result<Loaded, StoreError> {
-    let policies = load_policies(identity, &out, &load).await?;
+    let policies = load_policies(factory, &out, &load).await?;
     let queue = Arc::new(WorkQueue::of(1));
     let (done, contents) = mpsc::channel(readers());
     let read = (0..readers()).map(|number| {
         let reader = Reader {
             number,
-            identity: identity.clone(),
+            factory: factory.clone(),
             is_ours: matches!(load, Load::Own(_)),
             queue: queue.clone(),
             done: done.clone(),
@@ -55,7 +55,7 @@ pub(super) async fn load(
     });
     let read = join_all(read);
     drop(done);
-    let (read, loaded) = tokio::join!(read, collect(identity, contents, out, load));
+    let (read, loaded) = tokio::join!(read, collect(factory, contents, out, load));
     for outcome in read {
         outcome.unwrap_or_else(|panic| Err(StoreError::unavailable(panic)))?;
     }
@@ -63,18 +63,22 @@ pub(super) async fn load(
 }
 
 /// Hands the policies of all scopes to `out`.
-async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Load<'_>) -> Result<Loaded, StoreError> {
+async fn load_policies(
+    factory: &SessionFactory,
+    out: &mpsc::Sender<Chunk>,
+    load: &Load<'_>,
+) -> Result<Loaded, StoreError> {
     let connection = match load {
         Load::Own(connection) => (*connection).clone(),
-        Load::Look => identity.look().await.map_err(|error| unreadable(&error.to_string()))?,
+        Load::Look => factory.look().await.map_err(|error| unreadable(&error.to_string()))?,
     };
-    let version = policies::fetch_version(connection.clone(), &identity.keys).await;
+    let version = policies::fetch_version(connection.clone(), &factory.keys).await;
     let policy_version = version.map_err(|error| unreadable(&explained(&error)))?;
-    let content = policies::fetch(connection.clone(), &identity.keys).await;
+    let content = policies::fetch(connection.clone(), &factory.keys).await;
     let content = content.map_err(|error| unreadable(&explained(&error)))?;
-    content.report(&identity.keys);
+    content.report(&factory.keys);
     if let Load::Own(_) = load
-        && let Err(error) = content.tidy_up(connection, &identity.keys).await
+        && let Err(error) = content.tidy_up(connection, &factory.keys).await
     {
         tracing::warn!(error = explained(&error), "corrupt policies could not be set aside; they stay where they are");
     }
@@ -90,7 +94,7 @@ async fn load_policies(identity: &Identity, out: &mpsc::Sender<Chunk>, load: &Lo
 
 /// Hands over what the readers have read. It owns both ends: when nobody wants more, the readers find it out.
 async fn collect(
-    identity: &Identity,
+    factory: &SessionFactory,
     mut contents: mpsc::Receiver<Content>,
     out: mpsc::Sender<Chunk>,
     load: Load<'_>,
@@ -99,9 +103,9 @@ async fn collect(
     while let Some(content) = contents.recv().await {
         loaded.corrupt += content.corrupt();
         loaded.orphans += content.orphans();
-        content.report(&identity.keys);
+        content.report(&factory.keys);
         if let Load::Own(connection) = load
-            && let Err(error) = content.tidy_up(connection.clone(), &identity.keys).await
+            && let Err(error) = content.tidy_up(connection.clone(), &factory.keys).await
         {
             tracing::warn!(
                 error = explained(&error),
@@ -121,7 +125,7 @@ async fn collect(
 /// One of the threads.
 struct Reader {
     number: usize,
-    identity: Arc<Identity>,
+    factory: Arc<SessionFactory>,
     is_ours: bool,
     queue: Arc<WorkQueue>,
     done: mpsc::Sender<Content>,
@@ -137,13 +141,13 @@ impl Reader {
 
     async fn read(&self) -> Result<(), StoreError> {
         let connection = match self.is_ours {
-            true => self.identity.assist(self.number).await,
-            false => self.identity.look().await,
+            true => self.factory.assist(self.number).await,
+            false => self.factory.look().await,
         };
         let connection = connection.map_err(|error| unreadable(&error.to_string()))?;
         let partitions = std::iter::from_fn(|| self.queue.take()).flatten();
         let fetched = stream::iter(partitions)
-            .map(async |partition| fetch(connection.clone(), &self.identity.keys, partition).await);
+            .map(async |partition| fetch(connection.clone(), &self.factory.keys, partition).await);
         let mut fetched = std::pin::pin!(fetched.buffer_unordered(REDIS_PARTITIONS_AHEAD));
         while let Some(raw) = fetched.try_next().await.map_err(|error| unreadable(&explained(&error)))? {
             if self.done.send(raw.decode()).await.is_err() {

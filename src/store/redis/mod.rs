@@ -4,7 +4,7 @@
 //! commit, save ──▶ Link ──▶ Session (one connection: what is sent first takes effect first)
 //!                   │ keeps it up: lease, backoff, what Redis has lost meanwhile (Rewrite)
 //!                   ▼
-//!                Identity ──▶ Connector ──▶ Redis: URL, sentinels, TLS
+//!                SessionFactory ──▶ Connector ──▶ Redis: URL, sentinels, TLS
 //! ```
 
 mod connector;
@@ -36,8 +36,8 @@ use self::{
     lease::Owner,
     link::{Link, wait_for_redis},
     loading::Load,
-    session::{Identity, Session, Writes},
-    writing::Receipt,
+    session::{Session, SessionFactory, Writes},
+    writing::Confirmation,
 };
 use super::{Change, Chunk, Discard, HeartbeatBatch, Loaded, LoadedThreats, Store, StoreError, StoreReader, Sweep};
 use crate::{
@@ -66,8 +66,8 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
-    fn identity(&self) -> Result<Identity, StoreError> {
-        Ok(Identity {
+    fn session_factory(&self) -> Result<SessionFactory, StoreError> {
+        Ok(SessionFactory {
             connector: Connector::new(self)?,
             keys: Keys::new(&self.key_prefix),
             owner: Owner::this_process(),
@@ -94,7 +94,7 @@ impl RedisStore {
     /// Takes the fleet over, and keeps the link to Redis up on the current runtime.
     pub async fn open(settings: &RedisSettings) -> Result<Self, StoreError> {
         let deadline = Instant::now() + settings.connect_timeout;
-        let link = Link::open(settings.identity()?, settings.min_replicas, deadline).await?;
+        let link = Link::open(settings.session_factory()?, settings.min_replicas, deadline).await?;
         let keeper = tokio::spawn({
             let link = link.clone();
             restarted(Task::RedisKeeper, move || link.clone().keep())
@@ -111,7 +111,7 @@ impl RedisStore {
         writes: impl Fn(i64) -> Writes,
     ) -> Result<(), StoreError> {
         let mut connection = session.connection.clone();
-        let (count, run): Receipt =
+        let (count, run): Confirmation =
             transaction.query_async(&mut connection).await.map_err(|error| self.failed(session, &error))?;
         if let Err(error) = self.link.must_be_ours(run.as_deref()) {
             self.link.fail(session, &error.to_string());
@@ -166,26 +166,26 @@ impl StoreReader for RedisStore {
     }
 
     fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
-        async move { clock(&self.link.identity.keys, self.link.reading().await?).await }.boxed()
+        async move { clock(&self.link.factory.keys, self.link.reading().await?).await }.boxed()
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
         async move {
             if self.link.is_unclaimed() {
-                return loading::load(&self.link.identity, out, Load::Look).await;
+                return loading::load(&self.link.factory, out, Load::Look).await;
             }
             let session = self.link.session()?;
-            loading::load(&self.link.identity, out, Load::Own(&session.connection)).await
+            loading::load(&self.link.factory, out, Load::Own(&session.connection)).await
         }
         .boxed()
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        threats::load(&self.link.identity, out, !self.link.is_unclaimed()).boxed()
+        threats::load(&self.link.factory, out, !self.link.is_unclaimed()).boxed()
     }
 
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
-        async move { threats::read(self.link.reading().await?, &self.link.identity.keys, keys).await }.boxed()
+        async move { threats::read(self.link.reading().await?, &self.link.factory.keys, keys).await }.boxed()
     }
 }
 
@@ -198,7 +198,7 @@ impl Store for RedisStore {
                 0 => {}
                 missing => return Err(StoreError::Unavailable(self.too_few_replicas(missing))),
             }
-            let transaction = writing::commit(&self.link.identity.keys, &changes);
+            let transaction = writing::commit(&self.link.factory.keys, &changes);
             self.write(&session, &transaction, writing::commits).await?;
             match self.replicas_missing(&session).await? {
                 0 => {}
@@ -223,7 +223,7 @@ impl Store for RedisStore {
     fn discard(&self, discards: Vec<Discard>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
             let session = self.link.session()?;
-            let transaction = writing::discard(&self.link.identity.keys, &discards);
+            let transaction = writing::discard(&self.link.factory.keys, &discards);
             let (run,): (Option<String>,) = transaction
                 .query_async(&mut session.connection.clone())
                 .await
@@ -236,7 +236,7 @@ impl Store for RedisStore {
     fn save<'a>(&'a self, batch: &'a HeartbeatBatch) -> BoxFuture<'a, Result<(), StoreError>> {
         async move {
             let session = self.link.session()?;
-            let transaction = writing::save(&self.link.identity.keys, &batch.heartbeats, batch.clock);
+            let transaction = writing::save(&self.link.factory.keys, &batch.heartbeats, batch.clock);
             self.write(&session, &transaction, writing::saves).await
         }
         .boxed()
@@ -267,17 +267,17 @@ impl Store for RedisStore {
 /// A fleet in a Redis, looked at without owning it; it may be in use meanwhile.
 #[derive(Debug)]
 pub struct RedisReader {
-    identity: Arc<Identity>,
+    factory: Arc<SessionFactory>,
     connection: MultiplexedConnection,
 }
 
 impl RedisReader {
     /// Connects. Nothing is written.
     pub async fn open(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let identity = settings.identity()?;
+        let factory = settings.session_factory()?;
         let deadline = Instant::now() + settings.connect_timeout;
-        let connection = wait_for_redis(deadline, identity.connector.url(), async || identity.look().await).await?;
-        Ok(Self { identity: Arc::new(identity), connection })
+        let connection = wait_for_redis(deadline, factory.connector.url(), async || factory.look().await).await?;
+        Ok(Self { factory: Arc::new(factory), connection })
     }
 }
 
@@ -287,19 +287,19 @@ impl StoreReader for RedisReader {
     }
 
     fn clock(&self) -> BoxFuture<'_, Result<Option<ActiveTime>, StoreError>> {
-        clock(&self.identity.keys, self.connection.clone()).boxed()
+        clock(&self.factory.keys, self.connection.clone()).boxed()
     }
 
     fn load(&self, out: mpsc::Sender<Chunk>) -> BoxFuture<'_, Result<Loaded, StoreError>> {
-        loading::load(&self.identity, out, Load::Look).boxed()
+        loading::load(&self.factory, out, Load::Look).boxed()
     }
 
     fn load_threats(&self, out: mpsc::Sender<Vec<ThreatEntry>>) -> BoxFuture<'_, Result<LoadedThreats, StoreError>> {
-        threats::load(&self.identity, out, false).boxed()
+        threats::load(&self.factory, out, false).boxed()
     }
 
     fn threats(&self, keys: Vec<ThreatKey>) -> BoxFuture<'_, Result<Vec<Option<Threat>>, StoreError>> {
-        threats::read(self.connection.clone(), &self.identity.keys, keys).boxed()
+        threats::read(self.connection.clone(), &self.factory.keys, keys).boxed()
     }
 }
 

@@ -66,15 +66,15 @@ pub(super) struct Session {
     pub(super) writes: Writes,
 }
 
-/// What sessions are opened with.
+/// Opens sessions.
 #[derive(Debug)]
-pub(super) struct Identity {
+pub(super) struct SessionFactory {
     pub(super) connector: Connector,
     pub(super) keys: Keys,
     pub(super) owner: Owner,
 }
 
-impl Identity {
+impl SessionFactory {
     /// A connection to look at the fleet without owning it.
     pub(super) async fn look(&self) -> Result<MultiplexedConnection, ErrorClass> {
         let mut connection = self.connector.connect().await?;
@@ -232,13 +232,13 @@ impl Meta {
         )))
     }
 
-    fn must_be_readable(&self, identity: &Identity) -> Result<(), ErrorClass> {
+    fn must_be_readable(&self, factory: &SessionFactory) -> Result<(), ErrorClass> {
         match &self.format {
             Some(format) if format != FORMAT => {
                 let reason: Arc<str> = format!(
                     "the fleet in {} has format {format}, this version reads format {FORMAT}: use the version that wrote \
                      it, or choose another store.key_prefix",
-                    identity.connector.url()
+                    factory.connector.url()
                 )
                 .into();
                 Err(ErrorClass::Lasting(StoreError::Format(reason)))

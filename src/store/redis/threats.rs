@@ -1,4 +1,4 @@
-//! The threats in Redis: for each tenant a stream of rows and one of bodies, with the same entry ids.
+//! The threats in Redis: for each tenant a stream of index entries and one of payloads, with the same ids.
 //!
 //! A stream is kept in the order of its ids, which are those of the threats and so their times; one is found by its id, all
 //! are read from the first to the last, and the oldest are cut off in one command. That is all that is asked of it: what
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     error_class::{ErrorClass, explained, is_wrong_type},
     keys::Keys,
-    session::Identity,
+    session::SessionFactory,
 };
 use crate::{
     limits::LOAD_CHUNK_MAX,
@@ -32,12 +32,12 @@ type Entry = (String, Vec<Vec<u8>>);
 
 pub(super) fn report(transaction: &mut Pipeline, keys: &Keys, threats: &[StoredThreat]) {
     let mut tenants: BTreeMap<&str, (String, String)> = BTreeMap::new();
-    for StoredThreat { entry, body } in threats {
+    for StoredThreat { entry, payload } in threats {
         let org = entry.org.as_deref().unwrap_or_default();
-        let (rows, bodies) = tenants.entry(org).or_insert_with(|| (keys.threats(org), keys.threat_bodies(org)));
+        let (index, payloads) = tenants.entry(org).or_insert_with(|| (keys.threats(org), keys.threat_payloads(org)));
         let id = printed(entry.id);
-        transaction.cmd("XADD").arg(&*rows).arg(&id).arg(FIELD).arg(encode_entry(entry)).ignore();
-        transaction.cmd("XADD").arg(&*bodies).arg(&id).arg(FIELD).arg(&body[..]).ignore();
+        transaction.cmd("XADD").arg(&*index).arg(&id).arg(FIELD).arg(encode_entry(entry)).ignore();
+        transaction.cmd("XADD").arg(&*payloads).arg(&id).arg(FIELD).arg(&payload[..]).ignore();
     }
     for org in tenants.keys() {
         transaction.cmd("SADD").arg(keys.threat_tenants()).arg(org).ignore();
@@ -51,31 +51,31 @@ pub(super) fn remove(transaction: &mut Pipeline, keys: &Keys, threats: &[ThreatK
     for ThreatKey { org, id } in threats {
         let (org, id) = (org.as_deref().unwrap_or_default(), printed(*id));
         transaction.cmd("XDEL").arg(keys.threats(org)).arg(&id).ignore();
-        transaction.cmd("XDEL").arg(keys.threat_bodies(org)).arg(&id).ignore();
+        transaction.cmd("XDEL").arg(keys.threat_payloads(org)).arg(&id).ignore();
     }
 }
 
 pub(super) fn trim(transaction: &mut Pipeline, keys: &Keys, trim: &ThreatRange) {
     let org = trim.org.as_deref().unwrap_or_default();
     let first_kept = printed(ThreatId::new(trim.up_to.get().saturating_add(1)));
-    for key in [keys.threats(org), keys.threat_bodies(org)] {
+    for key in [keys.threats(org), keys.threat_payloads(org)] {
         transaction.cmd("XTRIM").arg(key).arg("MINID").arg(&first_kept).ignore();
     }
 }
 
-/// Hands the rows of all threats to `out`, from a thread with a connection of its own, as the fleet is loaded.
+/// Hands the index entries of all threats to `out`, from a thread with a connection of its own, as the fleet is loaded.
 pub(super) async fn load(
-    identity: &Arc<Identity>,
+    factory: &Arc<SessionFactory>,
     out: mpsc::Sender<Vec<ThreatEntry>>,
     is_ours: bool,
 ) -> Result<LoadedThreats, StoreError> {
-    let identity = identity.clone();
+    let factory = factory.clone();
     let read = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(StoreError::unavailable)?.block_on(async {
-            let connection = if is_ours { identity.assist(readers()).await } else { identity.look().await };
+            let connection = if is_ours { factory.assist(readers()).await } else { factory.look().await };
             let reading =
-                async { Ok(Reader { connection: connection?, keys: &identity.keys, out, is_ours }.read().await?) };
+                async { Ok(Reader { connection: connection?, keys: &factory.keys, out, is_ours }.read().await?) };
             reading.await.map_err(|error: ErrorClass| unreadable(&error.to_string()))
         })
     });
@@ -108,8 +108,8 @@ impl Reader<'_> {
         for org in orgs {
             // A name that is not text is not ours.
             let Ok(org) = String::from_utf8(org) else { continue };
-            let are_streams =
-                self.is_stream(self.keys.threats(&org)).await? && self.is_stream(self.keys.threat_bodies(&org)).await?;
+            let are_streams = self.is_stream(self.keys.threats(&org)).await?
+                && self.is_stream(self.keys.threat_payloads(&org)).await?;
             if !are_streams {
                 loaded.corrupt += 1;
             } else if !self.read_tenant(&org, &mut loaded).await? {
@@ -152,16 +152,16 @@ impl Reader<'_> {
             let entries: Vec<Entry> = ask.query_async(&mut self.connection).await?;
             let Some((last, _)) = entries.last() else { return Ok(true) };
             from = format!("({last}");
-            let rows: Vec<_> = entries.iter().filter_map(|entry| row(org, entry, loaded)).collect();
-            loaded.threats += rows.len() as u64;
-            if self.out.send(rows).await.is_err() {
+            let decoded: Vec<_> = entries.iter().filter_map(|entry| decode(org, entry, loaded)).collect();
+            loaded.threats += decoded.len() as u64;
+            if self.out.send(decoded).await.is_err() {
                 return Ok(false);
             }
         }
     }
 }
 
-fn row(org: &str, (id, fields): &Entry, loaded: &mut LoadedThreats) -> Option<ThreatEntry> {
+fn decode(org: &str, (id, fields): &Entry, loaded: &mut LoadedThreats) -> Option<ThreatEntry> {
     // Entries with ids of another form are not ours.
     let id = parsed(id)?;
     let key = ThreatKey { org: (!org.is_empty()).then(|| org.into()), id };
@@ -183,7 +183,7 @@ pub(super) async fn read(
     let mut ask = redis::pipe();
     for ThreatKey { org, id } in &wanted {
         let id = printed(*id);
-        ask.cmd("XRANGE").arg(keys.threat_bodies(org.as_deref().unwrap_or_default())).arg(&id).arg(&id);
+        ask.cmd("XRANGE").arg(keys.threat_payloads(org.as_deref().unwrap_or_default())).arg(&id).arg(&id);
     }
     let found: Vec<Vec<Entry>> =
         ask.query_async(&mut connection).await.map_err(|error| unreadable(&explained(&error)))?;

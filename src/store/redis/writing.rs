@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What Redis answers to a transaction: how many of its kind there have been, and which run the fleet belongs to.
-pub(super) type Receipt = (i64, Option<String>);
+pub(super) type Confirmation = (i64, Option<String>);
 
 /// The transaction that makes these changes. Without any, it is one that Redis refuses when it would refuse a change.
 pub(super) fn commit(keys: &Keys, changes: &[Change]) -> Pipeline {

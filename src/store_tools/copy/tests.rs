@@ -29,8 +29,9 @@ fn owned<S: Store + 'static>(store: &Arc<S>) -> Owned {
 }
 
 async fn transfer<T: Store + 'static>(from: &Arc<dyn Store>, to: &Arc<T>, merge: bool) -> Result<Copied, ToolError> {
-    let place = |url: &str| Place::new(url.parse().unwrap(), Config::default().store, Path::new("data")).unwrap();
-    let order = CopyOrder { from: place("embedded:from"), to: place("embedded:to"), merge };
+    let location =
+        |url: &str| StoreLocation::new(url.parse().unwrap(), Config::default().store, Path::new("data")).unwrap();
+    let order = CopyOrder { from: location("embedded:from"), to: location("embedded:to"), merge };
     let (source, target) = (Owned { store: from.clone(), reader: from.clone() }.into(), owned(to));
     let screen = Screen::default();
     Transfer { order: &order, source: &source, target: &target, screen: &screen, has_begun: Cell::new(false) }

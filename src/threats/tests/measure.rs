@@ -30,7 +30,7 @@ fn a_history_of_five_million_threats() {
     }
     history.advance(now_ms);
     println!("a threat, with all windows moving: {:?}", start.elapsed() / ROWS as u32);
-    println!("memory: {} bytes a threat", resident_bytes().saturating_sub(resident_before) / history.rows());
+    println!("memory: {} bytes a threat", resident_bytes().saturating_sub(resident_before) / history.count());
 
     let start = Instant::now();
     for n in 0..ROWS / 10 {
@@ -60,7 +60,7 @@ fn a_history_of_five_million_threats() {
                 let call = Instant::now();
                 let page = history.query(&filter, before, 50, 10_000);
                 slowest = slowest.max(call.elapsed());
-                before = page.resume_before.filter(|_| page.rows.len() < 50);
+                before = page.resume_before.filter(|_| page.threats.len() < 50);
                 if before.is_none() {
                     break;
                 }

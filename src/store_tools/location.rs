@@ -14,7 +14,7 @@ use crate::{
 
 /// A store that a command is about.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct StoreLocation {
     /// The URL of an embedded store has its folder, from the root.
     config: StoreConfig,
     data_dir: PathBuf,
@@ -48,7 +48,7 @@ impl From<Owned> for Source {
     }
 }
 
-impl Place {
+impl StoreLocation {
     /// The store at `url`, with all else as it is configured for the server's.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Place {
 
     /// This store cannot be used.
     pub(super) fn failed(&self, error: StoreError) -> ToolError {
-        ToolError::Store { place: self.to_string(), error }
+        ToolError::Store { location: self.to_string(), error }
     }
 
     /// How to take out all that is in it.
@@ -154,7 +154,7 @@ fn absolute(folder: Option<&Path>) -> Option<PathBuf> {
     folder.map(|folder| folder.canonicalize().unwrap_or_else(|_| folder.into()))
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for StoreLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.config.url {
             StoreUrl::Redis(url) => write!(f, "{url} (key prefix {})", self.config.key_prefix),
@@ -168,9 +168,9 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn place(url: &str, key_prefix: &str, data_dir: &Path) -> Place {
+    fn location(url: &str, key_prefix: &str, data_dir: &Path) -> StoreLocation {
         let config = StoreConfig { key_prefix: key_prefix.into(), ..Config::default().store };
-        Place::new(url.parse().unwrap(), config, data_dir).unwrap()
+        StoreLocation::new(url.parse().unwrap(), config, data_dir).unwrap()
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std::fs::create_dir_all(data.join("store")).unwrap();
-        let is = |a: (&str, &str), b: (&str, &str)| place(a.0, a.1, &data).is(&place(b.0, b.1, &data));
+        let is = |a: (&str, &str), b: (&str, &str)| location(a.0, a.1, &data).is(&location(b.0, b.1, &data));
         let same_folder = format!("embedded:{}/../data/./store", data.display());
         assert!(is(("embedded:", "a:"), (&same_folder, "a:")));
         assert!(!is(("embedded:", "a:"), ("embedded:elsewhere", "a:")));
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_place_is_shown_with_what_tells_it_from_others_and_without_a_password() {
-        let shown = |url| place(url, "a:", Path::new("/data")).to_string();
+        let shown = |url| location(url, "a:", Path::new("/data")).to_string();
         assert_eq!(shown("embedded:"), "embedded:/data/store");
         assert_eq!(shown("embedded:/x/./y"), "embedded:/x/y");
         assert_eq!(shown("redis://:hunter2@h"), "redis://:***@h:6379/0 (key prefix a:)");
@@ -200,8 +200,8 @@ mod tests {
     fn an_authority_is_only_for_the_side_that_speaks_tls() {
         let config = StoreConfig { ca_file: Some("ca.pem".into()), ..Config::default().store };
         let ca_file = |url: &str| {
-            let place = Place::new(url.parse().unwrap(), config.clone(), Path::new("data")).unwrap();
-            place.config.ca_file.is_some()
+            let location = StoreLocation::new(url.parse().unwrap(), config.clone(), Path::new("data")).unwrap();
+            location.config.ca_file.is_some()
         };
         assert!(ca_file("rediss://h"));
         assert!(!ca_file("redis://h") && !ca_file("embedded:"));
