@@ -12,9 +12,9 @@
 //! | [`front`] | from a TCP stream to requests: TLS, HTTP/1, HTTP/2, and what a connection may hold |
 //! | [`engine`] | one actor per agent, its shard, its timer; [`engine::EngineHandle`] is the seam to the API |
 //! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
-//! | [`events`] | what happens, told live to those who listen |
+//! | [`events`] | what happens, streamed live to readers |
 //! | [`metrics`] | what Prometheus sees; others set it |
-//! | [`clock`] | the only source of time; knows when the process was paused |
+//! | [`clock`] | the only source of time; and knows when the process was paused |
 //! | [`config`] | file, environment and flags into one checked configuration |
 //! | [`policy`] | the domain: policies, and which one is in force for whom. Pure |
 //! | [`threats`] | the domain: threats, and the figures of their history. Pure |
