@@ -85,7 +85,7 @@ impl Verb {
 pub(super) enum Query {
     /// None: any is refused.
     Refused,
-    /// Any; nobody looks at it.
+    /// Any; it is not read.
     Ignored,
     /// One with these parameters.
     Of(fn() -> Vec<Parameter>),

@@ -19,7 +19,7 @@ pub struct Key {
     /// The variable of the Panguard Manager that sets it too; [`Key::variable`] wins over it.
     pub alias: Option<&'static str>,
     pub default: KeyDefault,
-    /// Whether its value may be shown to nobody.
+    /// Whether its value must not be shown.
     pub secret: bool,
     /// Whether part of its value may be a password.
     pub(super) may_hold_password: bool,
@@ -30,7 +30,7 @@ pub struct Key {
     pub(super) show: fn(&Config) -> Option<String>,
 }
 
-/// What holds when nobody sets a key.
+/// What holds when a key is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyDefault {
     /// This, written as in the file.

@@ -223,7 +223,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// User and password; without both, nobody.
+/// User and password, if there are any.
 fn credentials(user: &str, password: &str) -> Result<(Option<String>, Option<String>), RedisUrlError> {
     match (user, password) {
         ("", "") => Ok((None, None)),

@@ -1,4 +1,4 @@
-//! Receipts for heartbeats that are passed on: those that nobody signs are lost.
+//! Receipts for heartbeats that are passed on: those that are not signed are lost.
 
 use std::sync::Arc;
 

@@ -36,7 +36,7 @@ pub enum FleetEvent {
     },
     /// An agent left the fleet.
     AgentDeregistered { agent_id: AgentId, hostname: Box<str> },
-    /// So many agents changed alike that nobody wants to read of each.
+    /// So many agents changed alike that they are counted instead of named.
     FleetChanged {
         /// Their status before; none if they have registered.
         from: Option<Status>,

@@ -151,7 +151,7 @@ impl Liveness {
     /// What an agent's liveness becomes when the engine starts again at `now`.
     ///
     /// An agent that was silent for long enough before the engine stopped stays stale or offline. Every other one may
-    /// have beaten while nobody listened, so its silence starts anew: it turns stale no earlier than `grace` after
+    /// have beaten while the server was down, so its silence starts anew: it turns stale no earlier than `grace` after
     /// `now`.
     pub fn after_restart(self, now: ActiveTime, grace: Duration, thresholds: &Thresholds) -> Self {
         match self.status(now, thresholds) {

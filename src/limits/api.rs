@@ -27,9 +27,9 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const UNKNOWN_NAMES_MAX: usize = 5;
 /// How much of each of them is repeated, in characters.
 pub const UNKNOWN_NAME_MAX_CHARS: usize = 64;
-/// How much of a refused `Content-Encoding` is told back, in characters.
+/// How much of a refused `Content-Encoding` is repeated to the client, in characters.
 pub const ENCODING_SHOWN_MAX_CHARS: usize = 64;
-/// Longest part of a path that is logged, or told back, in bytes.
+/// Longest part of a path that is logged, or repeated to the client, in bytes.
 pub const PATH_SHOWN_MAX_BYTES: usize = 200;
 pub const ADMIN_TOKEN_MIN_CHARS: usize = 8;
 pub const ADMIN_TOKEN_MAX_CHARS: usize = 256;
@@ -70,13 +70,13 @@ pub const EVENTS_BACKLOG_MIN: u64 = 1_024;
 pub const EVENTS_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 /// Events handed to a connection at a time, in bytes: bounds what a reader that stands still holds.
 pub const EVENTS_CHUNK_BYTES: usize = 16 * 1024;
-/// Changes of one kind in a tick that are told one by one; more are a mass change, which is counted.
+/// Changes of one kind in a tick that are emitted one by one; more are a mass change, which is counted.
 pub const EVENTS_DETAIL_MAX: usize = 100;
-/// Agents whose threat reports are told apart within a tick.
+/// Agents whose threat reports are kept apart within a tick.
 pub const EVENTS_THREAT_AGENTS_MAX: usize = 10_000;
-/// How long changes are gathered before they are told, in milliseconds.
+/// How long changes are gathered before they are emitted, in milliseconds.
 pub const EVENTS_TICK_MS: u64 = 200;
-/// A mass change that goes on is told after so many milliseconds, and counted anew.
+/// A mass change that goes on is emitted after so many milliseconds, and counted anew.
 pub const EVENTS_MASS_MAX_MS: u64 = 5_000;
 /// An event stream that has been silent for so many milliseconds shows that it is alive.
 pub const EVENTS_KEEPALIVE_MS: u64 = 30_000;

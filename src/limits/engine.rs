@@ -23,7 +23,7 @@ pub const LIVENESS_MAX_MS: u64 = 30 * 24 * 3600 * 1000;
 pub const OFFLINE_AFTER_DEFAULT_MS: u64 = 300_000;
 /// A worker that was not scheduled for this long was paused (less where the grace is short: half the grace).
 pub const PAUSED_AFTER_MAX_MS: u64 = 1_000;
-/// Shortest pause told apart from an ordinary scheduling delay.
+/// Shortest pause distinguished from an ordinary scheduling delay.
 pub const PAUSED_AFTER_MIN_MS: u64 = 40;
 /// How often a worker shows that it is being scheduled, at the slowest.
 pub const PULSE_MAX_MS: u64 = 100;

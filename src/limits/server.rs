@@ -43,7 +43,7 @@ pub const WORKERS_MAX: usize = 64;
 pub const MAX_CONNECTIONS_CEILING: u64 = 1_000_000;
 /// Most requests that `limits.max_in_flight` may allow a worker: one for each connection.
 pub const MAX_IN_FLIGHT_CEILING: u64 = MAX_CONNECTIONS_CEILING;
-/// Syntax errors that are told of a configuration file: one with more is none.
+/// Syntax errors reported of a configuration file: one with more is something else.
 pub const CONFIG_SYNTAX_ERRORS_MAX: usize = 20;
 /// How much of an unknown key, section or variable is repeated in an error, in characters.
 pub const CONFIG_NAME_MAX_CHARS: usize = 100;

@@ -1,7 +1,7 @@
 //! What the process writes to stdout and stderr. Nobody need take it.
 //!
 //! A command says its piece with [`print`] and [`print_error`], and ends. A server goes on whatever becomes of its words: its
-//! lines go through an [`Outlet`], which drops and counts what nobody takes. All that it says after its configuration has
+//! lines go through an [`Outlet`], which drops and counts what cannot be written. All that it says after its configuration has
 //! been read comes through here: log lines, the banner ([`announce`]), why it ends ([`report`]), and panics.
 
 use std::{
@@ -44,7 +44,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Lines that nobody took.
+/// Lines that could not be written.
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 /// The outlets of the server that this process is.
 static SERVER: OnceLock<ServerOutput> = OnceLock::new();
@@ -133,7 +133,7 @@ pub fn exit(code: i32) -> ! {
     std::process::exit(code)
 }
 
-/// Lines that were dropped because nobody took them.
+/// Lines that were dropped because they could not be written.
 pub fn dropped_lines() -> u64 {
     DROPPED.load(Relaxed)
 }

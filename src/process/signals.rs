@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that end the process when nobody listens, and that mean nothing to it.
+/// The signals that end a process that does not handle them, and that mean nothing to this one.
 const IGNORED: [fn() -> SignalKind; 4] =
     [SignalKind::user_defined1, SignalKind::user_defined2, SignalKind::alarm, SignalKind::io];
 

@@ -28,7 +28,7 @@ pub(crate) fn listen_with(address: SocketAddr, send_timeout: Duration) -> io::Re
     Ok(socket.into())
 }
 
-/// Lets the kernel cut connections whose peer stands still, since nobody here is called while a send buffer is full; and
+/// Lets the kernel cut connections whose peer has stalled, since nobody here is called while a send buffer is full; and
 /// keep no megabytes for them until then. Connections have it from the socket that accepts them.
 #[cfg(target_os = "linux")]
 fn bound_sending(socket: &Socket, timeout: Duration) -> io::Result<()> {

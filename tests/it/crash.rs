@@ -8,26 +8,26 @@ use std::{
 
 use crate::support::{
     Launch, Server,
+    load::{Reported, Rng, under_load},
     redis::RedisServer,
-    trouble::{Reported, Rng, trouble},
 };
 
-/// Rounds of trouble, each ended in the middle of it by `fall`, which ends the daemon. `rise` mends what else fell.
-pub fn crash(launch: Launch, rounds: u64, fall: impl Fn(&mut Server, &mut Rng), rise: impl Fn()) -> Reported {
+/// Rounds of load, each ended in the middle of it by `kill`, which ends the daemon. `recover` restarts what else was killed.
+pub fn crash(launch: Launch, rounds: u64, kill: impl Fn(&mut Server, &mut Rng), recover: impl Fn()) -> Reported {
     // Sixty seconds of timeout, a minute and a half of threshold: whoever is stale in here is falsely so.
     let mut server = launch.start();
     let mut told = Reported::default();
-    let mut dice = Rng::new();
+    let mut rng = Rng::new();
     let mut prompt = 0;
     for round in 0..rounds {
-        let written = trouble(&mut server, &mut told, &mut dice, |server, dice| {
-            thread::sleep(Duration::from_millis(300 + dice.throw(400)));
+        let written = under_load(&mut server, &mut told, &mut rng, |server, rng| {
+            thread::sleep(Duration::from_millis(300 + rng.below(400)));
             let (behind, written) = written_by(server);
             prompt += u64::from(behind < Duration::from_millis(300));
-            fall(server, dice);
+            kill(server, rng);
             written
         });
-        rise();
+        recover();
         server = server.restart();
         told.check(&server, written);
         eprintln!("round {round}: {}", told.summary());

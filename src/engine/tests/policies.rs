@@ -114,7 +114,7 @@ fn what_an_agent_saw_of_policies_that_were_lost_does_not_hide_new_ones() {
         let last = LastHeartbeat { id, last_fetched: PolicyVersion::new(9), ..LastHeartbeat::bare(1) };
         store.save(&HeartbeatBatch { heartbeats: vec![last], clock: None }).await.unwrap();
         let engine = start(store.clone()).await;
-        // Nobody hears of the agent in this run. The next has policies enough for the mark to look true.
+        // The agent does not beat in this run. The next has policies enough for its last fetched version to look true.
         engine.drain().await.unwrap();
         for _ in 0..9 {
             publish(&engine, None).await;

@@ -1,4 +1,4 @@
-//! Changes of which nobody knows whether the store has made them, and stores that have lost what they had.
+//! Changes of unknown outcome, and stores that have lost what they had.
 
 use std::{
     sync::{
@@ -168,7 +168,7 @@ fn an_agent_whose_deregistration_was_refused_with_an_unknown_outcome_stays_in_th
         sleep(RECONCILED).await;
         let after = contents(&*store).await;
         assert_eq!(after.1, before.1);
-        // Until a heartbeat, the registration counts as the last sign of life; told once more, its last one does.
+        // Until a heartbeat, the registration counts as the last sign of life; written once more, its last one does.
         assert_eq!(after.0, [Registration { heard_at: before.1[0].heard, ..before.0[0].clone() }]);
         engine.deregister(id, Credential::Admin).await.unwrap();
         sleep(RECONCILED).await;

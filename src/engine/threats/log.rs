@@ -143,7 +143,7 @@ impl ThreatLog {
     }
 }
 
-/// Starts a threat log on a thread of its own: nobody's heartbeat waits for a search.
+/// Starts a threat log on a thread of its own: no heartbeat waits for a search.
 pub fn start_threat_log(parts: ThreatLogParts) -> io::Result<Addr<ThreatLog>> {
     let (here, there) = std::sync::mpsc::sync_channel(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;

@@ -202,26 +202,26 @@ impl Rng {
 }
 
 /// Injures the file. Answers how.
-fn injure(file: &Path, dice: &mut Rng) -> String {
+fn injure(file: &Path, rng: &mut Rng) -> String {
     let mut bytes = fs::read(file).unwrap();
-    let how = match dice.below(5) {
+    let how = match rng.below(5) {
         0 => {
             fs::remove_file(file).unwrap();
             return "removed".into();
         }
         1 => {
-            let at = dice.below(bytes.len());
+            let at = rng.below(bytes.len());
             bytes.truncate(at);
             format!("cut at {at}")
         }
         2 => {
-            let (start, end) = (dice.below(bytes.len()), dice.below(64));
+            let (start, end) = (rng.below(bytes.len()), rng.below(64));
             let end = bytes.len().min(start + end);
             bytes[start..end].fill(0);
             format!("zeros from {start} to {end}")
         }
         _ => {
-            let (at, bit) = (dice.below(bytes.len()), dice.below(8));
+            let (at, bit) = (rng.below(bytes.len()), rng.below(8));
             if let Some(byte) = bytes.get_mut(at) {
                 *byte ^= 1 << bit;
             }
@@ -281,7 +281,7 @@ async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bo
     logged("");
     let folder = tempfile::tempdir().unwrap();
     let templates = templates(folder.path()).await;
-    let mut dice = Rng(std::env::var("GUARDBEAT_SEED").map_or(seed, |seed| seed.parse().unwrap()));
+    let mut rng = Rng(std::env::var("GUARDBEAT_SEED").map_or(seed, |seed| seed.parse().unwrap()));
     let injuries = std::env::var("GUARDBEAT_INJURIES").map_or(injuries, |number| number.parse().unwrap());
     let whole = everything(&EmbeddedStore::open(&templates[0], false).unwrap()).await.unwrap();
     assert_eq!(whole.len() as u64, AGENTS + AGENTS / 10 + THREATS + 1);
@@ -291,8 +291,8 @@ async fn after_injuries(seed: u64, injuries: usize, wanted: impl Fn(&Path) -> bo
         copy(&templates[number % 2], &path);
         let files: Vec<_> =
             files_of(&path).into_iter().filter(|file| wanted(file.strip_prefix(&path).unwrap())).collect();
-        let file = &files[dice.below(files.len())];
-        let how = format!("{}: {}", file.strip_prefix(&path).unwrap().display(), injure(file, &mut dice));
+        let file = &files[rng.below(files.len())];
+        let how = format!("{}: {}", file.strip_prefix(&path).unwrap().display(), injure(file, &mut rng));
         let name = path.to_string_lossy().into_owned();
         let before = bytes_of(&path);
         // It takes time: at a part of them.

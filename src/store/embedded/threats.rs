@@ -125,7 +125,7 @@ pub(super) fn load(registry: &Registry, out: &mpsc::Sender<Vec<ThreatEntry>>) ->
     view.must_be_all(Kind::Threat, sum)?;
     must_have_payloads(&view, &threats, ends)?;
     loaded.threats += entries.len() as u64;
-    // If nobody wants them any more there is nobody to answer.
+    // If they are not wanted any more there is no one to answer.
     let _ = out.blocking_send(entries);
     Ok(loaded)
 }

@@ -93,7 +93,7 @@ fn code(error: &RedisError) -> Option<&'static str> {
     CODES.iter().find(|code| text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == **code)).copied()
 }
 
-/// What a user is told who may not do something.
+/// The error of a user without the rights.
 pub(super) const NO_RIGHTS: &str =
     "the user in store.url may not do what is needed; docs/redis.md lists the commands to allow";
 

@@ -1,4 +1,4 @@
-//! Names in Redis. What stands behind each is told in `docs/redis.md`.
+//! Names in Redis. `docs/redis.md` says what each holds.
 
 use crate::fleet::{AgentId, Partition};
 

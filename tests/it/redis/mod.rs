@@ -1,6 +1,6 @@
 //! The fleet in a real Redis: what is promised when that is slow, full, gone, emptied, read-only or somebody else's.
 
-mod falls;
+mod crashes;
 mod faults;
 mod loss;
 mod outage;

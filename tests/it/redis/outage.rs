@@ -15,9 +15,9 @@ use serde_json::json;
 use super::{BACK, heartbeats, on, registrations};
 use crate::support::{
     Client, Reply, Request, SOON, Server,
+    load::StopOnDrop,
     proxy::{Proxy, Traffic},
     redis::RedisServer,
-    trouble::StopOnDrop,
     wait_until,
 };
 

@@ -2,9 +2,9 @@
 
 pub mod events;
 pub mod expect;
+pub mod load;
 pub mod proxy;
 pub mod server;
-pub mod trouble;
 
 pub use guardbeat_testkit::{SOON, http as client, redis, wait_until};
 

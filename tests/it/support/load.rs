@@ -19,17 +19,17 @@ const PAUSE: Duration = Duration::from_millis(2);
 pub struct Rng(u64);
 
 impl Rng {
-    /// The same throws every time; others for each `GUARDBEAT_TEST_SEED`.
+    /// The same numbers every time; others for each `GUARDBEAT_TEST_SEED`.
     pub fn new() -> Self {
         let seed = std::env::var("GUARDBEAT_TEST_SEED").map_or(1, |seed| seed.parse().expect("a number"));
         Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed) | 1)
     }
 
-    pub fn throw(&mut self, sides: u64) -> u64 {
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        self.0 % sides
+        self.0 % bound
     }
 }
 
@@ -44,7 +44,7 @@ pub struct Reported {
     threats: BTreeSet<String>,
     /// Requests that were answered 503. What they asked for has not happened, and will not.
     pub refused: u64,
-    /// Agents of such requests: if the server falls before it could make sure of it, it may have happened all the same.
+    /// Agents of such requests: if the server dies before it could make sure of it, it may have happened all the same.
     doubtful: BTreeSet<String>,
     /// Requests that were not answered.
     pub unanswered: u64,
@@ -61,26 +61,26 @@ pub struct Agent {
 static NAMES: AtomicU64 = AtomicU64::new(0);
 
 /// Sends everything at once until `meanwhile` is over; what the clients were told is added to `told`.
-pub fn trouble<R>(
+pub fn under_load<R>(
     server: &mut Server,
     told: &mut Reported,
-    dice: &mut Rng,
+    rng: &mut Rng,
     meanwhile: impl FnOnce(&mut Server, &mut Rng) -> R,
 ) -> R {
     let over = AtomicBool::new(false);
-    let clients: Vec<_> = (0..CLIENTS).map(|_| (server.client(), Rng(dice.throw(u64::MAX) | 1))).collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| (server.client(), Rng(rng.below(u64::MAX) | 1))).collect();
     thread::scope(|scope| {
         let clients: Vec<_> = clients
             .into_iter()
-            .map(|(client, dice)| {
+            .map(|(client, rng)| {
                 let over = &over;
-                scope.spawn(move || Troublemaker { client, dice, mine: vec![], told: Reported::default() }.run(over))
+                scope.spawn(move || Troublemaker { client, rng, mine: vec![], told: Reported::default() }.run(over))
             })
             .collect();
         let result = {
             // Even if `meanwhile` panics: the clients would go on for ever.
             let _stop = StopOnDrop(&over);
-            meanwhile(server, dice)
+            meanwhile(server, rng)
         };
         for client in clients {
             told.add(client.join().unwrap());
@@ -100,7 +100,7 @@ impl Drop for StopOnDrop<'_> {
 
 struct Troublemaker {
     client: Client,
-    dice: Rng,
+    rng: Rng,
     mine: Vec<String>,
     told: Reported,
 }
@@ -108,7 +108,7 @@ struct Troublemaker {
 impl Troublemaker {
     fn run(mut self, over: &AtomicBool) -> Reported {
         while !over.load(Relaxed) {
-            let answered = match self.dice.throw(22) {
+            let answered = match self.rng.below(22) {
                 0..6 => self.register(None).map(drop),
                 6..17 if !self.mine.is_empty() => self.beat(),
                 17 if !self.mine.is_empty() => self.register_again(),
@@ -139,7 +139,7 @@ impl Troublemaker {
     }
 
     fn one_of_mine(&mut self) -> usize {
-        self.dice.throw(self.mine.len() as u64) as usize
+        self.rng.below(self.mine.len() as u64) as usize
     }
 
     /// The id, unless it was refused.
@@ -147,9 +147,9 @@ impl Troublemaker {
         let name = NAMES.fetch_add(1, Relaxed);
         let machine = machine.map_or_else(|| format!("machine-{name}"), str::to_owned);
         let body = json!({
-            "hostname": format!("host-{name}"), "os": "linux", "version": format!("1.{}.0", self.dice.throw(9)),
-            "ip": format!("10.0.{}.{}", self.dice.throw(256), self.dice.throw(256)), "org_id": "acme",
-            "tags": ["production", format!("rack-{}", self.dice.throw(9)), machine],
+            "hostname": format!("host-{name}"), "os": "linux", "version": format!("1.{}.0", self.rng.below(9)),
+            "ip": format!("10.0.{}.{}", self.rng.below(256), self.rng.below(256)), "org_id": "acme",
+            "tags": ["production", format!("rack-{}", self.rng.below(9)), machine],
             "machine_id": machine,
         });
         let request = Request::new("POST", "/api/agents/register").json(body.to_string());
@@ -202,7 +202,7 @@ impl Troublemaker {
     }
 
     fn publish(&mut self) -> Option<()> {
-        let org = [Value::Null, json!("acme"), json!("bolt")][self.dice.throw(3) as usize].clone();
+        let org = [Value::Null, json!("acme"), json!("bolt")][self.rng.below(3) as usize].clone();
         let body = json!({"name": "trouble", "org_id": org, "rules": []});
         let request = Request::new("POST", "/api/policy").json(body.to_string());
         if let Some(reply) = self.send(request, 201)? {
@@ -214,7 +214,7 @@ impl Troublemaker {
     fn report(&mut self) -> Option<()> {
         let mine = self.one_of_mine();
         let event = json!({"type": "trouble", "severity": "low", "details": {}});
-        let events = vec![event; 1 + self.dice.throw(3) as usize];
+        let events = vec![event; 1 + self.rng.below(3) as usize];
         let request = Request::new("POST", format!("/api/agents/{}/events", self.mine[mine]));
         if let Some(reply) = self.send(request.json(json!({ "events": events }).to_string()), 201)? {
             let data = reply.data(201);

@@ -1,4 +1,4 @@
-//! Redis itself falls, under load.
+//! Redis itself crashes, under load.
 
 use std::{thread, time::Duration};
 
@@ -7,9 +7,9 @@ use crate::{
     crash::crash,
     support::{
         Server,
+        load::{Reported, Rng, under_load},
         proxy::{Proxy, Traffic},
         redis::RedisServer,
-        trouble::{Reported, Rng, trouble},
         wait_until,
     },
 };
@@ -18,8 +18,8 @@ use crate::{
 fn what_was_acknowledged_survives_a_crash_of_redis_and_the_daemon_at_once() {
     // The daemon's memory cannot help: Redis must have it on disk.
     let redis = RedisServer::durable();
-    let fall = |server: &mut Server, dice: &mut Rng| {
-        if dice.throw(2) == 0 {
+    let kill_both = |server: &mut Server, rng: &mut Rng| {
+        if rng.below(2) == 0 {
             redis.kill9();
             server.kill9();
         } else {
@@ -27,21 +27,21 @@ fn what_was_acknowledged_survives_a_crash_of_redis_and_the_daemon_at_once() {
             redis.kill9();
         }
     };
-    crash(on(redis.url()), 8, fall, || redis.start_again());
+    crash(on(redis.url()), 8, kill_both, || redis.start_again());
 }
 
-/// Rounds of trouble, in each of which `fall` does something to Redis. All that was acknowledged must be in Redis soon
+/// Rounds of load, in each of which `crash_redis` does something to Redis. All that was acknowledged must be in Redis soon
 /// afterwards, and nothing else, and be there for the next run of the daemon.
-fn fall_and_rise(redis: &RedisServer, url: String, rounds: u64, fall: impl Fn(&mut Rng)) -> Reported {
+fn crash_and_recover(redis: &RedisServer, url: String, rounds: u64, crash_redis: impl Fn(&mut Rng)) -> Reported {
     let mut server = on(url).start();
     let mut told = Reported::default();
-    let mut dice = Rng::new();
+    let mut rng = Rng::new();
     for round in 0..rounds {
-        trouble(&mut server, &mut told, &mut dice, |server, dice| {
-            pause(100 + dice.throw(300));
-            fall(dice);
+        under_load(&mut server, &mut told, &mut rng, |server, rng| {
+            pause(100 + rng.below(300));
+            crash_redis(rng);
             wait_until(BACK, "ready", || server.is_ready());
-            pause(dice.throw(300));
+            pause(rng.below(300));
         });
         eprintln!("round {round}: {}", told.summary());
         wait_until_written(&server);
@@ -62,9 +62,9 @@ fn pause(milliseconds: u64) {
 #[test]
 fn a_redis_that_writes_to_disk_every_second_is_given_back_what_it_lost_in_a_crash() {
     let redis = RedisServer::launch().line("appendonly yes").line("appendfsync everysec").start();
-    let told = fall_and_rise(&redis, redis.url(), 4, |dice| {
+    let told = crash_and_recover(&redis, redis.url(), 4, |rng| {
         redis.kill9();
-        pause(dice.throw(200));
+        pause(rng.below(200));
         redis.start_again();
     });
     assert!(told.refused > 0, "some were refused");
@@ -73,9 +73,9 @@ fn a_redis_that_writes_to_disk_every_second_is_given_back_what_it_lost_in_a_cras
 #[test]
 fn a_redis_that_comes_back_from_an_old_snapshot_is_given_back_what_it_lost() {
     let redis = RedisServer::start();
-    fall_and_rise(&redis, redis.url(), 4, |dice| {
+    crash_and_recover(&redis, redis.url(), 4, |rng| {
         redis.command(&["SAVE"]);
-        pause(100 + dice.throw(300));
+        pause(100 + rng.below(300));
         redis.kill9();
         redis.start_again();
     });
@@ -84,10 +84,10 @@ fn a_redis_that_comes_back_from_an_old_snapshot_is_given_back_what_it_lost() {
 #[test]
 fn a_redis_whose_connections_are_cut_does_what_was_acknowledged_and_nothing_else() {
     let redis = RedisServer::start();
-    let told = fall_and_rise(&redis, redis.url(), 3, |dice| {
+    let told = crash_and_recover(&redis, redis.url(), 3, |rng| {
         for _ in 0..30 {
             redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
-            pause(dice.throw(60));
+            pause(rng.below(60));
         }
     });
     assert!(told.refused > 0, "some were refused");
@@ -97,24 +97,24 @@ fn a_redis_whose_connections_are_cut_does_what_was_acknowledged_and_nothing_else
 fn whatever_happens_to_redis_what_was_acknowledged_is_there_in_the_end() {
     let redis = RedisServer::start();
     let proxy = Proxy::start(redis.port());
-    fall_and_rise(&redis, proxy.url(), 4, |dice| {
-        for _ in 0..=dice.throw(3) {
-            misfortune(&redis, &proxy, dice);
-            pause(dice.throw(400));
+    crash_and_recover(&redis, proxy.url(), 4, |rng| {
+        for _ in 0..=rng.below(3) {
+            fault(&redis, &proxy, rng);
+            pause(rng.below(400));
         }
     });
 }
 
 /// Something happens to Redis, and passes; maybe before the daemon has noticed.
-fn misfortune(redis: &RedisServer, proxy: &Proxy, dice: &mut Rng) {
+fn fault(redis: &RedisServer, proxy: &Proxy, rng: &mut Rng) {
     let lose = |traffic, milliseconds| {
         proxy.set(traffic);
         pause(milliseconds);
         proxy.set(Traffic::Forward);
     };
-    let milliseconds = dice.throw(800);
-    let what = dice.throw(9);
-    eprintln!("misfortune {what} for {milliseconds} ms");
+    let milliseconds = rng.below(800);
+    let what = rng.below(9);
+    eprintln!("fault {what} for {milliseconds} ms");
     match what {
         0 => lose(Traffic::SwallowRequests, milliseconds),
         1 => lose(Traffic::SwallowReplies, milliseconds),
