@@ -25,6 +25,7 @@ pub enum RuleKind {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Rule {
     #[serde(rename = "type")]
+    /// What kind of rule it is.
     pub kind: RuleKind,
     /// What it needs to know: for the Guards to understand.
     // Compact, and as text: taken apart it would be many times as large.

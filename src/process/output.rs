@@ -1,8 +1,9 @@
 //! What the process writes to stdout and stderr. Nobody need take it.
 //!
-//! A command says its piece with [`print`] and [`print_error`], and ends. A server goes on whatever becomes of its words: its
-//! lines go through an [`Outlet`], which drops and counts what cannot be written. All that it says after its configuration has
-//! been read comes through here: log lines, the banner ([`announce`]), why it ends ([`report`]), and panics.
+//! A command writes with [`print()`] and [`print_error`], and ends. A server goes on whatever becomes of its output: its
+//! lines go through an [`Outlet`], which drops and counts what cannot be written. All that it writes after its
+//! configuration has been read comes through here: log lines, the banner ([`announce`]), why it ends ([`report`]), and
+//! panics.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
