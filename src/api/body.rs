@@ -21,7 +21,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::envelope::ApiError;
 use crate::{
     engine::EngineError,
-    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS, PARTIAL_BODIES_MAX_BYTES},
+    limits::{BODY_TIMEOUT_MS, DRAIN_MAX_BYTES, DRAIN_MS, ENCODING_SHOWN_MAX_CHARS, PARTIAL_BODIES_MAX_BYTES},
 };
 
 /// JSON, as a media type.
@@ -146,10 +146,8 @@ pub(super) fn must_be_plain(headers: &HeaderMap) -> Result<(), ApiError> {
 /// What the body is announced to be encoded with, as far as it can be shown.
 fn encoding(headers: &HeaderMap) -> String {
     let lists: Vec<_> = headers.get_all(CONTENT_ENCODING).map(|list| list.to_str().unwrap_or("?").trim()).collect();
-    lists.join(", ").chars().take(ENCODING_MAX_CHARS).collect()
+    lists.join(", ").chars().take(ENCODING_SHOWN_MAX_CHARS).collect()
 }
-
-const ENCODING_MAX_CHARS: usize = 64;
 
 fn is_none(encoding: &str) -> bool {
     encoding.is_empty() || encoding.eq_ignore_ascii_case("identity")

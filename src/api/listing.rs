@@ -22,7 +22,7 @@ use super::{
 use crate::{
     engine::{EngineError, EngineHandle, ListQuery},
     fleet::{AgentFilter, AgentId, Status},
-    limits::PAGE_MAX,
+    limits::{LIST_WORK_MS, PAGE_MAX},
 };
 
 /// What a listing may be asked for.
@@ -122,9 +122,6 @@ async fn page(engine: &EngineHandle, mut query: ListQuery) -> Result<HttpRespons
     Ok(envelope::json_response(StatusCode::OK, body))
 }
 
-/// How long the list of a whole fleet works before it rests.
-const LIST_WORK: Duration = Duration::from_millis(2);
-
 /// How far the stream of a whole fleet has come.
 enum Step {
     Begin,
@@ -145,7 +142,7 @@ fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
                 (begin, Step::Rows { after: query.after, first: true, worked: Duration::ZERO })
             }
             Step::Rows { after, first, mut worked } => {
-                if worked >= LIST_WORK {
+                if worked >= Duration::from_millis(LIST_WORK_MS) {
                     tokio::time::sleep(worked).await;
                     worked = Duration::ZERO;
                 }

@@ -15,6 +15,7 @@ use self::store::StoreCommand;
 use crate::{
     api::openapi,
     config::{Config, ConfigErrors},
+    limits::RUNTIME_END_MAX_MS,
     process::{
         output::{self, complain, report, say},
         supervision::{Task, indispensable, watch_acceptors},
@@ -188,7 +189,6 @@ fn run_here<T>(otherwise: &str, work: impl Future<Output = T>) -> Result<T, Exit
         Exit::Failed
     })?;
     let done = runtime.block_on(work);
-    // A disk that does not answer must not keep the process.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(Duration::from_millis(RUNTIME_END_MAX_MS));
     Ok(done)
 }

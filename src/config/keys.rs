@@ -3,8 +3,6 @@
 //! A key is declared here and nowhere else, except that `config/guardbeat.toml` documents it (a test compares the two)
 //! and that its value has a field in [`Config`].
 
-use std::ops::RangeInclusive;
-
 use super::{
     Exposure, ForwardedHeader, TlsMode,
     key::{
@@ -17,14 +15,12 @@ use super::{
 };
 use crate::{
     limits::{
-        EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS,
+        EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, MAX_CONNECTIONS_CEILING, MAX_IN_FLIGHT_CEILING,
+        THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS, WORKERS_MAX,
     },
     process::output::LogFormat,
 };
 
-/// Most worker threads.
-pub(super) const WORKERS_MAX: usize = 64;
-const PER_WORKER: RangeInclusive<u64> = 1..=1_000_000;
 const MILLISECONDS: &str = "a whole number of milliseconds";
 const FORWARDED_HEADERS: [(&str, ForwardedHeader); 2] =
     [("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)];
@@ -90,7 +86,12 @@ pub static KEYS: &[Key] = &[
         "server.max_connections",
         Fixed("25000"),
         "open connections per worker",
-        |d, v| put(&mut d.config.server.max_connections, v.number("a whole number of connections", PER_WORKER)),
+        |d, v| {
+            put(
+                &mut d.config.server.max_connections,
+                v.number("a whole number of connections", 1..=MAX_CONNECTIONS_CEILING),
+            )
+        },
         |c| show(c.server.max_connections),
     ),
     Key::new(
@@ -311,7 +312,9 @@ pub static KEYS: &[Key] = &[
         "limits.max_in_flight",
         Fixed("10000"),
         "requests being answered at one time, per worker",
-        |d, v| put(&mut d.config.limits.max_in_flight, v.number("a whole number of requests", PER_WORKER)),
+        |d, v| {
+            put(&mut d.config.limits.max_in_flight, v.number("a whole number of requests", 1..=MAX_IN_FLIGHT_CEILING))
+        },
         |c| show(c.limits.max_in_flight),
     ),
     Key::new(

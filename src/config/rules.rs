@@ -8,10 +8,7 @@ use std::{
 
 use super::StoreUrl;
 use super::{Config, Exposure, TlsMode, errors::ConfigError, key::Key};
-use crate::limits::LIVENESS_MAX_MS;
-
-/// `offline_after_ms` when nobody sets it, unless it would be too little.
-const OFFLINE_AFTER_DEFAULT_MS: u64 = 300_000;
+use crate::limits::{LIVENESS_MAX_MS, OFFLINE_AFTER_DEFAULT_MS};
 
 /// `store.key_prefix` when nobody sets it.
 pub(super) const KEY_PREFIX_DEFAULT: &str = "guardbeat:";

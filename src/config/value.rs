@@ -11,10 +11,7 @@ use super::{
     errors::{ConfigError, Origin},
     key::Key,
 };
-use crate::fleet::network;
-
-/// Longest value repeated in an error, in characters.
-const ECHO_MAX_CHARS: usize = 100;
+use crate::{fleet::network, limits::CONFIG_VALUE_MAX_CHARS};
 
 /// One given value.
 #[derive(Clone, Debug)]
@@ -189,7 +186,7 @@ fn is_scheme(text: &str) -> bool {
 }
 
 fn shortened(text: &str) -> String {
-    match text.char_indices().nth(ECHO_MAX_CHARS) {
+    match text.char_indices().nth(CONFIG_VALUE_MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),
     }

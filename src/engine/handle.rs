@@ -32,7 +32,7 @@ use crate::{
     clock::Clock,
     events::EventAggregator,
     fleet::{AgentId, Heartbeat, MachineKey, Partition, Registration, TokenHash},
-    limits::REPORTS_UNDER_WAY_MAX_BYTES,
+    limits::{MACHINE_LOCKS, REPORTS_UNDER_WAY_MAX_BYTES},
     metrics::Metrics,
     policy::PolicyIndexFull,
     store::{Durability, StoreError},
@@ -80,9 +80,6 @@ pub struct Registered {
     /// The name that its machine had until now, if that was another one: it was renamed, or two machines have one identity.
     pub earlier_hostname: Option<Box<str>>,
 }
-
-/// Requests that concern the same machine take the same of these locks.
-pub(super) const MACHINE_LOCKS: usize = 1_024;
 
 /// The engine, to be shared by all HTTP workers. This is the one seam between HTTP and the actors.
 #[derive(Clone, Debug)]

@@ -6,13 +6,14 @@ use actix::dev::Mailbox;
 
 use super::{
     capacity::Permit,
-    handle::{EngineError, EngineHandle, MACHINE_LOCKS, Registered},
+    handle::{EngineError, EngineHandle, Registered},
     messages::{BeginChange, Credential, EndChange, Identify, MarkUnknown, RemoveAgent, Reregister},
     shard::AddAgent,
     token::{self, Token},
 };
 use crate::{
     fleet::{Address, AgentId, MachineKey, Registration, RegistrationRequest, Text, Timestamp},
+    limits::MACHINE_LOCKS,
     store::{Change, StoreError},
 };
 

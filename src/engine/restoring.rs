@@ -11,10 +11,11 @@ use super::{
     handle::{EngineError, EngineHandle},
     messages::{Begin, Restore},
 };
-use crate::{fleet::AgentId, limits::LIST_SCAN_MAX, store::Chunk};
-
-/// Chunks that may wait in a shard's mailbox besides the one that it takes in: it is never idle while there are any.
-const AHEAD: usize = 2;
+use crate::{
+    fleet::AgentId,
+    limits::{LIST_SCAN_MAX, SHARD_CHUNKS_AHEAD},
+    store::Chunk,
+};
 
 impl EngineHandle {
     /// Hands the fleet, as it comes from the store, to the shards. Only before the first request.
@@ -24,7 +25,7 @@ impl EngineHandle {
     pub(crate) async fn restore(&self, mut chunks: mpsc::Receiver<Chunk>) -> Result<(), EngineError> {
         let mut under_way = FuturesUnordered::new();
         while let Some(chunk) = chunks.recv().await {
-            if under_way.len() >= (1 + AHEAD) * self.fleet.shards.len() {
+            if under_way.len() >= (1 + SHARD_CHUNKS_AHEAD) * self.fleet.shards.len() {
                 under_way.try_next().await?;
             }
             under_way.push(self.send_chunk(chunk));

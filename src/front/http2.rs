@@ -3,6 +3,8 @@
 //! actix-http's own HTTP/2 sets none of them: neither on streams, nor on headers after decoding, nor on how long an answer
 //! may wait for its reader. Here all streams of a connection are served by the connection's own task, so they end with it.
 
+mod heads;
+
 use std::{
     cell::{Cell, RefCell},
     cmp,
@@ -14,18 +16,13 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{HttpMessage, Payload, Request, Response, ResponseHead, error::PayloadError};
+use actix_http::{Request, Response, error::PayloadError};
 use actix_service::Service;
 use actix_web::{
     Error,
     body::{BodySize, MessageBody},
-    http::{
-        Method, Uri, Version,
-        header::{self, HeaderMap, HeaderName, HeaderValue},
-    },
 };
 use bytes::Bytes;
-use chrono::DateTime;
 use futures_util::{FutureExt, Stream, StreamExt, stream::FuturesUnordered};
 use h2::{
     RecvStream, SendStream,
@@ -33,6 +30,8 @@ use h2::{
 };
 use tokio::time::Instant;
 
+pub use self::heads::HeadTooLarge;
+use self::heads::{read_head, write_head};
 use super::{
     connection::Connection,
     stream::Observed,
@@ -42,9 +41,9 @@ use super::{
 use crate::{
     clock::Clock,
     limits::{
-        ANSWER_TIMEOUT_MS, HEAD_MAX_BYTES, HTTP2_CHUNK_BYTES, HTTP2_HEAD_MAX_BYTES, HTTP2_LARGE_WINDOW_BYTES,
-        HTTP2_LARGE_WINDOWS_MAX, HTTP2_PACE_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_FAIR,
-        HTTP2_STREAMS_MAX, HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES, LINGER_MS,
+        ANSWER_TIMEOUT_MS, HTTP2_CHUNK_BYTES, HTTP2_HEAD_MAX_BYTES, HTTP2_LARGE_WINDOW_BYTES, HTTP2_LARGE_WINDOWS_MAX,
+        HTTP2_PACE_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_FAIR, HTTP2_STREAMS_MAX,
+        HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES, LINGER_MS,
     },
 };
 
@@ -266,43 +265,6 @@ async fn while_discarding<T>(mut body: Incoming, mut sending: Pin<&mut impl Futu
     }
 }
 
-/// In the extensions of a request: its head was larger than one may be, and its headers were left out.
-#[derive(Clone, Copy, Debug)]
-pub struct HeadTooLarge;
-
-/// As RFC 9113 (6.5.2) counts it.
-fn is_too_large(head: &http1::request::Parts) -> bool {
-    const OVERHEAD: usize = 32;
-    let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + OVERHEAD);
-    headers.fold(target, |sum, header| sum + header) > HEAD_MAX_BYTES
-}
-
-/// The request, in actix-http's types.
-fn read_head(parts: http1::request::Parts, body: Option<Incoming>, peer: Option<SocketAddr>) -> Option<Request> {
-    let payload = match body {
-        None => Payload::None,
-        Some(body) => Payload::Stream { payload: Box::pin(body) as Pin<Box<dyn Stream<Item = _>>> },
-    };
-    let mut request = Request::with_payload(payload);
-    let head = request.head_mut();
-    let target = parts.uri.path_and_query().map_or("/", http1::uri::PathAndQuery::as_str);
-    head.uri = Uri::try_from(target).ok()?;
-    head.method = Method::from_bytes(parts.method.as_str().as_bytes()).ok()?;
-    head.version = Version::HTTP_2;
-    head.peer_addr = peer;
-    if is_too_large(&parts) {
-        request.extensions_mut().insert(HeadTooLarge);
-        return Some(request);
-    }
-    head.headers = HeaderMap::with_capacity(parts.headers.len());
-    for (name, value) in &parts.headers {
-        let (name, value) = (HeaderName::from_bytes(name.as_ref()), HeaderValue::from_bytes(value.as_bytes()));
-        head.headers.append(name.ok()?, value.ok()?);
-    }
-    Some(request)
-}
-
 /// The body of a request, for whoever reads it now. Its window opens again as it is read.
 #[derive(Clone)]
 struct Incoming(Rc<RefCell<RecvStream>>);
@@ -385,43 +347,4 @@ async fn next_chunk<B: MessageBody>(
         Poll::Pending => stream.poll_reset(cx).map(|_| None),
     })
     .await
-}
-
-/// HTTP/2 has no headers of connections (RFC 9113, 8.2.2), and the length is that of the body.
-const LEFT_OUT: [HeaderName; 6] = [
-    header::CONNECTION,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::CONTENT_LENGTH,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-];
-
-fn write_head(head: &ResponseHead, size: BodySize, clock: &Clock) -> http1::Response<()> {
-    let mut response = http1::Response::new(());
-    *response.version_mut() = http1::Version::HTTP_2;
-    *response.status_mut() = http1::StatusCode::from_u16(head.status.as_u16()).expect("a status is a status");
-    let headers = response.headers_mut();
-    for (name, value) in head.headers.iter().filter(|(name, _)| !LEFT_OUT.contains(name)) {
-        let (name, value) =
-            (http1::HeaderName::from_bytes(name.as_ref()), http1::HeaderValue::from_bytes(value.as_bytes()));
-        if let (Ok(name), Ok(value)) = (name, value) {
-            headers.append(name, value);
-        }
-    }
-    if let BodySize::Sized(length) = size {
-        headers.insert(http1::header::CONTENT_LENGTH, length.into());
-    }
-    if !headers.contains_key(http1::header::DATE)
-        && let Some(date) = date(clock)
-    {
-        headers.insert(http1::header::DATE, date);
-    }
-    response
-}
-
-/// The time now, as HTTP writes it (RFC 9110, 5.6.7).
-fn date(clock: &Clock) -> Option<http1::HeaderValue> {
-    let now = DateTime::from_timestamp_millis(clock.wall().as_millis())?;
-    http1::HeaderValue::from_str(&now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
 }

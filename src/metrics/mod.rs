@@ -27,6 +27,7 @@ use self::requests::Heartbeats;
 pub use self::requests::{HEARTBEAT_ENDPOINT, OTHER_ENDPOINT};
 use crate::{
     fleet::{Status, Timestamp, Transition},
+    limits::GAUGE_IDLE_MS,
     process::output,
     threats::Severity,
 };
@@ -38,9 +39,6 @@ const LATENCY_BUCKETS: &[f64] =
 const LAG_BUCKETS: &[f64] = &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 const HEARTBEAT_LATENCY: &str = "guardbeat_heartbeat_latency_seconds";
-
-/// A gauge that has not been set for so long is not shown any more.
-const GAUGE_IDLE: Duration = Duration::from_secs(10);
 
 /// How a heartbeat request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +129,7 @@ impl Metrics {
                 builder.set_buckets_for_metric(lag, LAG_BUCKETS)
             })
             .expect("the buckets are not empty")
-            // A label value that has left the most frequent ones is not set any more, and goes.
-            .idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_IDLE))
+            .idle_timeout(MetricKindMask::GAUGE, Some(Duration::from_millis(GAUGE_IDLE_MS)))
             .build_recorder();
         let recorder = Arc::new(recorder);
         metrics::with_local_recorder(&*recorder.clone(), || {

@@ -21,12 +21,10 @@ use std::{
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES};
+use crate::limits::{LAST_WORDS_MS, LOG_QUEUE_MAX_BYTES, OUTPUT_RETRY_MS};
 
 /// What must be logged at every level of logging.
 const ALWAYS: &str = "guardbeat::always";
-/// A pipe that somebody else has made non-blocking is tried again at this interval.
-const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
@@ -254,7 +252,7 @@ fn write_line(out: &mut impl Write, line: &[u8]) -> Result<(), bool> {
             Ok(written) => rest = &rest[written..],
             Err(error) => match error.kind() {
                 ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock => thread::sleep(TRY_AGAIN),
+                ErrorKind::WouldBlock => thread::sleep(Duration::from_millis(OUTPUT_RETRY_MS)),
                 _ => return Err(rest.len() < line.len()),
             },
         }

@@ -16,9 +16,8 @@ use std::{
 use futures_util::FutureExt;
 
 use super::output;
+use crate::limits::TASK_RESTART_MS;
 
-/// A task is started again after so long.
-const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Names the folder in which a test says what is to panic: a file for each task, by its name. Debug builds only.
 pub const FAULTS_VARIABLE: &str = "FAULTS_FOLDER";
 const LOOK_FOR_FAULTS: Duration = Duration::from_millis(10);
@@ -132,7 +131,7 @@ pub async fn restarted<T, F: Future<Output = T>>(task: Task, mut start: impl FnM
             return done;
         }
         tracing::error!(task = task.name(), "a background task fell with a panic and is started again");
-        tokio::time::sleep(RESTART_AFTER).await;
+        tokio::time::sleep(Duration::from_millis(TASK_RESTART_MS)).await;
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod admin_token;
 pub mod banner;
+mod drain;
 pub mod error;
 pub mod listener;
 pub mod loading;
@@ -23,20 +24,18 @@ use actix_server::{Server, ServerHandle};
 use actix_service::{IntoServiceFactory, Service as _, ServiceFactoryExt};
 use actix_web::{App, middleware::Condition, web};
 use futures_util::TryFutureExt as _;
-use tokio::task::{JoinError, JoinHandle};
 
 use self::{
     admin_token::AdminToken,
     error::{Failed, ServeError},
     listener::listen,
-    loading::{await_threats, keep_threats_loaded, load},
+    loading::damaged,
     preflight::Preflight,
     tls::{ExpiryWatch, Tls},
 };
 use crate::{
     api::{
-        Admission, ApiState, AuthRules, FastPath, Listener, RequestLog, complete,
-        lifecycle::{Lifecycle, Phase},
+        Admission, ApiState, AuthRules, FastPath, Listener, RequestLog, complete, lifecycle::Lifecycle,
         refuse_unparsed, route, route_operations,
     },
     clock::Clock,
@@ -45,7 +44,7 @@ use crate::{
     events::{Bus, EventRules},
     fleet::{ActiveTime, Thresholds},
     front::{self, Cut, FrontMetrics, FrontParts, FrontRules},
-    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, WORKERS_START_MS},
+    limits::{OPERATIONS_CONNECTIONS_MAX, RESTART_SPREAD_DIVISOR, RESTART_SPREAD_MAX_MS, SHARD_CHECK_MS, UPKEEP_MS},
     metrics::Metrics,
     process::{
         descriptors::connections_per_worker,
@@ -53,12 +52,9 @@ use crate::{
         signals::Signals,
         supervision::{Task, restarted},
     },
-    store::{Durability, FlushRules, Loaded, StoreError, WriteBehind, open},
+    store::{Durability, FlushRules, Loaded, WriteBehind, open},
     threats::Retention,
 };
-
-/// The last write of a shutdown is tried again at this interval.
-const DRAIN_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs the server until a signal stops it.
 pub async fn serve(mut config: Config) -> Result<(), Failed> {
@@ -318,45 +314,10 @@ impl Running {
         while self.engine.is_intact() {
             tokio::select! {
                 damage = &mut threats => return Err(Failed::InService(damaged(damage))),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(Duration::from_millis(SHARD_CHECK_MS)) => {}
             }
         }
         Err(Failed::InService(ServeError::ShardFell))
-    }
-
-    /// Brings the fleet back from the store and goes into service. What it answers keeps the threats loaded, and ends if they
-    /// are damaged.
-    async fn load_fleet(&self) -> Result<JoinHandle<StoreError>, ServeError> {
-        let began = self.engine.clock().monotonic();
-        // A worker that panics at its start is reported nowhere else.
-        let attached = tokio::time::timeout(Duration::from_millis(WORKERS_START_MS), self.engine.attached());
-        attached.await.map_err(|_| ServeError::WorkersMissing)?;
-        let loaded = load(&self.engine, &*self.engine.durability().store).await?;
-        // After the fleet, which is not to share the processors with them.
-        let engine = self.engine.clone();
-        let mut threats = actix_rt::spawn(restarted(Task::ThreatLoader, move || keep_threats_loaded(engine.clone())));
-        tokio::select! {
-            damage = &mut threats => return Err(damaged(damage)),
-            () = await_threats(&self.engine) => {}
-        }
-        let took_ms = (self.engine.clock().monotonic() - began).as_millis() as u64;
-        tracing::info!(agents = loaded.agents, took_ms, "the fleet is loaded");
-        if loaded.corrupt > 0 {
-            self.engine.metrics().corrupt_records.increment(loaded.corrupt);
-            tracing::error!(records = loaded.corrupt, "some records of the store could not be read and were left out");
-        }
-        if loaded.agents > 0 && self.tls.as_ref().is_some_and(|tls| tls.ca_is_new) {
-            tracing::warn!(
-                agents = loaded.agents,
-                "there was no certificate authority in the data folder, and a new one was made: the agents of this fleet \
-                 refuse the server until they trust the new tls/ca.pem, or until the old tls/ca.pem and tls/ca-key.pem are \
-                 back"
-            );
-        }
-        self.lifecycle.enter(Phase::Serving);
-        let banner = self.banner(loaded);
-        output::announce(&banner, || banner.json(self.engine.clock().wall()));
-        Ok(threats)
     }
 
     fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {
@@ -373,57 +334,6 @@ impl Running {
             new_token: self.admin_token.fresh.as_deref().filter(|_| io::stdout().is_terminal()),
         }
     }
-
-    /// Ends: takes nothing new, finishes what is under way, writes everything down.
-    async fn drain(self) -> Result<(), ServeError> {
-        let grace = Duration::from_millis(self.config.server.shutdown_grace_ms);
-        let deadline = self.engine.clock().monotonic() + grace;
-        tracing::info!(grace_ms = grace.as_millis() as u64, "shutting down");
-        self.lifecycle.enter(Phase::Draining);
-        self.events.close();
-        self.api.pause().await;
-        if tokio::time::timeout_at(deadline, self.lifecycle.idle()).await.is_err() {
-            tracing::warn!(
-                requests = self.lifecycle.in_flight(),
-                "the grace period is over; leaving requests unanswered"
-            );
-        }
-        // At least a moment for the last write, even if the requests took all the time there was.
-        let last = deadline.max(self.engine.clock().monotonic() + Duration::from_secs(1));
-        // Before all shards run there is nothing to write.
-        let write = async {
-            while self.engine.is_attached()
-                && let Err(error) = self.engine.drain().await
-            {
-                // The store may be back within the time that is left.
-                if self.engine.clock().monotonic() + DRAIN_AGAIN >= last {
-                    return Err(error);
-                }
-                tokio::time::sleep(DRAIN_AGAIN).await;
-            }
-            Ok(())
-        };
-        let flushed = match tokio::time::timeout_at(last, write).await {
-            Ok(outcome) => outcome.map_err(ServeError::from),
-            Err(_) => {
-                Err(StoreError::unavailable("the last heartbeats could not be written within the grace period").into())
-            }
-        };
-        // What it gives back runs out by itself.
-        let _ = tokio::time::timeout(Duration::from_secs(1), self.engine.durability().store.close()).await;
-        self.front.stop();
-        // Gracefully: an answer may still be on its way into its socket.
-        self.api.stop(true).await;
-        self.operations.stop(false).await;
-        if flushed.is_ok() {
-            tracing::info!("everything is written; bye");
-        }
-        flushed
-    }
-}
-
-fn damaged(outcome: Result<StoreError, JoinError>) -> ServeError {
-    outcome.unwrap_or_else(StoreError::unavailable).into()
 }
 
 fn retention(config: &ThreatsConfig) -> Retention {
@@ -439,7 +349,7 @@ async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog, clock: Clock, mu
                  refuse it then"
             );
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_millis(UPKEEP_MS)).await;
         metrics.upkeep();
         request_log.upkeep();
     }

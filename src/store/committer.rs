@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{Change, Store, StoreError};
 use crate::{
-    limits::{COMMIT_BATCH_MAX, COMMIT_QUEUE_MAX},
+    limits::{COMMIT_BATCH_MAX, COMMIT_PROBE_MS, COMMIT_QUEUE_MAX},
     process::supervision::{Task, indispensable},
 };
 
@@ -22,9 +22,6 @@ pub struct Committer {
     queue: mpsc::Sender<Waiting>,
     healthy: watch::Receiver<bool>,
 }
-
-/// After a failed transaction an empty one is tried at this interval, until one succeeds.
-const PROBE: Duration = Duration::from_secs(1);
 
 impl Committer {
     /// Starts the committing task on the current runtime. It ends when the last clone is gone.
@@ -90,7 +87,7 @@ async fn refuse_until_it_works(
 ) -> Option<()> {
     let mut refused = Vec::new();
     loop {
-        let probe = tokio::time::sleep(PROBE);
+        let probe = tokio::time::sleep(Duration::from_millis(COMMIT_PROBE_MS));
         tokio::pin!(probe);
         loop {
             tokio::select! {
@@ -197,7 +194,7 @@ mod tests {
         assert!(!committer.is_healthy());
         assert!(matches!(committer.commit(change(3)).await, Err(StoreError::Unavailable(_))));
         store.silent.store(false, Relaxed);
-        tokio::time::sleep(PROBE + PROBE / 2).await;
+        tokio::time::sleep(Duration::from_millis(COMMIT_PROBE_MS * 3 / 2)).await;
         assert!(committer.is_healthy());
         committer.commit(change(4)).await.unwrap();
         assert_eq!(*store.tried.lock().unwrap(), [change(1), change(2), change(4)]);

@@ -20,14 +20,11 @@ use super::{
 };
 use crate::{
     fleet::{ActiveTime, LastHeartbeat, PolicyVersion, Registration},
-    limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX},
+    limits::{COMMIT_BATCH_MAX, FLUSH_BATCH_MAX, STORE_CLOSE_MAX_MS},
     policy::{Policy, PolicyIndex, ScopePolicies},
     process::signals::Signals,
     store::{Change, Chunk, HeartbeatBatch, Loaded, Store, StoreError},
 };
-
-/// How long to wait for the stores to be given up.
-const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// What to copy, and where to.
 #[derive(Debug)]
@@ -97,7 +94,7 @@ pub async fn copy(order: &CopyOrder, screen: &Screen) -> Result<Copied, ToolErro
     let has_begun = transfer.has_begun.get();
     // A Redis that does not answer gives the fleet up by itself, once this process is gone.
     let close = async { tokio::join!(target.store.close(), source.close()) };
-    let _ = tokio::time::timeout(CLOSE_MAX, close).await;
+    let _ = tokio::time::timeout(Duration::from_millis(STORE_CLOSE_MAX_MS), close).await;
     outcome.map_err(|cause| match has_begun {
         true => ToolError::Incomplete { cause: cause.into(), place: to.to_string(), remedy: to.how_to_empty() },
         false => cause,

@@ -10,9 +10,7 @@ use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 use tracing_subscriber::fmt::MakeWriter;
 
-const REDRAW: Duration = Duration::from_millis(250);
-/// Between two lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(10);
+use crate::limits::{PROGRESS_LINE_MS, PROGRESS_REDRAW_MS};
 
 /// Stderr, shared by log lines and a bar that stays below them.
 #[derive(Clone, Debug, Default)]
@@ -66,7 +64,7 @@ impl Progress {
         let style = ProgressStyle::with_template(template).expect("the templates above are well-formed");
         let bar = screen.bars.add(bar.with_style(style).with_prefix(what));
         if !bar.is_hidden() {
-            bar.enable_steady_tick(REDRAW);
+            bar.enable_steady_tick(Duration::from_millis(PROGRESS_REDRAW_MS));
         }
         let progress = Self { what, bar, logged: Cell::new(Instant::now()) };
         progress.reached(0, 0);
@@ -85,7 +83,7 @@ impl Progress {
     }
 
     fn show(&self, message: String, done: u64) {
-        if self.bar.is_hidden() && self.logged.get().elapsed() >= LINE_EVERY {
+        if self.bar.is_hidden() && self.logged.get().elapsed() >= Duration::from_millis(PROGRESS_LINE_MS) {
             // Nobody may be listening.
             let _ = writeln!(io::stderr(), "{}: {message} so far", self.what);
             self.logged.set(Instant::now());

@@ -3,10 +3,10 @@
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::store::{Chunk, Loaded, StoreError, StoreReader};
-
-/// Chunks that may wait while one is being worked on.
-const CHUNKS_AHEAD: usize = 2;
+use crate::{
+    limits::TOOL_CHUNKS_AHEAD,
+    store::{Chunk, Loaded, StoreError, StoreReader},
+};
 
 /// What stopped a reading.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ pub(super) async fn feed<'a, T, L, E>(
     load: impl FnOnce(mpsc::Sender<T>) -> BoxFuture<'a, Result<L, StoreError>>,
     mut work: impl AsyncFnMut(T) -> Result<(), E>,
 ) -> Result<L, Stopped<E>> {
-    let (out, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
+    let (out, mut chunks) = mpsc::channel(TOOL_CHUNKS_AHEAD);
     // It owns the receiver: when it ends early, so does the store.
     let work = async move {
         while let Some(chunk) = chunks.recv().await {

@@ -113,8 +113,10 @@ impl AgentActor {
     }
 
     fn check(&self, credential: Credential) -> Result<(), Refusal> {
+        if self.cell.deregistered.get() {
+            return Err(Refusal::Gone);
+        }
         match credential {
-            _ if self.cell.deregistered.get() => Err(Refusal::Gone),
             Credential::Admin => Ok(()),
             Credential::Token(hash) if hash == *self.cell.agent.borrow().token() => Ok(()),
             Credential::Token(_) => Err(Refusal::WrongToken),

@@ -4,6 +4,8 @@
 //! to it, and so they are taken in. A search through millions of rows goes in steps, each a message, and keeps nobody
 //! waiting but others who search.
 
+mod queries;
+
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, VecDeque},
@@ -19,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, MessageResult, ResponseFuture, WrapFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, ResponseFuture, WrapFuture};
 use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, oneshot},
@@ -28,19 +30,16 @@ use tokio::{
 
 use super::{
     clock::Time,
-    messages::{
-        CountRecent, CountThreats, DrainReports, FindThreats, Forget, Report, RestoreThreats, Restored, Summarise,
-        ThreatFilter,
-    },
+    messages::{DrainReports, Forget, Report, RestoreThreats, Restored},
 };
 use crate::{
     clock::Clock,
     events::EventAggregator,
-    limits::{DISCARD_MAX, SUMMARY_TOP, THREAT_LOG_TICK_MS, THREAT_SCAN_MAX},
+    limits::{DISCARD_MAX, THREAT_LOG_TICK_MS},
     metrics::Metrics,
     process::supervision::{Task, indispensable},
     store::{Change, Discard, Durability, StoreError, ThreatRange},
-    threats::{Filter, History, Retention, ThreatEntry, ThreatId, ThreatKey, ThreatScope, Trim},
+    threats::{History, Retention, ThreatEntry, ThreatId, ThreatKey, Trim},
 };
 
 /// The actor that owns the history.
@@ -200,7 +199,14 @@ async fn take_in_durable(state: Rc<State>) {
                 let keys = entries.into_iter().map(|entry| ThreatKey { org: entry.org, id: entry.id });
                 state.to_reconcile.borrow_mut().outcome_unknown.extend(keys);
             }
-            Err(_) => {}
+            // It is not in the store.
+            Err(
+                StoreError::Unavailable(_)
+                | StoreError::Damaged(_)
+                | StoreError::Locked(_)
+                | StoreError::Overloaded
+                | StoreError::Format(_),
+            ) => {}
         }
         // If nobody waits any more there is nobody to answer; the report stands.
         let _ = reply.send(outcome.map(|()| ids));
@@ -285,10 +291,6 @@ impl State {
     }
 }
 
-fn scope(org: &Option<Box<str>>) -> ThreatScope<'_> {
-    org.as_deref().map_or(ThreatScope::Fleet, |org| ThreatScope::Tenant(Some(org)))
-}
-
 impl Handler<Forget> for ThreatLog {
     type Result = ();
 
@@ -355,49 +357,5 @@ impl Handler<DrainReports> for ThreatLog {
                 at_rest.await;
             }
         })
-    }
-}
-
-impl Handler<FindThreats> for ThreatLog {
-    type Result = MessageResult<FindThreats>;
-
-    fn handle(&mut self, find: FindThreats, _: &mut Context<Self>) -> Self::Result {
-        self.state.up_to_date();
-        let ThreatFilter { org, since_ms, severity, kind, agent } = &find.filter;
-        let filter = Filter {
-            scope: scope(org),
-            since_ms: *since_ms,
-            severity: *severity,
-            kind: kind.as_deref(),
-            agent: *agent,
-        };
-        MessageResult(self.state.history.borrow().query(&filter, find.before, find.most, THREAT_SCAN_MAX))
-    }
-}
-
-impl Handler<Summarise> for ThreatLog {
-    type Result = MessageResult<Summarise>;
-
-    fn handle(&mut self, Summarise { org, period }: Summarise, _: &mut Context<Self>) -> Self::Result {
-        self.state.up_to_date();
-        MessageResult(self.state.history.borrow_mut().summary(scope(&org), period, SUMMARY_TOP))
-    }
-}
-
-impl Handler<CountRecent> for ThreatLog {
-    type Result = MessageResult<CountRecent>;
-
-    fn handle(&mut self, CountRecent(agent): CountRecent, _: &mut Context<Self>) -> Self::Result {
-        self.state.up_to_date();
-        MessageResult(self.state.history.borrow().recent(agent))
-    }
-}
-
-impl Handler<CountThreats> for ThreatLog {
-    type Result = MessageResult<CountThreats>;
-
-    fn handle(&mut self, CountThreats(period): CountThreats, _: &mut Context<Self>) -> Self::Result {
-        self.state.up_to_date();
-        MessageResult(self.state.history.borrow().totals(period))
     }
 }

@@ -22,13 +22,10 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Timestamp},
-    limits::THREAT_OVERHEAD_BYTES,
+    limits::{THREAT_CHUNKS_AHEAD, THREAT_OVERHEAD_BYTES},
     store::{LoadedThreats, StoreError, StoredThreat},
     threats::{BySeverity, Period, ReportedThreat, Summary, Threat, ThreatId},
 };
-
-/// Chunks of threats that may wait for the threat log while they are loaded.
-const LOAD_AHEAD: usize = 4;
 
 /// A page of threats, the newest first.
 #[derive(Debug)]
@@ -135,7 +132,7 @@ impl EngineHandle {
         let kept = &self.fleet.kept;
         kept.are_loaded.store(false, Release);
         self.tell_threat_log(Forget).await?;
-        let (out, mut rows) = mpsc::channel(LOAD_AHEAD);
+        let (out, mut rows) = mpsc::channel(THREAT_CHUNKS_AHEAD);
         // It owns the receiver: if the threat log panics, the reading ends too.
         let restore = async move {
             while let Some(rows) = rows.recv().await {

@@ -15,13 +15,10 @@ use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::files::{Damage, Unfit, prepare};
-use crate::{limits::STORE_FILES_MAX, store::StoreError};
-
-/// The caches stay small: after the start nothing is read.
-const CACHE_BYTES: u64 = 8 << 20;
-const MEMTABLE_BYTES: u64 = 16 << 20;
-/// The least that fjall takes.
-const JOURNAL_BYTES: u64 = 64 << 20;
+use crate::{
+    limits::{STORE_CACHE_BYTES, STORE_FILES_MAX, STORE_JOURNAL_BYTES, STORE_MEMTABLE_BYTES},
+    store::StoreError,
+};
 
 /// An open database with a keyspace for data and one for facts about it. Clones share it.
 #[derive(Clone)]
@@ -136,9 +133,9 @@ fn open(path: &Path, data: &str, least: u64) -> Result<Tables, Unfit> {
 
 fn open_prepared(path: &Path, data: &str) -> fjall::Result<Tables> {
     let database = Database::builder(path)
-        .cache_size(CACHE_BYTES)
+        .cache_size(STORE_CACHE_BYTES)
         .max_cached_files(Some(STORE_FILES_MAX))
-        .max_journaling_size(JOURNAL_BYTES)
+        .max_journaling_size(STORE_JOURNAL_BYTES)
         .worker_threads(1)
         .open()?;
     let data = database.keyspace(data, options)?;
@@ -147,7 +144,7 @@ fn open_prepared(path: &Path, data: &str) -> fjall::Result<Tables> {
 }
 
 fn options() -> KeyspaceCreateOptions {
-    KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES)
+    KeyspaceCreateOptions::default().max_memtable_size(STORE_MEMTABLE_BYTES)
 }
 
 /// Why the database in `path` is not opened.

@@ -12,6 +12,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::journal::{Journal, Tail, filled};
+use crate::limits::STORE_LOCK_RETRY_MS;
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,7 +136,6 @@ fn unreadable(file: &Path, journal: &Journal) -> Damage {
 
 /// Locks the database while its files are looked at.
 pub(super) fn lock(path: &Path) -> Result<Option<File>, Unfit> {
-    const PATIENCE: Duration = Duration::from_millis(100);
     let file = match File::open(path.join(LOCK)) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -144,7 +144,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, Unfit> {
     for _ in 0..3 {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
-            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(PATIENCE),
+            Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(STORE_LOCK_RETRY_MS)),
             Err(fs::TryLockError::Error(error)) => return Err(error.into()),
         }
     }

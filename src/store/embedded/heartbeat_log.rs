@@ -27,21 +27,18 @@ use super::{
 };
 use crate::{
     fleet::{ActiveTime, AgentId, LastHeartbeat},
+    limits::{HEARTBEAT_LOG_GROWTH_MAX, HEARTBEAT_LOG_SWEEP_MIN_BYTES},
     store::{StoreError, Sweep, record::encode_heartbeat},
 };
 
 /// The keyspaces, in the order in which they are made.
 const KEYSPACES: [&str; 2] = ["flushes", "meta"];
-/// A log below this size is not worth sweeping.
-const SWEEP_MIN_BYTES: u64 = 64 << 20;
 /// The name of the mark.
 pub(super) const MARK: &str = "heartbeats.mark";
 /// The key of the number from which on flushes may be there: a sweep has removed those before.
 const SWEPT: &str = "swept";
 /// The key of the saved clock.
 const CLOCK: &str = "clock";
-/// The log is swept when it has grown to this many times what the last sweep left.
-const SWEEP_FACTOR: u64 = 4;
 
 #[derive(Debug)]
 pub(super) struct HeartbeatLog {
@@ -171,7 +168,8 @@ impl HeartbeatLog {
 
     pub(super) fn wants_sweep(&self, shard: usize, shards: usize) -> Option<Sweep> {
         let mut extent = self.extent();
-        if extent.sweep.is_none() && extent.bytes > SWEEP_MIN_BYTES.max(SWEEP_FACTOR * extent.swept_bytes) {
+        let bytes_max = HEARTBEAT_LOG_SWEEP_MIN_BYTES.max(HEARTBEAT_LOG_GROWTH_MAX * extent.swept_bytes);
+        if extent.sweep.is_none() && extent.bytes > bytes_max {
             let from = self.next_flush.load(Relaxed);
             extent.sweep = Some(LogSweep { from, bytes_before: extent.bytes, shards_left: (0..shards).collect() });
         }
@@ -289,7 +287,7 @@ mod tests {
         };
         log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();
         assert!(log.wants_sweep(0, 2).is_none(), "the log is small");
-        log.extent().bytes = SWEEP_MIN_BYTES + 1;
+        log.extent().bytes = HEARTBEAT_LOG_SWEEP_MIN_BYTES + 1;
         assert!(log.wants_sweep(0, 2).is_some());
         log.append(encode(&[LastHeartbeat::bare(1)]), None).unwrap();
         log.swept(0).unwrap();

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Partition, PolicyVersion},
+    limits::STORE_PROBE_BYTES,
     policy::PolicyScope,
     store::{Change, StoreError, loading::ids_of, policy_record::encode_policies, record::encode_registration},
 };
@@ -33,9 +34,6 @@ pub(super) type ScopeRecord = (Box<[u8]>, fjall::Slice);
 const POLICIES: &str = "policies:";
 /// The key of the newest version of a policy.
 const POLICY: &str = "policy";
-
-/// More than any registration takes.
-const PROBE_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -105,7 +103,7 @@ impl Registry {
         let mut changing = self.change(&mut book, Some(PersistMode::SyncAll))?;
         if changes.is_empty() {
             // fjall would skip an empty transaction, and a small one may fit where the next registration does not.
-            changing.batch.insert(&changing.tables.meta, "probe", [0; PROBE_BYTES]);
+            changing.batch.insert(&changing.tables.meta, "probe", [0; STORE_PROBE_BYTES]);
         }
         for change in changes {
             match change {

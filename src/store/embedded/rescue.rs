@@ -24,14 +24,10 @@ use super::{
     ledger::LEDGER,
     number,
 };
-use crate::store::StoreError;
-
-/// A transaction has up to so many entries, or bytes.
-const STEP: usize = 4_096;
-const STEP_BYTES: usize = 1 << 20;
-const CACHE_BYTES: u64 = 1 << 20;
-/// A table of which so many blocks in a row cannot be read is given up.
-const UNREADABLE_MAX: usize = 10_000;
+use crate::{
+    limits::{RESCUE_BATCH_MAX, RESCUE_BATCH_MAX_BYTES, RESCUE_CACHE_BYTES, RESCUE_UNREADABLE_MAX},
+    store::StoreError,
+};
 
 /// Puts a database with whatever can be read in the place of the damaged one in `path`. That one is kept beside it; answers
 /// where, if there was any. `names` are the keyspaces, in the order in which they are made.
@@ -108,7 +104,7 @@ fn take_out(from: &Path, to: &Path, names: &[&str]) -> fjall::Result<()> {
             }
             bytes += key.len() + value.len();
             batch.insert(&target, key, value);
-            if batch.len() == STEP || bytes > STEP_BYTES {
+            if batch.len() == RESCUE_BATCH_MAX || bytes > RESCUE_BATCH_MAX_BYTES {
                 std::mem::replace(&mut batch, database.batch()).commit()?;
                 bytes = 0;
             }
@@ -155,11 +151,11 @@ fn tables(keyspace: &Path) -> Vec<Source> {
 /// them.
 fn entries_of(table: PathBuf) -> Source {
     let open = || {
-        let cache = Arc::new(Cache::with_capacity_bytes(CACHE_BYTES));
+        let cache = Arc::new(Cache::with_capacity_bytes(RESCUE_CACHE_BYTES));
         Table::recover(table.clone(), Checksum::from_raw(0), 0, 0, cache, None, false, true)
     };
     match guarded(|| open().ok()) {
-        Some(opened) => Box::new(whatever(opened.range(..), UNREADABLE_MAX)),
+        Some(opened) => Box::new(whatever(opened.range(..), RESCUE_UNREADABLE_MAX)),
         None => match guarded(|| Scanner::new(&table, usize::MAX, CompressionType::None, 0).ok()) {
             Some(scanner) => Box::new(whatever(scanner, 0)),
             None => Box::new(std::iter::empty()),

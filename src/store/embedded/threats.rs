@@ -17,7 +17,7 @@ use super::{
     registry::Registry,
 };
 use crate::{
-    limits::LOAD_CHUNK_MAX,
+    limits::{DISCARD_TRANSACTION_MAX, LOAD_CHUNK_MAX},
     store::{
         Discard, LoadedThreats, StoreError, StoredThreat, ThreatRange,
         threat_record::{decode_entry, encode_entry, read_payload},
@@ -51,13 +51,10 @@ impl Threats {
     }
 }
 
-/// Threats that are discarded in one transaction: others may write in between.
-const STEP: usize = 4_096;
-
 /// Discards threats, a few thousand at a time and without an fsync: what a power cut brings back is discarded again.
 pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), StoreError> {
     discards.iter().try_for_each(|discard| match discard {
-        Discard::Threats(keys) => keys.chunks(STEP).try_for_each(|keys| {
+        Discard::Threats(keys) => keys.chunks(DISCARD_TRANSACTION_MAX).try_for_each(|keys| {
             let keys = keys.iter().map(|key| key_of(key.org.as_deref(), key.id));
             remove_all(registry, keys.collect())
         }),
@@ -65,7 +62,10 @@ pub(super) fn discard(registry: &Registry, discards: &[Discard]) -> Result<(), S
             let (mut from, up_to) = (key_of(org.as_deref(), *from), key_of(org.as_deref(), *up_to));
             loop {
                 let rows = Threats::of(&registry.tables()?).map_err(|error| read_failed(registry.path(), &error))?.rows;
-                let keys = rows.range(&from[..]..=&up_to[..]).take(STEP).map(|entry| Ok(entry.key()?.to_vec()));
+                let keys = rows
+                    .range(&from[..]..=&up_to[..])
+                    .take(DISCARD_TRANSACTION_MAX)
+                    .map(|entry| Ok(entry.key()?.to_vec()));
                 let keys: Vec<_> =
                     keys.collect::<fjall::Result<_>>().map_err(|error| read_failed(registry.path(), &error))?;
                 drop(rows);
@@ -195,7 +195,7 @@ pub(super) fn drop_halves(tables: &Tables) -> fjall::Result<()> {
         } else {
             batch.remove(&threats.rows, row);
         }
-        if batch.len() >= STEP {
+        if batch.len() >= DISCARD_TRANSACTION_MAX {
             std::mem::replace(&mut batch, tables.database.batch()).commit()?;
         }
     }

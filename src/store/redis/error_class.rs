@@ -2,7 +2,7 @@
 
 use redis::RedisError;
 
-use crate::store::StoreError;
+use crate::{limits::REDIS_ERROR_MAX_CHARS, store::StoreError};
 
 /// Why Redis cannot be used.
 #[derive(Debug)]
@@ -97,9 +97,6 @@ fn code(error: &RedisError) -> Option<&'static str> {
 pub(super) const NO_RIGHTS: &str =
     "the user in store.url may not do what is needed; docs/redis.md lists the commands to allow";
 
-/// Characters of an error's own text that are shown beside the advice.
-const TEXT_MAX: usize = 160;
-
 /// The error, and what to do about it.
 pub(super) fn explained(error: &RedisError) -> String {
     let advice = match code(error) {
@@ -117,7 +114,6 @@ pub(super) fn explained(error: &RedisError) -> String {
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => "the user or the password in store.url is wrong",
         _ => return error.to_string(),
     };
-    // An aborted transaction names each of its commands, thousands of them.
-    let text: String = error.to_string().chars().take(TEXT_MAX).collect();
+    let text: String = error.to_string().chars().take(REDIS_ERROR_MAX_CHARS).collect();
     format!("{advice} ({text})")
 }

@@ -15,16 +15,10 @@ use super::{
     keys::Keys,
     server::clients,
 };
-use crate::store::StoreError;
-
-/// How long an owner that does not renew it keeps the fleet.
-pub(super) const LEASE: Duration = Duration::from_secs(10);
-/// Between two looks at a lease that is waited for.
-const LOOK: Duration = Duration::from_millis(100);
-/// Within this an owner that is there takes a lease again that somebody has deleted: it looks once a second.
-const REASSERTION: Duration = Duration::from_secs(3);
-/// Within this an owner that has lost its connection is back, if it still runs.
-const RETURN: Duration = Duration::from_secs(2);
+use crate::{
+    limits::{LEASE_MS, LEASE_POLL_MS, LEASE_REASSERTION_MS, OWNER_RETURN_MS},
+    store::StoreError,
+};
 
 /// Who wants to own the fleet.
 #[derive(Debug)]
@@ -77,13 +71,14 @@ impl Lease<'_> {
     /// Takes the lease when the process starts; waits for one that nobody renews. A Redis that has just started does not
     /// know yet who is there: then an owner without connections is given time to come back.
     pub(super) async fn acquire(&mut self, has_just_started: bool) -> Result<(), ErrorClass> {
-        let patience = if has_just_started { RETURN } else { Duration::ZERO };
+        let patience = if has_just_started { Duration::from_millis(OWNER_RETURN_MS) } else { Duration::ZERO };
+        let (reassertion, pause) = (Duration::from_millis(LEASE_REASSERTION_MS), Duration::from_millis(LEASE_POLL_MS));
         let (began, mut left_ms, mut last_seen) = (Instant::now(), i64::MAX, Instant::now());
         loop {
             let Some(held) = self.held().await? else {
                 // It has run out, or somebody has deleted it under an owner that is there: that one takes it again.
-                if began.elapsed() < REASSERTION && self.others_have_connections().await? {
-                    tokio::time::sleep(LOOK).await;
+                if began.elapsed() < reassertion && self.others_have_connections().await? {
+                    tokio::time::sleep(pause).await;
                 } else if self.take_if_free().await? {
                     return Ok(());
                 }
@@ -106,7 +101,7 @@ impl Lease<'_> {
                 tracing::info!(owner = %held, "the fleet is taken over from a process that is gone");
                 return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -145,7 +140,7 @@ impl Lease<'_> {
     /// Does not need memory, unlike setting it anew: a Redis that has none left must not cost us the fleet.
     async fn prolong(&mut self) -> Result<(), ErrorClass> {
         let mut prolong = redis::cmd("PEXPIRE");
-        prolong.arg(self.keys.lease()).arg(LEASE.as_millis() as u64);
+        prolong.arg(self.keys.lease()).arg(LEASE_MS);
         let owner = self.owner;
         if self.change_if_of(&owner.run, prolong).await? {
             return Ok(());
@@ -155,14 +150,14 @@ impl Lease<'_> {
 
     async fn take_if_free(&mut self) -> RedisResult<bool> {
         let mut set = redis::cmd("SET");
-        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("NX").arg("PX").arg(LEASE.as_millis() as u64);
+        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("NX").arg("PX").arg(LEASE_MS);
         Ok(set.query_async::<Option<String>>(&mut self.connection).await?.is_some())
     }
 
     /// Takes the lease, unless it is another's by now than the one that was seen.
     async fn take_from(&mut self, seen: &Held) -> Result<bool, ErrorClass> {
         let mut set = redis::cmd("SET");
-        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("PX").arg(LEASE.as_millis() as u64);
+        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("PX").arg(LEASE_MS);
         self.change_if_of(&seen.run, set).await
     }
 

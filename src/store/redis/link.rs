@@ -22,17 +22,12 @@ use super::{
     rewrite::Rewrite,
     session::{Beginning, Identity, Lost, Meta, Session, Writes},
 };
-use crate::config::redis_url::RedisUrl;
-use crate::{fleet::AgentId, store::StoreError};
-
-/// The lease is renewed, and the link tried, at this interval.
-const RENEWAL: Duration = Duration::from_secs(1);
-/// The shortest wait before Redis is tried again; it doubles …
-const BACKOFF_MIN: Duration = Duration::from_millis(50);
-/// … up to this.
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// Deregistered agents that are remembered, should Redis come back with data from before.
-const GONE_MAX: usize = 1 << 20;
+use crate::{
+    config::redis_url::RedisUrl,
+    fleet::AgentId,
+    limits::{GONE_AGENTS_MAX, LEASE_RENEWAL_MS, REDIS_BACKOFF_MAX_MS, REDIS_BACKOFF_MIN_MS},
+    store::StoreError,
+};
 
 /// Whether Redis can be used.
 #[derive(Clone, Debug)]
@@ -82,7 +77,7 @@ impl Link {
             Ok(session) => Ok(Begun::Ours(Box::new(session))),
             // It has no memory or no disk, and can be read all the same.
             Err(ErrorClass::Refusing(reason)) => Ok(Begun::Refused(identity.survey().await?, reason)),
-            Err(error) => Err(error),
+            Err(error @ (ErrorClass::Passing(_) | ErrorClass::Loading | ErrorClass::Lasting(_))) => Err(error),
         };
         let begun = wait_for_redis(deadline, identity.connector.url(), begin).await?;
         let (state, unclaimed, writes, persistence) = match begun {
@@ -124,13 +119,11 @@ impl Link {
 
     /// A connection to read through.
     pub(super) async fn reading(&self) -> Result<MultiplexedConnection, StoreError> {
-        match self.session() {
-            Ok(session) => Ok(session.connection.clone()),
-            Err(_) if self.is_unclaimed() => {
-                self.identity.look().await.map_err(|error| StoreError::unavailable(error.to_string()))
-            }
-            Err(error) => Err(error),
+        let session = self.session();
+        if session.is_err() && self.is_unclaimed() {
+            return self.identity.look().await.map_err(|error| StoreError::unavailable(error.to_string()));
         }
+        session.map(|session| session.connection.clone())
     }
 
     fn unclaimed(&self) -> MutexGuard<'_, Option<Meta>> {
@@ -159,7 +152,9 @@ impl Link {
                 self.count(writes);
                 Ok(())
             }
-            _ => Err(StoreError::UnknownOutcome("the link to Redis was given up before it answered".into())),
+            State::Up(_) | State::Down(_) | State::Over(_) => {
+                Err(StoreError::UnknownOutcome("the link to Redis was given up before it answered".into()))
+            }
         }
     }
 
@@ -172,7 +167,7 @@ impl Link {
     pub(super) fn remember_gone(&self, agents: impl IntoIterator<Item = AgentId>) {
         let mut gone = self.gone();
         gone.extend(agents);
-        let surplus = gone.len().saturating_sub(GONE_MAX);
+        let surplus = gone.len().saturating_sub(GONE_AGENTS_MAX);
         gone.drain(..surplus);
     }
 
@@ -212,10 +207,10 @@ impl Link {
 
     /// Renews the lease until the session has failed.
     async fn keep_session(&self, session: &Session) {
-        let mut changes = self.state.subscribe();
+        let (mut changes, renewal) = (self.state.subscribe(), Duration::from_millis(LEASE_RENEWAL_MS));
         let is_other = |state: &State| !matches!(state, State::Up(current) if current.number == session.number);
         // Ends with an error only if the sender is gone, which is ours.
-        while timeout(RENEWAL, changes.wait_for(is_other)).await.is_err() {
+        while timeout(renewal, changes.wait_for(is_other)).await.is_err() {
             let still_ours = async {
                 let mut connection = session.connection.clone();
                 self.identity.lease(connection.clone()).renew().await?;
@@ -226,7 +221,9 @@ impl Link {
             match still_ours.await {
                 // Redis has no memory or no disk: it may have again, and the connection is good.
                 Ok(()) | Err(ErrorClass::Refusing(_)) => {}
-                Err(error) => self.fail(session, &error.to_string()),
+                Err(error @ (ErrorClass::Passing(_) | ErrorClass::Loading | ErrorClass::Lasting(_))) => {
+                    self.fail(session, &error.to_string());
+                }
             }
         }
     }
@@ -243,9 +240,9 @@ impl Link {
     }
 
     async fn bring_up(&self) {
-        let (since, mut backoff) = (Instant::now(), BACKOFF_MIN);
+        let (since, mut backoff) = (Instant::now(), Backoff::default());
         loop {
-            sleep(jittered(backoff)).await;
+            sleep(backoff.jittered()).await;
             let gone: Vec<_> = self.gone().iter().copied().collect();
             let confirmed = Writes { commits: self.commits.load(Relaxed), saves: self.saves.load(Relaxed) };
             // A new number each time: what an attempt that failed has left on its way is stopped by the next.
@@ -265,7 +262,17 @@ impl Link {
                     self.state.send_replace(State::Over(error));
                     return;
                 }
-                Err(error) => error.to_string(),
+                Err(
+                    error @ (ErrorClass::Passing(_)
+                    | ErrorClass::Refusing(_)
+                    | ErrorClass::Loading
+                    | ErrorClass::Lasting(
+                        StoreError::Unavailable(_)
+                        | StoreError::UnknownOutcome(_)
+                        | StoreError::Damaged(_)
+                        | StoreError::Overloaded,
+                    )),
+                ) => error.to_string(),
             };
             // Closed meanwhile.
             let State::Down(known) = self.state.borrow().clone() else { return };
@@ -273,7 +280,7 @@ impl Link {
                 tracing::warn!(reason, "the link to Redis is still down");
                 self.state.send_replace(State::Down(reason.into()));
             }
-            backoff = (2 * backoff).min(BACKOFF_MAX);
+            backoff.grow();
         }
     }
 
@@ -326,29 +333,47 @@ pub(super) async fn wait_for_redis<T>(
     url: &RedisUrl,
     attempt: impl AsyncFn() -> Result<T, ErrorClass>,
 ) -> Result<T, StoreError> {
-    let (mut backoff, mut is_reported) = (BACKOFF_MIN, false);
+    let (mut backoff, mut is_reported) = (Backoff::default(), false);
     loop {
-        let error = match attempt().await {
+        match attempt().await {
             Ok(done) => return Ok(done),
             Err(ErrorClass::Lasting(error)) => return Err(error),
-            Err(error) => error,
-        };
-        let is_late = Instant::now() + backoff >= deadline;
-        match &error {
-            ErrorClass::Passing(reason) | ErrorClass::Refusing(reason) if is_late => {
+            Err(ErrorClass::Passing(reason) | ErrorClass::Refusing(reason))
+                if Instant::now() + backoff.wait >= deadline =>
+            {
                 return Err(StoreError::unavailable(format_args!("{url} cannot be used: {reason}")));
             }
-            _ if !is_reported => tracing::warn!(%url, reason = %error, "waiting for Redis"),
-            _ => {}
+            Err(error @ (ErrorClass::Passing(_) | ErrorClass::Refusing(_) | ErrorClass::Loading)) => {
+                if !is_reported {
+                    tracing::warn!(%url, reason = %error, "waiting for Redis");
+                }
+            }
         }
         is_reported = true;
-        sleep(jittered(backoff)).await;
-        backoff = (2 * backoff).min(BACKOFF_MAX);
+        sleep(backoff.jittered()).await;
+        backoff.grow();
     }
 }
 
-/// Between half of `wait` and all of it, so that many processes do not come at once.
-fn jittered(wait: Duration) -> Duration {
-    let random = getrandom::u32().expect("the operating system has random numbers");
-    wait / 2 + (wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+/// How long to wait before Redis is tried again: longer each time.
+struct Backoff {
+    wait: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { wait: Duration::from_millis(REDIS_BACKOFF_MIN_MS) }
+    }
+}
+
+impl Backoff {
+    /// Between half of the wait and all of it, so that many processes do not come at once.
+    fn jittered(&self) -> Duration {
+        let random = getrandom::u32().expect("the operating system has random numbers");
+        self.wait / 2 + (self.wait / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+    }
+
+    fn grow(&mut self) {
+        self.wait = (2 * self.wait).min(Duration::from_millis(REDIS_BACKOFF_MAX_MS));
+    }
 }

@@ -16,13 +16,13 @@ use super::{
     policies,
     session::Identity,
 };
-use crate::store::{
-    Chunk, Loaded, StoreError,
-    loading::{WorkQueue, readers},
+use crate::{
+    limits::REDIS_PARTITIONS_AHEAD,
+    store::{
+        Chunk, Loaded, StoreError,
+        loading::{WorkQueue, readers},
+    },
 };
-
-/// Partitions that each reader asks for ahead of the one that it takes apart.
-const AHEAD: usize = 4;
 
 /// Whose fleet is loaded.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ impl Reader {
         let partitions = std::iter::from_fn(|| self.queue.take()).flatten();
         let fetched = stream::iter(partitions)
             .map(async |partition| fetch(connection.clone(), &self.identity.keys, partition).await);
-        let mut fetched = std::pin::pin!(fetched.buffer_unordered(AHEAD));
+        let mut fetched = std::pin::pin!(fetched.buffer_unordered(REDIS_PARTITIONS_AHEAD));
         while let Some(raw) = fetched.try_next().await.map_err(|error| unreadable(&explained(&error)))? {
             if self.done.send(raw.decode()).await.is_err() {
                 self.queue.end();

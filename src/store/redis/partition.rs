@@ -5,15 +5,13 @@ use redis::{RedisResult, Value, aio::MultiplexedConnection};
 use super::keys::{Keys, agent_of, field};
 use crate::{
     fleet::{AgentId, Partition},
+    limits::REDIS_CORRUPT_LOGGED_MAX,
     store::{
         Chunk,
         loading::ChunkBuilder,
         record::{RecordError, decode_heartbeat, decode_registration},
     },
 };
-
-/// Corrupt records of a partition that are named in the log; the others are counted.
-const REPORTED_MAX: usize = 10;
 
 type Entry = (Vec<u8>, Vec<u8>);
 
@@ -192,7 +190,7 @@ impl Content {
 
     /// Logs what cannot be read.
     pub(super) fn report(&self, keys: &Keys) {
-        for corrupt in self.corrupt.iter().take(REPORTED_MAX) {
+        for corrupt in self.corrupt.iter().take(REDIS_CORRUPT_LOGGED_MAX) {
             tracing::error!(
                 key = corrupt.kind.key(keys, self.partition),
                 field = %String::from_utf8_lossy(&corrupt.field),
