@@ -54,7 +54,6 @@ const CIRCLES: &[&[&str]] = &[
     ],
     &["api::auth", "api::envelope"],
     &["api::guard_report", "api::report"],
-    &["config::environment", "config::layers"],
     &["config::key", "config::keys", "config::rules", "config::texts", "config::value"],
     // The table of addresses names the actor; the actor is one of its shard; the shard keeps the table.
     &["engine::agent", "engine::delivery::routing", "engine::shard"],

@@ -7,12 +7,14 @@
 //!
 //! - [`keys`](self::KEYS): the table of keys, one entry for each; `key`: what an entry is: names, default, how to read
 //!   it, how to show it.
-//! - `layers`: file, environment and flags as a list of settings with their origins.
+//! - `layers`: file, environment and flags as one list, in the order of their precedence; `setting`: one of them.
+//! - `file`: the configuration file as a layer; refuses keys that do not exist.
+//! - `environment`: the environment as a layer; what to make of variables that are no settings, or empty ones.
+//! - `suggestions`: what was probably meant by a name that is none of ours.
 //! - `texts`: what a token, an origin, a log filter must look like.
 //! - `value`: one given value, and how to make a number, an address, a list of it.
 //! - `rules`: defaults that follow from other settings, and what contradicts what.
 //! - `exposure`: what may be accepted of listeners that other machines can reach.
-//! - `environment`: what to make of variables that are no settings, or empty ones.
 //! - `errors`: the errors that an operator sees.
 
 mod environment;
@@ -20,6 +22,7 @@ mod environment;
 mod environment_tests;
 mod errors;
 mod exposure;
+mod file;
 mod key;
 mod keys;
 mod layers;
@@ -29,9 +32,11 @@ pub(crate) mod redis_url;
 mod rules;
 #[cfg(test)]
 mod rules_tests;
+mod setting;
 #[cfg(test)]
 mod store_tests;
 mod store_url;
+mod suggestions;
 #[cfg(test)]
 mod tests;
 mod texts;
@@ -62,8 +67,9 @@ use self::key::KeyDefault;
 pub(crate) use self::texts::certificate_name;
 pub use self::{errors::ConfigErrors, exposure::Exposure, keys::KEYS};
 use self::{
-    layers::{Layers, Setting},
+    layers::Layers,
     rules::{Draft, Sources},
+    setting::Setting,
 };
 
 /// All settings of one daemon.

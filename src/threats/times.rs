@@ -31,7 +31,8 @@ impl Times {
     pub(super) fn note(&mut self, id: ThreatId, at_ms: u64) -> bool {
         let noted = self.notes.range(id..).next().map_or(u64::MAX, |(_, noted_ms)| *noted_ms);
         let at_ms = at_ms.min(noted).min(id.millis());
-        if self.of(id) == at_ms {
+        // One that says what is known anyway is kept too: a note before it, yet to come, would be taken for its time.
+        if self.notes.get(&id) == Some(&at_ms) {
             return false;
         }
         let moves_others = id.get().checked_sub(1).is_some_and(|before| self.of(ThreatId::new(before)) > at_ms);
@@ -93,6 +94,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn times_do_not_depend_on_the_order_in_which_they_are_noted(
+            noted in proptest::collection::btree_map((0_u64..4, 0_u64..5), 0_u64..6, 1..12)
+                .prop_flat_map(|noted| Just(noted.into_iter().collect::<Vec<_>>()).prop_shuffle()),
+        ) {
+            let noted: Vec<_> =
+                noted.into_iter().map(|((ms, number), at_ms)| (ThreatId::from_parts(ms, number).unwrap(), at_ms)).collect();
+            let mut times = Times::default();
+            noted.iter().for_each(|&(id, at_ms)| _ = times.note(id, at_ms));
+            for &(id, _) in &noted {
+                let later = noted.iter().filter(|(other, _)| *other >= id);
+                let expected = later.map(|(other, at_ms)| (*at_ms).min(other.millis())).min();
+                prop_assert_eq!(Some(times.of(id)), expected);
+            }
+        }
+
         #[test]
         fn whatever_is_noted_in_whatever_order_times_grow_with_ids(
             notes in proptest::collection::vec((0_u64..40, 0_u64..5, 0_u64..50), 0..12),
