@@ -62,7 +62,7 @@ pub fn print(what: impl Display) {
     let _ = write!(out, "{what}").and_then(|()| out.flush());
 }
 
-/// As [`print`], a line on stderr.
+/// As [`print()`], a line on stderr.
 pub fn print_error(what: impl Display) {
     let _ = writeln!(io::stderr(), "{what}");
 }
