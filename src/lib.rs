@@ -1,7 +1,7 @@
 //! Guardbeat: the heartbeat engine for very large fleets of guard agents.
 //!
-//! The map of the house, from the outside in. Who may use whom goes down this list, never up; `rooms.rs` is the list in
-//! full, and a test that holds the sources to it.
+//! The modules ("rooms"), from the outside in. Each may use only those below it; `rooms.rs` has the exact list, and a
+//! test that holds the sources to it.
 //!
 //! | room | what it is for |
 //! | --- | --- |
@@ -14,7 +14,7 @@
 //! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
 //! | [`events`] | what happens, streamed live to readers |
 //! | [`metrics`] | what Prometheus sees; others set it |
-//! | [`clock`] | the only source of time; and knows when the process was paused |
+//! | [`clock`] | the only source of time; knows when the process was paused |
 //! | [`config`] | file, environment and flags into one checked configuration |
 //! | [`policy`] | the domain: policies, and which one is in force for whom. Pure |
 //! | [`threats`] | the domain: threats, and the figures of their history. Pure |

@@ -145,7 +145,7 @@ pub(super) enum Access {
 
 impl Access {
     /// The principal of a request about `named`, if it is authorised.
-    pub(super) async fn admit(
+    pub(super) async fn authorize(
         self,
         headers: &HeaderMap,
         peer: Option<SocketAddr>,

@@ -166,7 +166,7 @@ pub(super) async fn receive(
     id: AgentId,
 ) -> Result<String, ApiError> {
     let arrived = state.engine.clock().monotonic();
-    let outcome = match ACCESS.admit(headers, None, Some(id), state).await {
+    let outcome = match ACCESS.authorize(headers, None, Some(id), state).await {
         Ok(principal) => hand_over(headers, payload, state, principal, Some(id)).await,
         Err(refused) => Err(refused),
     };

@@ -149,7 +149,7 @@ async fn dispatch(
     };
     // Without a token, a client does not learn which paths and methods of the API exist.
     let access = if is_open { Access::Anybody } else { Access::AnyToken };
-    Err(access.admit(request.headers(), request.peer_addr(), None, state).await.err().unwrap_or(refusal))
+    Err(access.authorize(request.headers(), request.peer_addr(), None, state).await.err().unwrap_or(refusal))
 }
 
 /// Authorises the request, refuses a query that the route does not take, and calls the handler.
@@ -160,7 +160,7 @@ async fn ask(
     payload: &mut dev::Payload,
     state: &State,
 ) -> Result<HttpResponse, ApiError> {
-    let principal = route.access.admit(request.headers(), request.peer_addr(), named, state).await?;
+    let principal = route.access.authorize(request.headers(), request.peer_addr(), named, state).await?;
     if let Query::Refused = route.query
         && let Err(unknown) = query::none(request.query_string())
     {

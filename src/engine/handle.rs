@@ -51,7 +51,7 @@ pub enum EngineError {
     /// No room for another agent.
     #[error("the fleet is full: it holds {0} agents, the most that limits.max_agents allows")]
     FleetFull(u64),
-    /// An enrolment without a token named a machine that is already in the fleet.
+    /// A registration without a token named a machine that is already in the fleet.
     #[error("this machine is already registered; registering it again needs a token")]
     MachineTaken,
     /// A durable change could not be made durable.

@@ -30,10 +30,10 @@ impl EngineHandle {
     ) -> Result<Registered, EngineError> {
         let engine = self.clone();
         // On a task of its own: when the client goes away in the middle, what is in the store must still get its actor.
-        joined(actix_rt::spawn(async move { engine.enrol(request, from, by_token).await })).await
+        joined(actix_rt::spawn(async move { engine.register_now(request, from, by_token).await })).await
     }
 
-    async fn enrol(
+    async fn register_now(
         &self,
         request: RegistrationRequest,
         from: IpAddr,

@@ -91,7 +91,7 @@ where
                 Ok::<_, ()>(fn_service(move |stream: TcpStream| {
                     let door = door.clone();
                     async move {
-                        door.admit(stream).await;
+                        door.accept(stream).await;
                         Ok::<_, ()>(())
                     }
                 }))
@@ -150,8 +150,8 @@ where
     B: MessageBody,
 {
     /// Serves a connection until it ends or is cut.
-    async fn admit(&self, stream: TcpStream) {
-        let Some(slot) = self.worker.admit() else {
+    async fn accept(&self, stream: TcpStream) {
+        let Some(slot) = self.worker.accept() else {
             return;
         };
         let connection = slot.connection().clone();

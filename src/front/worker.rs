@@ -97,7 +97,7 @@ impl Worker {
 
     /// A slot for one more connection. At capacity the longest idle ones are closed for it; if all are being answered,
     /// there is none.
-    pub(super) fn admit(self: &Rc<Self>) -> Option<Slot> {
+    pub(super) fn accept(self: &Rc<Self>) -> Option<Slot> {
         // Those that have been cut leave as soon as their tasks run.
         let staying = self.connections.borrow().len() - self.common.cut.get();
         if staying >= self.most {
@@ -216,13 +216,13 @@ mod tests {
     #[test]
     fn the_longest_idle_connection_makes_room() {
         let worker = worker(3);
-        let slots: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
+        let slots: Vec<_> = (0..3).map(|_| worker.accept().unwrap()).collect();
         for slot in &slots {
             worker.sweep();
             slot.connection().enter(ConnectionPhase::Idle);
         }
         let busy = slots[0].connection().begin(false);
-        let fourth = worker.admit().unwrap();
+        let fourth = worker.accept().unwrap();
         assert_eq!(fourth.connection().was_cut(), None);
         let cut: Vec<_> = slots.iter().map(|slot| slot.connection().was_cut()).collect();
         assert_eq!(cut, [None, Some(Cut::Crowded), None]);
@@ -232,9 +232,9 @@ mod tests {
     #[test]
     fn several_that_come_at_once_have_room_made_for_each() {
         let worker = worker(3);
-        let idle: Vec<_> = (0..3).map(|_| worker.admit().unwrap()).collect();
+        let idle: Vec<_> = (0..3).map(|_| worker.accept().unwrap()).collect();
         idle.iter().for_each(|slot| slot.connection().enter(ConnectionPhase::Idle));
-        let new: Vec<_> = (0..3).map(|_| worker.admit().expect("room")).collect();
+        let new: Vec<_> = (0..3).map(|_| worker.accept().expect("room")).collect();
         assert!(idle.iter().all(|slot| slot.connection().was_cut() == Some(Cut::Crowded)));
         assert!(new.iter().all(|slot| slot.connection().was_cut().is_none()));
     }
@@ -242,7 +242,7 @@ mod tests {
     #[test]
     fn a_connection_that_takes_notice_is_notified_first_and_cut_a_moment_later() {
         let worker = worker(10);
-        let slot = worker.admit().unwrap();
+        let slot = worker.accept().unwrap();
         let connection = slot.connection();
         connection.takes_notice();
         connection.enter(ConnectionPhase::Idle);
@@ -265,17 +265,17 @@ mod tests {
     #[test]
     fn where_all_are_being_answered_there_is_no_room() {
         let worker = worker(2);
-        let slots: Vec<_> = (0..2).map(|_| worker.admit().unwrap()).collect();
+        let slots: Vec<_> = (0..2).map(|_| worker.accept().unwrap()).collect();
         let under_way: Vec<_> = slots.iter().map(|slot| slot.connection().begin(false)).collect();
-        assert!(worker.admit().is_none());
+        assert!(worker.accept().is_none());
         drop(under_way);
-        assert!(worker.admit().is_some());
+        assert!(worker.accept().is_some());
     }
 
     #[test]
     fn a_connection_that_has_had_its_time_is_cut_by_the_sweep() {
         let worker = worker(10);
-        let (silent, busy) = (worker.admit().unwrap(), worker.admit().unwrap());
+        let (silent, busy) = (worker.accept().unwrap(), worker.accept().unwrap());
         let _request = busy.connection().begin(true);
         for _ in 0..1_000 {
             worker.sweep();
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_server_that_ends_closes_idle_connections_at_once() {
         let worker = worker(10);
-        let (idle, busy) = (worker.admit().unwrap(), worker.admit().unwrap());
+        let (idle, busy) = (worker.accept().unwrap(), worker.accept().unwrap());
         idle.connection().enter(ConnectionPhase::Idle);
         let request = busy.connection().begin(true);
         worker.metrics.stop();

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::{
     BEGINNING_MS, RETENTION_MS, on_a_worker,
-    policies::{enrol, fetch, pending, publish},
+    policies::{fetch, pending, publish, register_machine},
     shown, start_at,
     unknown_outcome::event,
 };
@@ -163,7 +163,7 @@ async fn agent_of(engine: &EngineHandle, agent: usize) -> AgentId {
     let known = engine.fleet.machines.pin().get(&key).copied();
     match known {
         Some(id) => id,
-        None => enrol(engine, AGENTS[agent], &agent.to_string()).await,
+        None => register_machine(engine, AGENTS[agent], &agent.to_string()).await,
     }
 }
 
@@ -196,7 +196,7 @@ async fn live(
                 let reported = |_| Reported { at_ms, by: id, org: AGENTS[agent], severity, kind };
                 model.threats.extend((0..events).map(reported));
             }
-            Step::Reregister(agent) => drop(enrol(&engine, AGENTS[agent], &agent.to_string()).await),
+            Step::Reregister(agent) => drop(register_machine(&engine, AGENTS[agent], &agent.to_string()).await),
             Step::Leave(agent) => {
                 let id = agent_of(&engine, agent).await;
                 engine.deregister(id, Credential::Admin).await.unwrap();

@@ -21,7 +21,7 @@ pub(in crate::engine) async fn publish(engine: &EngineHandle, org: Option<&str>)
 }
 
 /// Registers an agent of this tenant on a machine; the same one again if it is known.
-pub(in crate::engine) async fn enrol(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
+pub(in crate::engine) async fn register_machine(engine: &EngineHandle, org: Option<&str>, machine: &str) -> AgentId {
     let org_id = org.map(|org| Text::new(org).unwrap());
     let request = RegistrationRequest { org_id, ..request("web-1", Some(machine)) };
     engine.register(request, FROM, true).await.unwrap().registration.id
@@ -40,8 +40,11 @@ pub(in crate::engine) async fn fetch(engine: &EngineHandle, id: AgentId) -> Opti
 fn an_agent_is_given_its_tenants_policy_over_the_global_one_and_counts_both() {
     on_a_worker(async {
         let engine = start(Arc::new(MemoryStore::default())).await;
-        let (acme, bolt, free) =
-            (enrol(&engine, Some("acme"), "1").await, enrol(&engine, Some("bolt"), "2").await, register(&engine).await);
+        let (acme, bolt, free) = (
+            register_machine(&engine, Some("acme"), "1").await,
+            register_machine(&engine, Some("bolt"), "2").await,
+            register(&engine).await,
+        );
         for org in [None, Some("acme"), None] {
             publish(&engine, org).await;
         }
@@ -75,7 +78,7 @@ fn online_agents_in_scope_are_counted() {
     on_a_worker(async {
         let engine = start(Arc::new(MemoryStore::default())).await;
         for machine in 0..20 {
-            enrol(&engine, (machine % 4 == 0).then_some("acme"), &machine.to_string()).await;
+            register_machine(&engine, (machine % 4 == 0).then_some("acme"), &machine.to_string()).await;
         }
         let reached = async |org| engine.publish(draft(org)).await.unwrap().broadcasted_to;
         assert_eq!((reached(None).await, reached(Some("acme")).await, reached(Some("bolt")).await), (20, 5, 0));
@@ -170,7 +173,7 @@ fn agents_that_fetch_one_after_the_other_are_written_down_together() {
         let engine = start(Arc::new(MemoryStore::default())).await;
         let mut ids = Vec::new();
         for machine in 0..20 {
-            ids.push(enrol(&engine, None, &machine.to_string()).await);
+            ids.push(register_machine(&engine, None, &machine.to_string()).await);
         }
         publish(&engine, None).await;
         engine.drain().await.unwrap();
