@@ -16,7 +16,7 @@
 //! | [`metrics`] | what Prometheus sees; others set it |
 //! | [`clock`] | the only source of time; knows when the process was paused |
 //! | [`config`] | file, environment and flags into one checked configuration |
-//! | [`policy`] | the domain: policies, and which one is in force for whom. Pure |
+//! | [`policy`] | the domain: policies, their versions, and which one is in force for whom. Pure |
 //! | [`threats`] | the domain: threats, and the figures of their history. Pure |
 //! | [`fleet`] | the domain: agents, statuses, heartbeats. Pure |
 //! | [`process`] | what the process is to its system: its output, signals, files, and the tasks it cannot do without |

@@ -10,7 +10,9 @@
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, net::Ipv6Addr, path::PathBuf, str::FromStr};
+use std::{borrow::Cow, fmt, net::Ipv6Addr, path::PathBuf, str::FromStr};
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
@@ -271,33 +273,16 @@ fn number<T: FromStr>(digits: &str) -> Option<T> {
 }
 
 fn decoded(text: &str) -> Result<String, RedisUrlError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || char::from(rest.next()?).to_digit(16);
-                let code = digit().zip(digit()).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-                code.ok_or(RedisUrlError::Escape)?
-            }
-            byte => byte,
-        });
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|digit| digit.is_ascii_hexdigit());
+    if !text.split('%').skip(1).all(is_escape) {
+        return Err(RedisUrlError::Escape);
     }
-    String::from_utf8(bytes).map_err(|_| RedisUrlError::Escape)
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| RedisUrlError::Escape)
 }
 
-/// Text as it may stand in a URL; of what has a meaning there, only `kept` is left as it is.
-fn encoded(text: &str, kept: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        match char::from(byte) {
-            plain if plain.is_ascii_alphanumeric() || "-._~".contains(plain) || kept.contains(plain) => {
-                encoded.push(plain);
-            }
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-        encoded
-    })
-}
+/// What does not mean itself wherever it stands in a URL.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 /// As in a URL: an IPv6 address in brackets.
 fn joined(host: &str, port: u16) -> String {
@@ -306,7 +291,7 @@ fn joined(host: &str, port: u16) -> String {
 
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let user = self.username.as_ref().map(|user| encoded(user, ""));
+        let user = self.username.as_ref().map(|user| utf8_percent_encode(user, ENCODED).to_string());
         let database = self.database;
         let scheme = if self.tls { "rediss" } else { "redis" };
         let login = match (&user, &self.password) {
@@ -322,7 +307,11 @@ impl fmt::Display for RedisUrl {
                 write!(f, "{scheme}-sentinel://{login}{}/{service}/{database}", nodes.join(","))
             }
             Servers::Direct(RedisAddress::Unix(path)) => {
-                write!(f, "redis+unix://{}?db={database}", encoded(&path.to_string_lossy(), "/"))?;
+                write!(
+                    f,
+                    "redis+unix://{}?db={database}",
+                    utf8_percent_encode(&path.to_string_lossy(), ENCODED_IN_PATH)
+                )?;
                 if let Some(user) = user {
                     write!(f, "&user={user}")?;
                 }

@@ -89,6 +89,29 @@ pub(super) fn agent_of(field: &[u8], partition: Partition) -> Option<AgentId> {
     Some(AgentId::new(number)).filter(|id| id.partition() == partition)
 }
 
+/// A kind of record that each partition has a hash of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Agent,
+    Heartbeat,
+}
+
+impl Kind {
+    pub(super) fn key(self, keys: &Keys, partition: Partition) -> String {
+        match self {
+            Self::Agent => keys.agents(partition),
+            Self::Heartbeat => keys.heartbeats(partition),
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

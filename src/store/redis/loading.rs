@@ -78,7 +78,7 @@ async fn load_policies(
     let content = content.map_err(|error| unreadable(&explained(&error)))?;
     content.report(&factory.keys);
     if let Load::Own(_) = load
-        && let Err(error) = content.tidy_up(connection, &factory.keys).await
+        && let Err(error) = content.set_aside(connection, &factory.keys).await
     {
         tracing::warn!(error = explained(&error), "corrupt policies could not be set aside; they stay where they are");
     }
@@ -101,11 +101,11 @@ async fn collect(
 ) -> Loaded {
     let mut loaded = Loaded::default();
     while let Some(content) = contents.recv().await {
-        loaded.corrupt += content.corrupt();
-        loaded.orphans += content.orphans();
-        content.report(&factory.keys);
+        loaded.corrupt += content.left_out.corrupt();
+        loaded.orphans += content.left_out.orphans();
+        content.left_out.report(&factory.keys);
         if let Load::Own(connection) = load
-            && let Err(error) = content.tidy_up(connection.clone(), &factory.keys).await
+            && let Err(error) = content.left_out.set_aside(connection.clone(), &factory.keys).await
         {
             tracing::warn!(
                 error = explained(&error),

@@ -8,6 +8,7 @@
 //! ```
 
 mod connector;
+mod corrupt;
 mod error_class;
 mod keys;
 mod lease;

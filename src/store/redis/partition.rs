@@ -2,10 +2,12 @@
 
 use redis::{RedisResult, Value, aio::MultiplexedConnection};
 
-use super::keys::{Keys, agent_of, field};
+use super::{
+    corrupt::{Corrupt, LeftOut, Unreadable},
+    keys::{Keys, Kind, agent_of, field},
+};
 use crate::{
     fleet::{AgentId, Partition},
-    limits::REDIS_CORRUPT_LOGGED_MAX,
     store::{
         Chunk,
         loading::ChunkBuilder,
@@ -64,62 +66,21 @@ fn entries(hash: Value) -> Vec<Entry> {
     .collect()
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Kind {
-    Agent,
-    Heartbeat,
-}
-
-impl Kind {
-    fn key(self, keys: &Keys, partition: Partition) -> String {
-        match self {
-            Self::Agent => keys.agents(partition),
-            Self::Heartbeat => keys.heartbeats(partition),
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Agent => "agent",
-            Self::Heartbeat => "heartbeat",
-        }
-    }
-}
-
-/// A record that cannot be read.
-struct Corrupt {
-    kind: Kind,
-    field: Vec<u8>,
-    value: Vec<u8>,
-    error: Unreadable,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum Unreadable {
-    #[error("its field is not an agent of this partition")]
-    Field,
-    #[error(transparent)]
-    Record(#[from] RecordError),
-}
-
 /// A partition, understood.
 pub(super) struct Content {
     partition: Partition,
     /// What is to be handed over.
     pub(super) chunks: Vec<Chunk>,
-    corrupt: Vec<Corrupt>,
-    /// Keys that are no hashes.
-    no_hashes: Vec<Kind>,
-    /// Fields of heartbeats whose agent is not in the fleet.
-    orphans: Vec<[u8; 16]>,
+    /// What is not.
+    pub(super) left_out: LeftOut,
 }
 
 impl Raw {
     /// Understands what can be understood.
     pub(super) fn decode(self) -> Content {
         let Self { partition, agents, heartbeats, no_hashes } = self;
-        let mut content =
-            Content { partition, chunks: Vec::new(), corrupt: Vec::new(), no_hashes, orphans: Vec::new() };
+        let left_out = LeftOut { partition, no_hashes, corrupt: Vec::new(), orphans: Vec::new() };
+        let mut content = Content { partition, chunks: Vec::new(), left_out };
         let agents = content.in_order(Kind::Agent, agents);
         let mut heartbeats = content.in_order(Kind::Heartbeat, heartbeats).into_iter().peekable();
         let mut ordered = ChunkBuilder::default();
@@ -141,23 +102,13 @@ impl Raw {
 }
 
 impl Content {
-    /// Records that could not be read.
-    pub(super) fn corrupt(&self) -> u64 {
-        (self.corrupt.len() + self.no_hashes.len()) as u64
-    }
-
-    /// Heartbeats of agents that are not in the fleet.
-    pub(super) fn orphans(&self) -> u64 {
-        self.orphans.len() as u64
-    }
-
     /// The entries in the order of the agents' ids. Those that are of no agent of this partition are corrupt.
     fn in_order(&mut self, kind: Kind, entries: Vec<Entry>) -> Vec<(AgentId, Vec<u8>)> {
         let mut ordered = Vec::with_capacity(entries.len());
         for (field, value) in entries {
             match agent_of(&field, self.partition) {
                 Some(id) => ordered.push((id, value)),
-                None => self.corrupt.push(Corrupt { kind, field, value, error: Unreadable::Field }),
+                None => self.left_out.corrupt.push(Corrupt { kind, field, value, error: Unreadable::Field }),
             }
         }
         ordered.sort_unstable_by_key(|(id, _)| *id);
@@ -175,7 +126,7 @@ impl Content {
         match decode(id, &value) {
             Ok(record) => Some(record),
             Err(error) => {
-                self.corrupt.push(Corrupt { kind, field: field(id).to_vec(), value, error: error.into() });
+                self.left_out.corrupt.push(Corrupt { kind, field: field(id).to_vec(), value, error: error.into() });
                 None
             }
         }
@@ -184,47 +135,8 @@ impl Content {
     /// Notes the heartbeat of an agent that is not in the fleet.
     fn leave_out(&mut self, id: AgentId, value: Vec<u8>) {
         if self.understood(Kind::Heartbeat, id, value, decode_heartbeat).is_some() {
-            self.orphans.push(field(id));
+            self.left_out.orphans.push(field(id));
         }
-    }
-
-    /// Logs what cannot be read.
-    pub(super) fn report(&self, keys: &Keys) {
-        for corrupt in self.corrupt.iter().take(REDIS_CORRUPT_LOGGED_MAX) {
-            tracing::error!(
-                key = corrupt.kind.key(keys, self.partition),
-                field = %String::from_utf8_lossy(&corrupt.field),
-                error = %corrupt.error,
-                "a record in Redis cannot be read; it is left out"
-            );
-        }
-        for kind in &self.no_hashes {
-            let key = kind.key(keys, self.partition);
-            tracing::error!(key, "a key in Redis is not the hash it should be; it is left out");
-        }
-    }
-
-    /// Moves what cannot be read to where it is kept for people, and removes what belongs to nobody.
-    pub(super) async fn tidy_up(&self, mut connection: MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
-        for kind in &self.no_hashes {
-            let key = kind.key(keys, self.partition);
-            let aside = format!("{key}:corrupt");
-            redis::cmd("RENAME").arg(&key).arg(aside).query_async::<()>(&mut connection).await?;
-        }
-        if self.corrupt.is_empty() && self.orphans.is_empty() {
-            return Ok(());
-        }
-        let mut transaction = redis::pipe();
-        transaction.atomic();
-        for Corrupt { kind, field, value, .. } in &self.corrupt {
-            let kept_as = [kind.name().as_bytes(), b":", field].concat();
-            transaction.cmd("HSET").arg(keys.corrupt(self.partition)).arg(kept_as).arg(value.as_slice()).ignore();
-            transaction.cmd("HDEL").arg(kind.key(keys, self.partition)).arg(field.as_slice()).ignore();
-        }
-        for field in &self.orphans {
-            transaction.cmd("HDEL").arg(keys.heartbeats(self.partition)).arg(field.as_slice()).ignore();
-        }
-        transaction.query_async(&mut connection).await
     }
 }
 
@@ -260,7 +172,7 @@ mod tests {
         let agents = [3, 1, 2].map(|id| entry(id, REGISTRATION)).to_vec();
         let content = decoded(agents, vec![entry(3, HEARTBEAT), entry(1, HEARTBEAT)]);
         assert_eq!(ids(&content), [vec![1, 2, 3], vec![1, 3]]);
-        assert_eq!((content.corrupt(), content.orphans()), (0, 0));
+        assert_eq!((content.left_out.corrupt(), content.left_out.orphans()), (0, 0));
     }
 
     #[test]
@@ -268,7 +180,7 @@ mod tests {
         let heartbeats = (0..5).map(|id| entry(id, HEARTBEAT)).collect();
         let content = decoded(vec![entry(1, REGISTRATION), entry(3, REGISTRATION)], heartbeats);
         assert_eq!(ids(&content), [[1, 3], [1, 3]]);
-        assert_eq!(content.orphans, [0, 2, 4].map(|id| field(AgentId::new(id))));
+        assert_eq!(content.left_out.orphans, [0, 2, 4].map(|id| field(AgentId::new(id))));
     }
 
     #[test]
@@ -276,7 +188,7 @@ mod tests {
         let agents = vec![entry(1, b"torn"), entry(2, REGISTRATION), (b"nobody".to_vec(), REGISTRATION.to_vec())];
         let content = decoded(agents, vec![entry(1, HEARTBEAT), entry(2, b"torn"), entry(3, b"torn")]);
         assert_eq!(ids(&content), [vec![2], vec![]]);
-        assert_eq!((content.corrupt(), content.orphans()), (4, 1));
+        assert_eq!((content.left_out.corrupt(), content.left_out.orphans()), (4, 1));
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl PolicyContent {
     }
 
     /// Moves what cannot be read to where it is kept for people.
-    pub(super) async fn tidy_up(&self, mut connection: MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
+    pub(super) async fn set_aside(&self, mut connection: MultiplexedConnection, keys: &Keys) -> RedisResult<()> {
         if self.is_no_hash {
             let key = keys.policies();
             let aside = format!("{key}:corrupt");
