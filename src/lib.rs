@@ -12,7 +12,7 @@
 //! | [`front`] | from a TCP stream to requests: TLS, HTTP/1, HTTP/2, and what a connection may hold |
 //! | [`engine`] | one actor per agent, its shard, its timer; [`engine::EngineHandle`] is the seam to the API |
 //! | [`store`] | durability: group commit, write-behind, the backends: embedded, Redis |
-//! | [`events`] | what happens, streamed live to readers |
+//! | [`events`] | what happens, streamed live to readers; who reads too slowly is cut off |
 //! | [`metrics`] | what Prometheus sees; others set it |
 //! | [`clock`] | the only source of time; knows when the process was paused |
 //! | [`config`] | file, environment and flags into one checked configuration |
