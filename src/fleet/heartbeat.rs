@@ -126,6 +126,27 @@ impl GuardFigures {
 }
 
 #[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+    use proptest::{option, prelude::*};
+
+    pub fn figure() -> impl Strategy<Value = Figure> {
+        option::of(0.0..1e15_f64).prop_map(Figure::from)
+    }
+
+    /// With every field that there is.
+    pub fn guard_figures() -> impl Strategy<Value = GuardFigures> {
+        (option::of(".{1,9}"), figure(), figure(), figure(), figure()).prop_map(|(mode, a, b, c, d)| GuardFigures {
+            mode: mode.map(String::into_boxed_str),
+            events_processed: a,
+            threats_detected: b,
+            actions_executed: c,
+            memory_usage_mb: d,
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -149,6 +170,12 @@ mod tests {
             ..GuardFigures::default()
         });
         Figures { uptime: uptime.into(), cpu: cpu.into(), memory: memory.into(), guard: guard.map(Box::new) }
+    }
+
+    #[test]
+    fn figures_of_the_guard_are_a_list() {
+        let guard = GuardFigures { mode: Some("a".into()), ..GuardFigures::default() };
+        assert_eq!(serde_json::to_string(&guard).unwrap(), r#"["a",null,null,null,null]"#);
     }
 
     proptest! {

@@ -17,6 +17,8 @@ mod status;
 mod tag_lists;
 mod text;
 
+#[cfg(test)]
+pub(crate) use self::heartbeat::samples;
 pub(crate) use self::{
     address::{Address, network},
     agent_id::Partition,

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! A last heartbeat: format version, time of the registration it belongs to, time it was heard (both in ms since 1970),
-//! active time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, an array of mode,
-//! events processed, threats detected, actions executed and memory use in MB (or null); then, once the agent has fetched a
-//! policy, the newest version in its scope at that time.
+//! active time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, the array of its
+//! figures (`GuardFigures`), or null; then, once the agent has fetched a policy, the newest version in its scope at that
+//! time.
 //!
 //! ```json
 //! [1,1772884800000,1772885100000,381000000,"1.2.0",86400.0,12.5,48.2]
@@ -191,31 +191,17 @@ fn unbase64<const N: usize>(text: &str) -> Result<[u8; N], RecordError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::samples::{figure, guard_figures};
     use proptest::{option, prelude::*};
 
     const ID: AgentId = AgentId::new(7);
-
-    fn figure() -> impl Strategy<Value = Figure> {
-        option::of(0.0..1e15_f64).prop_map(Figure::from)
-    }
-
-    fn guard() -> impl Strategy<Value = Option<Box<GuardFigures>>> {
-        option::of((option::of(".{1,9}"), figure(), figure(), figure(), figure()).prop_map(|(mode, a, b, c, d)| {
-            Box::new(GuardFigures {
-                mode: mode.map(String::into_boxed_str),
-                events_processed: a,
-                threats_detected: b,
-                actions_executed: c,
-                memory_usage_mb: d,
-            })
-        }))
-    }
 
     proptest! {
         #[test]
         fn a_heartbeat_survives_its_encoding(
             registration: i64, at: i64, heard: i64, version in ".{1,64}",
-            uptime in figure(), cpu in figure(), memory in figure(), guard in guard(), seen: u32,
+            uptime in figure(), cpu in figure(), memory in figure(),
+            guard in option::of(guard_figures().prop_map(Box::new)), seen: u32,
         ) {
             let last = LastHeartbeat {
                 id: ID,
@@ -317,6 +303,7 @@ mod tests {
         last.figures.guard = Some(Box::new(GuardFigures { mode: Some("a".into()), ..GuardFigures::default() }));
         bytes.clear();
         encode_heartbeat(&last, &mut bytes);
-        assert_eq!(bytes, br#"[1,1,2,3,"1.2.0",86400.0,12.5,null,["a",null,null,null,null]]"#);
+        let guard = serde_json::to_string(&last.figures.guard).unwrap();
+        assert_eq!(bytes, format!(r#"[1,1,2,3,"1.2.0",86400.0,12.5,null,{guard}]"#).into_bytes());
     }
 }

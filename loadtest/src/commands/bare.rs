@@ -88,7 +88,7 @@ fn server_config(certificate: &Path, key: &Path) -> anyhow::Result<ServerConfig>
         .context("the certificate and the key do not go together")
 }
 
-/// The fields of a heartbeat, as the contract has them.
+/// The fields of a heartbeat. One more or less would not be seen in what is measured.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(dead_code, reason = "the fields are parsed, which is what is measured, and then dropped")]

@@ -47,23 +47,29 @@ fn an_empty_object_or_no_body_at_all_is_a_sign_of_life() {
     assert_eq!(show(&mut client, &id)["cpu"], Value::Null);
 }
 
+/// Of every field that the document has.
+fn rules(client: &mut Client) -> Vec<FieldRule> {
+    let schemas = client.get("/api/openapi.json").json()["components"]["schemas"].take();
+    let fields = schemas["Heartbeat"]["properties"].as_object().unwrap();
+    assert!(fields.len() >= 9, "{fields:?}");
+    let rule = |(name, field): (&String, &Value)| {
+        let schema = field["oneOf"][0]["$ref"].as_str().unwrap().rsplit('/').next().unwrap();
+        match (name.clone().leak(), &schemas[schema]) {
+            (name, text) if text["type"] == "string" => {
+                FieldRule::text(name, text["maxLength"].as_u64().unwrap() as usize)
+            }
+            (name, number) => FieldRule::number(name, number["maximum"] == 100),
+        }
+    };
+    fields.iter().map(rule).collect()
+}
+
 #[test]
 fn each_field_takes_its_bounds_and_the_error_of_any_other_value_names_it() {
     let server = Launch::either().start();
     let mut client = server.client();
     let (id, _) = client.enrol("h");
-    let rules = [
-        FieldRule::number("uptime", false),
-        FieldRule::number("cpu", true),
-        FieldRule::number("memory", true),
-        FieldRule::text("version", 64),
-        FieldRule::number("eventsProcessed", false),
-        FieldRule::number("threatsDetected", false),
-        FieldRule::number("actionsExecuted", false),
-        FieldRule::number("memoryUsageMB", false),
-        FieldRule { good: vec![json!("protection")], ..FieldRule::text("mode", 64) },
-    ];
-    for FieldRule { name, good, bad } in &rules {
+    for FieldRule { name, good, bad } in &rules(&mut client) {
         for good in good {
             client.beat(&id, json!({*name: good})).data(200);
             let shown = show(&mut client, &id)[*name].clone();
