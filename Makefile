@@ -6,7 +6,7 @@ export CARGO
 # Where rustup puts cargo, for shells that do not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# More flags for `make run` and `make load`: make run ARGS="--listen 127.0.0.1:9443".
+# More flags for `make run`, `make load` and `make idle`: make run ARGS="--listen 127.0.0.1:9443".
 ARGS ?=
 # Which benchmarks `make bench` runs: those whose name contains it, or all.
 BENCH ?=
@@ -36,7 +36,7 @@ define install
 endef
 
 .PHONY: help setup setup-checks setup-node setup-python run test api-check guard-e2e build dist bench bench-store load million \
-  compare compare-redis register fleet fleet-redis history
+  compare compare-redis idle register fleet fleet-redis history
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -142,6 +142,14 @@ history: build ## measure a history of THREATS threats, reported by AGENTS agent
 
 compare-redis: build setup-checks ## as compare, on both stores
 	$(LOADTEST) run compare --set compare.sides=embedded,redis,bare --set compare.rounds=6
+
+# Both, whatever comes of the first.
+idle: build ## measure what idle connections cost, plain and over TLS (six minutes)
+	@failed=0; \
+	$(LOADTEST) run idle $(ARGS) --out load-report/idle || failed=1; \
+	$(LOADTEST) run idle --set server.tls=true --set thresholds.connection_bytes=10240 \
+	  --set thresholds.slope_bytes=10240 --set thresholds.resumed=0.99 $(ARGS) --out load-report/idle-tls || failed=1; \
+	exit $$failed
 
 register: build setup-checks ## measure registrations on both stores
 	$(LOADTEST) run register

@@ -35,7 +35,10 @@ enum Command {
 
 pub(crate) fn run() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Command::Bare(args) => bare::run(args),
+        Command::Bare(args) => {
+            allow_connections();
+            bare::run(args)
+        }
         Command::Run(args) => on_one_thread(until_interrupted(|stop| scenario::run(args, stop))),
         Command::Tour(args) => on_one_thread(until_interrupted(|stop| tour::run(args, stop))),
     }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
@@ -41,6 +42,12 @@ pub(crate) struct Args {
     /// Worker threads [default: one per core, as actix-web does]
     #[arg(long)]
     workers: Option<usize>,
+    /// Open connections of each of them
+    #[arg(long, default_value_t = 25_000, value_name = "NUMBER")]
+    max_connections: usize,
+    /// An idle connection is closed after this, as by the engine
+    #[arg(long, default_value_t = 75_000, value_name = "MILLISECONDS")]
+    keep_alive_ms: u64,
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
@@ -56,7 +63,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             .route("/api/agents/{id}", web::delete().to(deregister))
             .route("/api/heartbeats", web::post().to(heartbeats))
             .route("/health", web::get().to(health))
-    });
+    })
+    .max_connections(args.max_connections)
+    .keep_alive(Duration::from_millis(args.keep_alive_ms));
     if let Some(workers) = args.workers {
         server = server.workers(workers);
     }

@@ -20,7 +20,7 @@ pub(super) const RESULTS: &str = "load-report";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A scenario's file, or the name of one that is built in: steady, ramp, herd, churn, silence, list, threats, readers,
-    /// restart, store-outage, million, beat, compare, register, fleet, history
+    /// restart, store-outage, million, beat, compare, idle, register, fleet, history
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
     /// The `guardbeat` binary, started for the run with a temporary data folder [default: the one beside this program]
@@ -67,6 +67,9 @@ fn check_flags(args: &Args, scenario: &Scenario) -> Result<(), Usage> {
         }
         (Course::Compare(plan), Some(_)) if !plan.sides.contains(&SideKind::Url) => {
             "compare.sides must have `url` in it for the server at --url to take part"
+        }
+        (Course::Idle(_), Some(_)) => {
+            "this scenario measures the memory of servers on this machine, which it starts: leave out --url"
         }
         (_, Some(_)) if scenario.is_disturbing() => {
             "this scenario kills the server or its store: it needs one of its own: leave out --url"

@@ -56,6 +56,16 @@ impl Connection {
         succeeded
     }
 
+    /// What comes of the requests from now on is counted there.
+    pub(super) fn count_in(&mut self, tally: SharedTally) {
+        self.tally = tally;
+    }
+
+    /// Gives up the connection, if there is one; the next request opens another, which may resume its TLS session.
+    pub(super) fn disconnect(&mut self) {
+        self.link.disconnect();
+    }
+
     pub(super) fn body(&self) -> &[u8] {
         self.link.body()
     }

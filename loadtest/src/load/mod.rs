@@ -5,8 +5,8 @@
 //! - [`ClosedLoop`] sends the next request as soon as the last is answered: what a machine can do at most, and what it
 //!   costs.
 //!
-//! [`Bulk`] does what must succeed, such as registering a fleet; [`Churn`] lets agents come and go while others beat, and
-//! [`Readers`] follow what happens.
+//! [`Bulk`] does what must succeed, such as registering a fleet; [`Churn`] lets agents come and go while others beat,
+//! [`Readers`] follow what happens, and [`Kept`] is a fleet of which each agent keeps a connection of its own.
 //!
 //! Nothing here knows which server it drives, nor prints anything but progress.
 
@@ -17,6 +17,7 @@ mod closed_loop;
 mod connection;
 mod follower;
 mod heartbeat;
+mod kept;
 mod open_loop;
 mod operation;
 mod readers;
@@ -33,6 +34,7 @@ pub(crate) use agent::{AgentId, Fleet};
 pub(crate) use bulk::{Bulk, Credentials};
 pub(crate) use churn::Churn;
 pub(crate) use closed_loop::ClosedLoop;
+pub(crate) use kept::Kept;
 pub(crate) use open_loop::OpenLoop;
 pub(crate) use operation::Operation;
 pub(crate) use readers::{Audience, Readers};

@@ -86,6 +86,26 @@ impl Tally {
         std::mem::replace(self, fresh)
     }
 
+    /// Takes in what another has counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.latency_us += other.latency_us;
+        self.wait_us += other.wait_us;
+        self.due += other.due;
+        self.unsent += other.unsent;
+        self.elapsed += other.elapsed;
+        other.statuses.iter().for_each(|(status, count)| *self.statuses.entry(*status).or_default() += count);
+        other.errors.iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
+        self.refused += other.refused;
+        self.first_failure = self.first_failure.take().or(other.first_failure);
+    }
+
+    /// Without what succeeded.
+    pub(crate) fn only_failures(mut self) -> Self {
+        self.due -= self.due.min(self.successes());
+        self.statuses.retain(|status, _| !(200..300).contains(status));
+        Self { latency_us: histogram(), wait_us: histogram(), elapsed: Duration::ZERO, ..self }
+    }
+
     /// Requests that did not succeed, those refused under disturbance not counted.
     pub(crate) fn failures(&self) -> u64 {
         (self.answered() - self.successes() + self.unanswered()).saturating_sub(self.refused)
@@ -246,6 +266,21 @@ mod tests {
         tally.count_status(reply(503), 2, || "up".to_owned());
         assert_eq!((tally.failures(), tally.refused), (2, 3));
         assert_eq!(tally.first_failure.as_deref(), Some("up"));
+    }
+
+    #[test]
+    fn tallies_add_up_and_what_succeeded_may_be_left_out() {
+        let mut tally = Tally::new();
+        tally.count_due(10);
+        tally.count_reply(reply(200), String::new, Duration::ZERO, Duration::from_micros(5));
+        tally.count_status(reply(200), 5, String::new);
+        tally.count_errors("closed", 3, || "why".to_owned());
+        let mut both = Tally::new();
+        both.count_due(1);
+        both.count_status(reply(200), 1, String::new);
+        both.add(tally.only_failures());
+        assert_eq!((both.due, both.successes(), both.failures(), both.lost()), (5, 1, 3, 1));
+        assert_eq!((both.latency_us.len(), both.first_failure.as_deref()), (0, Some("why")));
     }
 
     #[test]

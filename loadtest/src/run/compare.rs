@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::load::{Bulk, ClosedLoop, Fleet, Operation, SharedTally, Tally, Transport};
 use crate::progress;
-use crate::scenario::{ComparePlan, Scenario, SideKind};
-use crate::server::{Host, Meter, ServerPlan};
+use crate::scenario::{ComparePlan, Scenario};
+use crate::server::{Host, Meter};
 use crate::table::Table;
 use crate::units;
+use crate::wire::KeepAlive;
 
 use super::rounds::{Round, Sample, order, ratio, tables};
 use super::stage::Stage;
@@ -76,14 +77,8 @@ pub(super) async fn run(
 async fn start(scenario: &Scenario, plan: &ComparePlan, mut site: Site) -> anyhow::Result<Vec<Side>> {
     let mut sides: Vec<Side> = Vec::new();
     for kind in &plan.sides {
-        let host = match kind {
-            SideKind::Engine(store) => {
-                let plan = ServerPlan { store: *store, ..scenario.server.clone() };
-                Host::start(&site.server, &plan, site.redis.as_ref()).await?
-            }
-            SideKind::Bare => Host::bare(sides.iter().find_map(|side| side.host.tls_folder())).await?,
-            SideKind::Url => site.given.take().context("compare.sides has `url` more than once")?,
-        };
+        let tls_folder = sides.iter().find_map(|side| side.host.tls_folder());
+        let host = site.side(*kind, &scenario.server, tls_folder).await?;
         sides.push(Side::enlist(kind.name(), host, scenario, plan).await?);
     }
     Ok(sides)
@@ -139,17 +134,23 @@ impl Side {
             transport,
             most: most.clone(),
         };
+        let begun_with = self.host.target.opened();
         let mut load = load.start(&tally);
         tokio::time::sleep(WARM_UP).await;
         let meter = Meter::start(&mut self.host).await?;
-        let (begun, handshakes) = (Instant::now(), self.host.target.handshakes());
+        let begun = Instant::now();
+        // Connections that are kept come about in the warm-up: what TLS has done for them is told all the same.
+        let before = match transport.keep_alive {
+            KeepAlive::Yes if self.host.target.is_tls() => begun_with,
+            KeepAlive::Yes | KeepAlive::No => self.host.target.opened(),
+        };
         let warm = tally.lock().take();
         most.store(warm.successes() + plan.most, Ordering::Relaxed);
         let sending = async { while load.join_next().await.is_some() {} };
         // Earlier than that if all were sent.
         let _ = tokio::time::timeout(plan.duration, sending).await;
         let (elapsed, tally) = (begun.elapsed(), tally.lock().take());
-        let handshakes = self.host.target.handshakes().since(handshakes);
+        let opened = self.host.target.opened().since(before);
         let successes = tally.successes();
         let cost = meter.stop(&mut self.host, successes.max(1)).await?;
         drop(load);
@@ -161,7 +162,7 @@ impl Side {
             bail!("nothing was answered on the side `{}`", self.name);
         }
         self.latency_us.add(&tally.latency_us)?;
-        Ok(Sample { per_second: successes as f64 / elapsed.as_secs_f64(), cost, resumed: handshakes.resumed_share() })
+        Ok(Sample { per_second: successes as f64 / elapsed.as_secs_f64(), cost, opened })
     }
 
     /// Ends its server in order; deregisters the agents from one that goes on.

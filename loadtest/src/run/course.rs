@@ -47,7 +47,7 @@ pub(super) fn plan(scenario: &Scenario, agents: u64, warm_up: Duration) -> (Dura
             let longest = plan.after + together + scenario.server.timeout * timeouts + more;
             (longest, Silence::of(silent, agents, from_beat))
         }
-        Course::Ramp(_) | Course::Compare(_) | Course::Idle => (Duration::ZERO, Silence::never()),
+        Course::Ramp(_) | Course::Compare(_) | Course::Idle(_) | Course::Surveyed => (Duration::ZERO, Silence::never()),
     }
 }
 
@@ -60,7 +60,7 @@ pub(super) async fn follow(
 ) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     match &scenario.course {
-        Course::Steady(_) | Course::Ramp(_) | Course::Compare(_) | Course::Idle => {}
+        Course::Steady(_) | Course::Ramp(_) | Course::Compare(_) | Course::Idle(_) | Course::Surveyed => {}
         Course::Silence(plan) => {
             let part = Arc::new(fleet.part(|agent| silence.includes(agent)));
             fall_silent(scenario, plan, stage, host, &part, &mut findings).await?;

@@ -6,6 +6,7 @@
 mod beside;
 mod compare;
 mod course;
+mod idle;
 mod ledger;
 mod machine;
 mod outcome;
@@ -18,7 +19,7 @@ mod survey;
 mod timings;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::load::{Bulk, Credentials, Fleet, OpenLoop, Tally};
 use crate::progress;
-use crate::scenario::{Course, Figures, Scenario};
+use crate::scenario::{Course, Figures, Scenario, SideKind};
 use crate::server::{Host, RedisUrl, ServerPlan};
 use crate::table::Tables;
 
@@ -58,6 +59,18 @@ impl Site {
         match self.given.take() {
             Some(host) => Ok(host),
             None => Host::start(&self.server, plan, self.redis.as_ref()).await,
+        }
+    }
+
+    /// One of several servers that take the same load. The baseline uses the certificate in that folder, if there is one.
+    async fn side(&mut self, kind: SideKind, plan: &ServerPlan, tls_folder: Option<&Path>) -> anyhow::Result<Host> {
+        match kind {
+            SideKind::Engine(store) => {
+                let plan = ServerPlan { store, ..plan.clone() };
+                Host::start(&self.server, &plan, self.redis.as_ref()).await
+            }
+            SideKind::Bare => Host::bare(tls_folder, plan.room).await,
+            SideKind::Url => self.given.take().context("compare.sides has `url` more than once"),
         }
     }
 }
@@ -91,7 +104,7 @@ struct Record {
     beside: Beside,
     trials: Vec<Trial>,
     tables: Tables,
-    /// Those of a survey and a comparison.
+    /// Those of a survey, a comparison and idle connections.
     figures: Figures,
 }
 
@@ -114,6 +127,9 @@ impl Record {
 pub(crate) async fn run(scenario: &Scenario, mut site: Site, stop: CancellationToken) -> anyhow::Result<Outcome> {
     if let Course::Compare(plan) = &scenario.course {
         return compare::run(scenario, plan, site, &stop).await;
+    }
+    if let Course::Idle(plan) = &scenario.course {
+        return idle::run(scenario, plan, site, &stop).await;
     }
     let mut host = site.host(&scenario.server).await?;
     let version = host.version().await;
@@ -145,12 +161,12 @@ pub(crate) async fn run(scenario: &Scenario, mut site: Site, stop: CancellationT
     let warm_up = warm_up(scenario, begun.elapsed());
     let mut record = match &scenario.course {
         Course::Ramp(plan) => ramp::run(scenario, plan, &host, &fleet, &stop).await?,
-        Course::Idle | Course::Compare(_) => Record::new(Stage::set(&host, Instant::now())),
+        Course::Surveyed | Course::Compare(_) | Course::Idle(_) => Record::new(Stage::set(&host, Instant::now())),
         Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
             beat(scenario, &mut host, &fleet, probing.clone(), warm_up, &stop).await?
         }
     };
-    if scenario.survey.is_some() && !matches!(scenario.course, Course::Idle) && !record.stage.is_interrupted() {
+    if scenario.survey.is_some() && !matches!(scenario.course, Course::Surveyed) && !record.stage.is_interrupted() {
         survey::ask(&host, &mut tables).await?;
     }
     (record.tables, record.figures) = (tables, surveyed);

@@ -133,7 +133,7 @@ fn figures(scenario: &Scenario, record: &Record) -> Figures {
     let Record { tally, seen, findings, beside, trials, stage, tables: _, figures } = record;
     let mut figures = figures.clone();
     // A run that was interrupted before anything counted has measured nothing; one that was not, that nothing worked.
-    let beats = !matches!(scenario.course, Course::Compare(_) | Course::Idle);
+    let beats = !matches!(scenario.course, Course::Compare(_) | Course::Surveyed);
     let has_begun = beats && (tally.due > 0 || !stage.is_interrupted());
     if matches!(scenario.course, Course::Ramp(_)) {
         let best = trials.iter().filter(|trial| trial.holds).map(|trial| trial.offered).reduce(f64::max);

@@ -4,12 +4,13 @@ use crate::load::Operation;
 use crate::server::{Cost, Expense};
 use crate::stats::Spread;
 use crate::table::Table;
+use crate::wire::Opened;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) per_second: f64,
     pub(super) cost: Cost,
-    pub(super) resumed: Option<f64>,
+    pub(super) opened: Opened,
 }
 
 /// What all sides did in one round.
@@ -61,10 +62,10 @@ pub(super) fn tables(operation: Operation, names: &[&str], rounds: &[Round]) -> 
         ];
         shown.push(("What Redis does for them".to_owned(), table(columns)));
     }
-    // With connections that are kept there are none while it is measured.
-    if rounds.iter().flatten().any(|sample| sample.resumed.is_some()) {
-        let resumed = each(names, rounds, 3, |sample| sample.resumed);
-        shown.push(("Share of TLS handshakes that resumed a session".to_owned(), table(resumed)));
+    // Connections that are kept, without TLS, were opened before.
+    if rounds.iter().flatten().any(|sample| sample.opened.connections > 0) {
+        let title = "Connections that were opened, TLS handshakes, and the share of these that resumed a session";
+        shown.push((title.to_owned(), aligned(&opened(names, rounds))));
     }
     shown
 }
@@ -89,9 +90,14 @@ impl Column {
 type Figure = fn(&Sample) -> Option<f64>;
 type OfSpread = fn(&Spread) -> f64;
 
-/// A row for each round; then median, lowest and highest of each column. Columns of which nothing is known are left out.
+/// As [`aligned`], without columns of which nothing is known.
 fn table(mut columns: Vec<Column>) -> Table {
     columns.retain(|column| column.values.iter().any(Option::is_some));
+    aligned(&columns)
+}
+
+/// A row for each round; then median, lowest and highest of each column.
+fn aligned(columns: &[Column]) -> Table {
     let headings = columns.iter().map(|column| column.heading.as_str());
     let mut table = Table::with_headings(std::iter::once("round").chain(headings));
     for round in 0..columns.first().map_or(0, |column| column.values.len()) {
@@ -116,6 +122,21 @@ fn each(names: &[&str], rounds: &[Round], digits: usize, figure: Figure) -> Vec<
     names.iter().enumerate().map(column).collect()
 }
 
+/// What was opened to each side: the same columns for all of them, so that one without a handshake is seen to have none.
+fn opened(names: &[&str], rounds: &[Round]) -> Vec<Column> {
+    let figures: [(&str, usize, Figure); 3] = [
+        ("connections", 0, |sample| Some(sample.opened.connections as f64)),
+        ("handshakes", 0, |sample| Some(sample.opened.handshakes() as f64)),
+        ("resumed", 3, |sample| sample.opened.resumed_share()),
+    ];
+    let columns = |(side, name): (usize, &&str)| {
+        figures.map(|(what, digits, figure)| {
+            Column::of(format!("{name} {what}"), digits, rounds.iter().map(|round| figure(&round[side])))
+        })
+    };
+    names.iter().enumerate().flat_map(columns).collect()
+}
+
 /// A figure of each side, and each but the last as a ratio to the last.
 fn versus(names: &[&str], rounds: &[Round], digits: usize, figure: Figure) -> Vec<Column> {
     let last = names.len() - 1;
@@ -132,7 +153,11 @@ mod tests {
     use super::*;
 
     fn sample(server_us: f64, per_second: f64) -> Sample {
-        Sample { per_second, cost: Cost { server_us: Some(server_us), client_us: 5.0, redis: None }, resumed: None }
+        Sample {
+            per_second,
+            cost: Cost { server_us: Some(server_us), client_us: 5.0, redis: None },
+            opened: Opened::default(),
+        }
     }
 
     fn report(names: &[&str], rounds: &[Round]) -> Vec<Vec<String>> {
@@ -205,9 +230,16 @@ mod tests {
     }
 
     #[test]
-    fn resumed_handshakes_are_told_where_there_were_any() {
-        let mut with_tls = sample(20.0, 10.0);
-        with_tls.resumed = Some(0.75);
-        assert_eq!(report(&["embedded", "url"], &[vec![with_tls, sample(10.0, 10.0)]])[2], ["0.750"]);
+    fn every_side_tells_its_connections_and_handshakes_where_any_were_opened() {
+        let (mut with_tls, mut plain) = (sample(20.0, 10.0), sample(10.0, 20.0));
+        with_tls.opened = Opened::of(40, 10, 30);
+        plain.opened = Opened::of(80, 0, 0);
+        let tables = tables(Operation::Beat, &["embedded", "bare"], &[vec![with_tls, plain]]);
+        let [.., (_, table)] = tables.as_slice() else { panic!("no table") };
+        let of = |side| ["connections", "handshakes", "resumed"].map(|what| format!("{side} {what}"));
+        assert_eq!(table.headings[1..], [of("embedded"), of("bare")].concat());
+        assert_eq!(medians(table), ["40", "40", "0.750", "80", "0", "–"]);
+        let kept = [vec![sample(20.0, 10.0), sample(10.0, 20.0)]];
+        assert_eq!(report(&["embedded", "bare"], &kept).len(), 2, "nothing was opened");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::load::{Operation, Reports, Transport};
 use crate::server::{ServerPlan, StorePlan};
 
+use super::idle::IdlePlan;
 use super::reader::Reader;
 use super::{DAY, MILLISECOND, SECOND};
 
@@ -22,8 +23,10 @@ pub(crate) enum Course {
     Outage(Incident),
     /// Several servers take the same load in turn, as fast as they answer it.
     Compare(ComparePlan),
+    /// Agents keep a connection each, and hardly use it.
+    Idle(IdlePlan),
     /// Nothing after the survey.
-    Idle,
+    Surveyed,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +94,7 @@ pub(crate) enum SideKind {
     Url,
 }
 
-const SIDES: [(&str, SideKind); 5] = [
+pub(super) const SIDES: [(&str, SideKind); 5] = [
     ("embedded", SideKind::Engine(StorePlan::Embedded)),
     ("redis", SideKind::Engine(StorePlan::Redis)),
     ("memory", SideKind::Engine(StorePlan::Memory)),
@@ -163,12 +166,14 @@ impl Course {
             duration: steady,
             most: reader.whole("compare.most", 1_000_000_000, 1..=1_000_000_000),
         };
+        let idle = IdlePlan::read(reader, steady);
         let courses = [
             ("ramp", Self::Ramp(ramp)),
             ("silence", Self::Silence(silence)),
             ("restart", Self::Restart(restart)),
             ("outage", Self::Outage(outage)),
             ("compare", Self::Compare(compare)),
+            ("idle", Self::Idle(idle)),
         ];
         let mut chosen: Vec<_> = courses.into_iter().filter(|(section, _)| reader.chosen(section)).collect();
         if let [(first, _), (second, _), ..] = chosen.as_slice() {
@@ -177,15 +182,15 @@ impl Course {
         }
         let course = match chosen.is_empty() {
             false => chosen.remove(0).1,
-            true if has_survey => Self::Idle,
+            true if has_survey => Self::Surveyed,
             true => Self::Steady(steady),
         };
-        if duration.is_some() && matches!(course, Self::Ramp(_) | Self::Silence(_) | Self::Idle) {
+        if duration.is_some() && matches!(course, Self::Ramp(_) | Self::Silence(_) | Self::Surveyed) {
             let message = "load.duration has no meaning with [ramp], [silence] or [survey], which end by themselves: \
                            leave it out";
             reader.object("load.duration", message.to_owned());
         }
-        if has_survey && !matches!(course, Self::Idle | Self::Silence(_)) {
+        if has_survey && !matches!(course, Self::Surveyed | Self::Silence(_)) {
             reader.object("survey.threats", "[survey] goes with [silence] or alone".to_owned());
         }
         course
@@ -201,13 +206,13 @@ impl Course {
         server: &ServerPlan,
     ) {
         match self {
-            Self::Steady(_) | Self::Ramp(_) | Self::Idle => {}
+            Self::Steady(_) | Self::Ramp(_) | Self::Surveyed => {}
+            Self::Idle(plan) => {
+                check_tls(reader, "idle.sides", &plan.sides, server);
+                plan.check(reader, agents, transport);
+            }
             Self::Compare(plan) => {
-                if server.tls && !matches!(plan.sides[..], [SideKind::Engine(_), ..]) {
-                    let message =
-                        "server.tls needs an engine as the first of compare.sides: the baseline uses its certificate";
-                    reader.object("server.tls", message.to_owned());
-                }
+                check_tls(reader, "compare.sides", &plan.sides, server);
                 if transport.batching.is_some_and(|batching| batching.beats > agents) {
                     let message = "load.batch must not be more than fleet.agents: an agent has one beat in a batch";
                     reader.object("load.batch", message.to_owned());
@@ -242,5 +247,12 @@ impl Course {
                 }
             }
         }
+    }
+}
+
+fn check_tls(reader: &mut Reader, key: &str, sides: &[SideKind], server: &ServerPlan) {
+    if server.tls && !matches!(sides, [SideKind::Engine(_), ..]) {
+        let message = format!("server.tls needs an engine as the first of {key}: the baseline uses its certificate");
+        reader.object("server.tls", message);
     }
 }

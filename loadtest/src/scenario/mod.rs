@@ -5,6 +5,7 @@
 
 mod beside;
 mod course;
+mod idle;
 mod reader;
 mod thresholds;
 
@@ -17,6 +18,7 @@ use crate::wire::KeepAlive;
 
 pub(crate) use beside::{Beside, ListPlan, ProbePlan, ThreatsPlan};
 pub(crate) use course::{ComparePlan, Course, Incident, RampPlan, SideKind, SilencePlan, SurveyPlan};
+pub(crate) use idle::IdlePlan;
 use reader::Reader;
 pub(crate) use thresholds::{FIGURES, Figures, Thresholds, Verdict, with_unit};
 
@@ -31,11 +33,11 @@ macro_rules! built_in {
 // The ramp is the first of a tour: it says how much this machine can be asked for.
 built_in! {
     "ramp" "steady" "herd" "churn" "silence" "list" "threats" "readers" "restart" "store-outage"
-    "beat" "compare" "register" "fleet" "history" "million"
+    "beat" "compare" "idle" "register" "fleet" "history" "million"
 }
 
 /// Those that are no part of a tour: they take too long, or measure what it costs rather than what holds.
-pub(crate) const NOT_ON_TOUR: [&str; 6] = ["beat", "compare", "register", "fleet", "history", "million"];
+pub(crate) const NOT_ON_TOUR: [&str; 7] = ["beat", "compare", "idle", "register", "fleet", "history", "million"];
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -118,7 +120,9 @@ impl Scenario {
     /// Whether a server keeps its fleet in Redis.
     pub(crate) fn uses_redis(&self) -> bool {
         match &self.course {
-            Course::Compare(plan) => plan.sides.contains(&SideKind::Engine(StorePlan::Redis)),
+            Course::Compare(ComparePlan { sides, .. }) | Course::Idle(IdlePlan { sides, .. }) => {
+                sides.contains(&SideKind::Engine(StorePlan::Redis))
+            }
             _ => self.server.store == StorePlan::Redis,
         }
     }
@@ -182,7 +186,7 @@ fn read_transport(reader: &mut Reader) -> (Credentials, Transport) {
 
 fn read_server(reader: &mut Reader, interval: Duration, course: &Course) -> ServerPlan {
     let default_ms = match course {
-        Course::Ramp(_) | Course::Compare(_) | Course::Idle => LONG_TIMEOUT_MS,
+        Course::Ramp(_) | Course::Compare(_) | Course::Idle(_) | Course::Surveyed => LONG_TIMEOUT_MS,
         Course::Steady(_) | Course::Silence(_) | Course::Restart(_) | Course::Outage(_) => {
             u64::try_from(interval.as_micros().div_ceil(1_000)).unwrap_or(u64::MAX)
         }
@@ -204,6 +208,7 @@ fn read_server(reader: &mut Reader, interval: Duration, course: &Course) -> Serv
         tls: reader.boolean("server.tls", false),
         store,
         args: reader.texts("server.args"),
+        room: None,
     }
 }
 

@@ -113,11 +113,29 @@ fn a_comparison_is_of_the_sides_that_are_named() {
 #[test]
 fn a_survey_ends_by_itself_or_goes_on_with_a_silence() {
     let alone = read("[survey]\nthreats = 7\n").expect("a scenario");
-    assert_eq!((alone.course, alone.survey.expect("a survey").threats), (Course::Idle, 7));
+    assert_eq!((alone.course, alone.survey.expect("a survey").threats), (Course::Surveyed, 7));
     assert_eq!(alone.server.timeout, DAY);
     let both = read_with("[fleet]\ninterval = \"60s\"\n[survey]\n", &["silence.agents=3"]).expect("a scenario");
     assert!(matches!(&both.course, Course::Silence(plan) if plan.of(10_000) == 3));
     assert_eq!((both.survey.is_some(), both.server.timeout), (true, SECOND * 60));
+}
+
+#[test]
+fn idle_connections_are_of_the_sides_that_are_named() {
+    let idle = |sets: &[&str]| match read_with("[idle]\n", sets).expect("a scenario").course {
+        Course::Idle(plan) => plan,
+        other => panic!("{other:?}"),
+    };
+    let standard = idle(&["load.duration=7s"]);
+    assert_eq!(standard.sides.iter().map(|side| side.name()).collect::<Vec<_>>(), ["memory", "bare"]);
+    assert_eq!((standard.duration, standard.reconnect), (SECOND * 7, true));
+    let other = idle(&["idle.sides=embedded", "idle.reconnect=false"]);
+    assert_eq!((other.sides, other.reconnect), (vec![SideKind::Engine(StorePlan::Embedded)], false));
+    let in_redis = read_with("[idle]\n", &["idle.sides=redis,bare"]).expect("a scenario");
+    assert!(in_redis.uses_redis() && in_redis.server.timeout == DAY);
+    let (_, built_in) = BUILT_IN.iter().find(|(name, _)| *name == "idle").expect("built in");
+    let built_in = Scenario::read(Path::new("idle"), built_in, &[]).expect("a scenario");
+    assert_eq!((built_in.agents, built_in.interval), (15_000, SECOND * 10));
 }
 
 #[test]
@@ -172,6 +190,19 @@ fn each_mistake_is_told_with_its_line_its_key_and_what_would_be_right() {
             "[compare]\n[fleet]\nagents = 99\ntokens = \"admin\"\n[load]\nbatch = 100",
             "some.toml:6: load.batch must not be more than fleet.agents",
         ),
+        ("[idle]\nsides = [\"url\"]", "some.toml:2: idle.sides is [\"url\"]: it must be a list of one or more of"),
+        (
+            "[idle]\n[load]\nkeep_alive = false",
+            "some.toml:3: [idle] is of agents that each keep a connection: leave out",
+        ),
+        ("[idle]\n[herd]\nwithin = \"1s\"", "some.toml:3: [idle] spreads its beats evenly: leave out [herd]"),
+        ("[idle]\n[fleet]\nagents = 1", "some.toml:3: [idle] compares half of the connections with all: fleet.agents"),
+        (
+            "[idle]\nsides = [\"bare\"]\n[server]\ntls = true",
+            "some.toml:4: server.tls needs an engine as the first of idle.sides",
+        ),
+        ("[idle]\n[probe]", "[probe] goes with a steady load, a herd or [silence], and nothing else"),
+        ("[thresholds]\nreopened = 0", "some.toml:2: thresholds.reopened needs a section [idle]"),
         ("[survey]\n[ramp]", "[survey] goes with [silence] or alone"),
         ("[fleet]\nagents = 5\n[silence]\nagents = 6", "silence.agents, must be one agent at least, and all at most"),
         ("[outage]", "[outage] needs server.store = \"redis\""),

@@ -79,6 +79,12 @@ figures! {
     cpu_us: "processor time of the server per beat answered 2xx", "µs", AtMost;
     cpu_ratio: "processor time per request as a ratio to the last side (of the first, median)", "", AtMost, "compare";
     rate_ratio: "requests per second as a ratio to the last side (of the first, median)", "", AtLeast, "compare";
+    connection_bytes: "memory of the server per idle connection", "bytes", AtMost, "idle";
+    slope_bytes: "memory of the server per idle connection, from half of them to all", "bytes", AtMost, "idle";
+    million_mib: "memory of the server for 1,000,000 idle connections (extrapolated)", "MiB", AtMost, "idle";
+    rss_growth: "resident memory with all of them, last third of the time as a ratio to the first", "", AtMost, "idle";
+    reopened: "connections that were not kept: opened again unasked", "", AtMost, "idle";
+    resumed: "share of the TLS handshakes that resumed a session when all connected again", "", AtLeast, "idle";
     agent_bytes: "memory of the server per agent that has beaten", "bytes", AtMost, "survey";
     restart_ms: "from a start on the same data to ready (longest)", "ms", AtMost, "survey";
     rss_mib: "resident memory of the server, highest", "MiB", AtMost;

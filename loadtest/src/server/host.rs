@@ -9,10 +9,10 @@ use anyhow::Context;
 
 use crate::wire::Target;
 
-use super::launch::{Launch, ServerPlan, StorePlan};
+use super::launch::{Launch, Room, ServerPlan, StorePlan};
 use super::process::ServerProcess;
 use super::redis::{Redis, RedisUrl};
-use super::usage::{cpu_time_of, resident_bytes};
+use super::usage::{cpu_time_of, open_files_limit, resident_bytes};
 use super::{Info, Probe};
 
 /// How long a server may take to end after SIGTERM.
@@ -55,8 +55,8 @@ impl Host {
     }
 
     /// Starts the baseline; with the certificate of another server, if one is given.
-    pub(crate) async fn bare(tls_folder: Option<&Path>) -> anyhow::Result<Self> {
-        Self::launched(Launch::bare(tls_folder)?, None).await
+    pub(crate) async fn bare(tls_folder: Option<&Path>, room: Option<Room>) -> anyhow::Result<Self> {
+        Self::launched(Launch::bare(tls_folder, room)?, None).await
     }
 
     async fn launched(launch: Launch, redis: Option<Redis>) -> anyhow::Result<Self> {
@@ -123,6 +123,11 @@ impl Host {
     /// Its resident memory: of one that was started here.
     pub(crate) fn resident_bytes(&self) -> anyhow::Result<u64> {
         resident_bytes(self.pid.load(Ordering::Relaxed))
+    }
+
+    /// How many files it may have open: one that was started here. `None` if there is no limit.
+    pub(crate) fn open_files_limit(&self) -> anyhow::Result<Option<u64>> {
+        open_files_limit(self.pid.load(Ordering::Relaxed))
     }
 
     /// Waits until one that was started here says that something has happened; returns the time since it was started.

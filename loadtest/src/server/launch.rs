@@ -28,6 +28,17 @@ pub(crate) struct ServerPlan {
     pub(crate) tls: bool,
     pub(crate) store: StorePlan,
     pub(crate) args: Vec<String>,
+    /// For more connections, or for longer silence on them, than it would allow by itself.
+    pub(crate) room: Option<Room>,
+}
+
+/// What a server is to allow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Room {
+    /// Open connections of each worker.
+    pub(crate) connections: u64,
+    /// How long one may be idle.
+    pub(crate) keep_alive: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +92,10 @@ impl Launch {
             None if plan.store == StorePlan::Memory => arguments.push("--store=memory:".to_owned()),
             None => {}
         }
+        if let Some(room) = plan.room {
+            environment.push(("GUARDBEAT_SERVER__MAX_CONNECTIONS", room.connections.to_string()));
+            environment.push(("GUARDBEAT_SERVER__KEEP_ALIVE_MS", room.keep_alive.as_millis().to_string()));
+        }
         arguments.extend(plan.args.iter().cloned());
         Ok(Self {
             name: "server",
@@ -96,9 +111,13 @@ impl Launch {
     }
 
     /// The baseline: this same program with the command `bare`; with the certificate of another server, if one is given.
-    pub(super) fn bare(tls_folder: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn bare(tls_folder: Option<&Path>, room: Option<Room>) -> anyhow::Result<Self> {
         let port = free_port();
         let mut arguments = ["bare", "--listen", &format!("127.0.0.1:{port}")].map(str::to_owned).to_vec();
+        if let Some(room) = room {
+            arguments.push(format!("--max-connections={}", room.connections));
+            arguments.push(format!("--keep-alive-ms={}", room.keep_alive.as_millis()));
+        }
         if let Some(tls) = tls_folder {
             arguments.push(format!("--tls-cert={}", tls.join("server.pem").display()));
             arguments.push(format!("--tls-key={}", tls.join("server-key.pem").display()));

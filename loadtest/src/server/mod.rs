@@ -15,11 +15,11 @@ mod scanner;
 mod usage;
 
 pub(crate) use host::Host;
-pub(crate) use launch::{ServerPlan, StorePlan};
+pub(crate) use launch::{Room, ServerPlan, StorePlan};
 pub(crate) use listing::{AGENT_MARK, Listing};
 pub(crate) use meter::{Cost, Footprint, Meter};
 pub(crate) use probe::Probe;
 pub(crate) use prometheus::{Buckets, Scrape};
 pub(crate) use redis::{Expense, Info, RedisUrl};
 pub(crate) use scanner::Scanner;
-pub(crate) use usage::{cpu_time_of, own_cpu_time, resident_bytes};
+pub(crate) use usage::{cpu_time_of, open_files_limit, own_cpu_time, resident_bytes};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use procfs::process::Process;
+use procfs::process::{LimitValue, Process};
 
 /// Processor time of a process and all its threads, user and system.
 pub(crate) fn cpu_time_of(pid: u32) -> anyhow::Result<Duration> {
@@ -19,6 +19,14 @@ pub(crate) fn own_cpu_time() -> anyhow::Result<Duration> {
 pub(crate) fn resident_bytes(pid: u32) -> anyhow::Result<u64> {
     let kib = process(pid)?.status()?.vmrss.with_context(|| format!("/proc/{pid}/status has no VmRSS"))?;
     Ok(kib * 1024)
+}
+
+/// How many files a process may open at most, if it raises its limit as far as it may; `None` if there is no limit.
+pub(crate) fn open_files_limit(pid: u32) -> anyhow::Result<Option<u64>> {
+    Ok(match process(pid)?.limits()?.max_open_files.hard_limit {
+        LimitValue::Value(files) => Some(files),
+        LimitValue::Unlimited => None,
+    })
 }
 
 fn process(pid: u32) -> anyhow::Result<Process> {

@@ -1,4 +1,5 @@
-//! A link to a server: at most one connection, opened when it is needed, one request at a time.
+//! A link to a server: at most one connection, opened when it is needed, one request at a time. A client of its own: it
+//! resumes its own TLS sessions, and nobody else's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +7,7 @@ use std::time::Duration;
 use super::inbox::Inbox;
 use super::reply::{Head, Reply};
 use super::stream::Stream;
+use super::tls::TlsClient;
 use super::{Target, WireError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,7 @@ pub(crate) enum KeepAlive {
 
 pub(crate) struct Link {
     target: Arc<Target>,
+    tls: Option<TlsClient>,
     keep_alive: KeepAlive,
     stream: Option<Stream>,
     inbox: Inbox,
@@ -25,11 +28,16 @@ pub(crate) struct Link {
 impl Link {
     /// Not connected yet.
     pub(crate) fn new(target: Arc<Target>, keep_alive: KeepAlive) -> Self {
-        Self { target, keep_alive, stream: None, inbox: Inbox::new() }
+        Self { tls: target.tls_client(), target, keep_alive, stream: None, inbox: Inbox::new() }
     }
 
     pub(crate) fn body(&self) -> &[u8] {
         self.inbox.body()
+    }
+
+    /// Closes the connection, if one is open.
+    pub(crate) fn disconnect(&mut self) {
+        self.stream = None;
     }
 
     /// Sends a request and reads the whole answer.
@@ -43,7 +51,7 @@ impl Link {
                 other => return other,
             }
         }
-        let stream = self.target.connect().await?;
+        let stream = self.target.connect(self.tls.as_ref()).await?;
         self.exchange_on(stream, request).await
     }
 
@@ -54,7 +62,7 @@ impl Link {
     /// Sends a request on a connection of its own and hands the body of the answer to `sink` piece
     /// by piece.
     pub(crate) async fn stream(&mut self, request: &[u8], sink: impl FnMut(&[u8])) -> Result<Reply, WireError> {
-        let mut stream = self.target.connect().await?;
+        let mut stream = self.target.connect(self.tls.as_ref()).await?;
         stream.send(request).await.map_err(WireError::Io)?;
         let head = self.inbox.read_streaming(&mut stream, sink).await?;
         Ok(head.reply)

@@ -16,9 +16,10 @@ mod reply;
 mod request;
 mod stream;
 mod target;
+mod tls;
 
 pub(crate) use error::WireError;
 pub(crate) use link::{KeepAlive, Link};
 pub(crate) use reply::Reply;
 pub(crate) use request::{Method, request};
-pub(crate) use target::Target;
+pub(crate) use target::{Opened, Target};

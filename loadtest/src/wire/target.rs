@@ -8,15 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::HandshakeKind;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use url::Url;
 
 use super::WireError;
 use super::stream::Stream;
+use super::tls::{Tls, TlsClient};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,27 +26,44 @@ pub(crate) struct Target {
     addresses: Vec<SocketAddr>,
     authority: String,
     prefix: String,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
+    connections: AtomicU64,
     full: AtomicU64,
     resumed: AtomicU64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Handshakes {
-    /// Those with certificates and signatures.
+/// Connections that were opened to a server, and the TLS handshakes on them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Opened {
+    pub(crate) connections: u64,
+    /// Handshakes with certificates and signatures.
     full: u64,
+    /// Those that resumed a session.
     resumed: u64,
 }
 
-impl Handshakes {
+impl Opened {
     pub(crate) fn since(self, then: Self) -> Self {
-        Self { full: self.full - then.full, resumed: self.resumed - then.resumed }
+        Self {
+            connections: self.connections - then.connections,
+            full: self.full - then.full,
+            resumed: self.resumed - then.resumed,
+        }
     }
 
-    /// The share that resumed a session; `None` if there were none at all.
+    pub(crate) fn handshakes(self) -> u64 {
+        self.full + self.resumed
+    }
+
+    /// The share of the handshakes that resumed a session; `None` if there were none at all.
     pub(crate) fn resumed_share(self) -> Option<f64> {
-        let all = self.full + self.resumed;
+        let all = self.handshakes();
         (all > 0).then(|| self.resumed as f64 / all as f64)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(connections: u64, full: u64, resumed: u64) -> Self {
+        Self { connections, full, resumed }
     }
 }
 
@@ -86,7 +102,7 @@ impl Target {
         let tls = if secure {
             let name = ServerName::try_from(bare_host.to_owned())
                 .with_context(|| format!("--url {url}: {host} cannot be a TLS server name"))?;
-            Some((TlsConnector::from(Arc::new(client_config(ca)?)), name))
+            Some(Tls::trusting(ca, name)?)
         } else {
             None
         };
@@ -96,6 +112,7 @@ impl Target {
             authority: format!("{host}:{port}"),
             prefix: parsed.path().trim_end_matches('/').to_owned(),
             tls,
+            connections: AtomicU64::new(0),
             full: AtomicU64::new(0),
             resumed: AtomicU64::new(0),
         })
@@ -115,34 +132,38 @@ impl Target {
         self.tls.is_some()
     }
 
-    /// The TLS handshakes up to now, of all links.
-    pub(crate) fn handshakes(&self) -> Handshakes {
-        Handshakes { full: self.full.load(Ordering::Relaxed), resumed: self.resumed.load(Ordering::Relaxed) }
+    /// What was opened up to now, by all links.
+    pub(crate) fn opened(&self) -> Opened {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Opened { connections: count(&self.connections), full: count(&self.full), resumed: count(&self.resumed) }
     }
 
-    /// A new connection. TLS sessions are resumed where the server allows it: all links share the tickets that it
-    /// gives, as the connections of one client do.
-    pub(super) async fn connect(&self) -> Result<Stream, WireError> {
+    /// A client with sessions of its own, if the server speaks TLS.
+    pub(super) fn tls_client(&self) -> Option<TlsClient> {
+        self.tls.as_ref().map(Tls::client)
+    }
+
+    /// A new connection, of this client.
+    pub(super) async fn connect(&self, tls: Option<&TlsClient>) -> Result<Stream, WireError> {
         let tcp = self.connect_tcp().await?;
-        match &self.tls {
-            None => Ok(Stream::Plain(tcp)),
-            Some((connector, name)) => {
-                let session = connector.connect(name.clone(), tcp);
-                match tokio::time::timeout(CONNECT_TIMEOUT, session).await {
-                    Ok(Ok(stream)) => {
-                        match stream.get_ref().1.handshake_kind() {
-                            Some(HandshakeKind::Resumed) => self.resumed.fetch_add(1, Ordering::Relaxed),
-                            Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => {
-                                self.full.fetch_add(1, Ordering::Relaxed)
-                            }
-                        };
-                        Ok(Stream::Tls(Box::new(stream)))
+        let stream = match tls {
+            None => Stream::Plain(tcp),
+            Some(client) => {
+                let stream = tokio::time::timeout(CONNECT_TIMEOUT, client.connect(tcp))
+                    .await
+                    .map_err(|_| WireError::Timeout(CONNECT_TIMEOUT))?
+                    .map_err(WireError::Tls)?;
+                match stream.get_ref().1.handshake_kind() {
+                    Some(HandshakeKind::Resumed) => self.resumed.fetch_add(1, Ordering::Relaxed),
+                    Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) | None => {
+                        self.full.fetch_add(1, Ordering::Relaxed)
                     }
-                    Ok(Err(cause)) => Err(WireError::Tls(cause)),
-                    Err(_) => Err(WireError::Timeout(CONNECT_TIMEOUT)),
-                }
+                };
+                Stream::Tls(Box::new(stream))
             }
-        }
+        };
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(stream)
     }
 
     async fn connect_tcp(&self) -> Result<TcpStream, WireError> {
@@ -159,29 +180,4 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.shown)
     }
-}
-
-fn client_config(ca: Option<&Path>) -> anyhow::Result<ClientConfig> {
-    let Some(path) = ca else {
-        bail!("an https:// URL needs --ca: the server's CA is in its data folder, as in `--ca data/tls/ca.pem`");
-    };
-    let mut roots = RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(path).with_context(|| {
-        format!(
-            "--ca {}: cannot be read; a server with its own CA keeps it in its data folder, tls/ca.pem",
-            path.display()
-        )
-    })?;
-    for certificate in certificates {
-        let certificate = certificate.with_context(|| format!("--ca {}: not a PEM file", path.display()))?;
-        roots.add(certificate).with_context(|| format!("--ca {}: not a CA certificate", path.display()))?;
-    }
-    if roots.is_empty() {
-        bail!("--ca {}: has no certificate in it", path.display());
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    Ok(ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }

@@ -67,11 +67,33 @@ fn sessions_are_resumed_when_each_beat_has_a_connection() {
     if !has_server() {
         return;
     }
-    let output = compare("embedded,bare", "--set server.tls=true --set load.keep_alive=false");
+    // More connections than a client keeps tickets: each must be a client of its own.
+    let load = "--set load.keep_alive=false --set load.connections=24 --set load.duration=2s";
+    let output = compare("memory,bare", &format!("--set server.tls=true {load}"));
     assert!(output.status.success(), "{output:?}");
-    let bare = *medians(&output, "TLS handshakes that resumed").last().expect("a share");
-    // The baseline keeps sessions, as rustls does unless told otherwise.
-    assert!(bare > 0.5, "{output:?}");
+    let [connections, handshakes, resumed, _, bare_handshakes, bare_resumed] =
+        medians(&output, "Connections that were opened")[..]
+    else {
+        panic!("not the same columns for both: {output:?}")
+    };
+    assert!(handshakes >= connections && bare_handshakes > 0.0, "{output:?}");
+    assert!(resumed > 0.9, "{output:?}");
+    // The baseline keeps 256 sessions, as rustls does unless told otherwise: enough for these.
+    assert!(bare_resumed > 0.5, "{output:?}");
+}
+
+#[test]
+fn connections_that_are_kept_have_a_handshake_each() {
+    if !has_server() {
+        return;
+    }
+    let output = compare("memory,bare", "--set server.tls=true");
+    assert!(output.status.success(), "{output:?}");
+    let text = text(&output.stdout).into_owned();
+    let table = text.split("Connections that were opened").nth(1).expect("a table");
+    let row: Vec<&str> =
+        table.lines().find(|line| line.contains("median")).expect("a median").split_whitespace().collect();
+    assert_eq!(row[1..], ["4", "4", "0.000", "4", "4", "0.000"], "{text}");
 }
 
 #[test]

@@ -101,6 +101,19 @@ fn a_run_that_is_interrupted_before_it_has_begun_says_so() {
 }
 
 #[test]
+fn idle_connections_that_are_interrupted_on_their_first_side_say_so() {
+    if !has_server() {
+        return;
+    }
+    let place = Place::with("");
+    let running = start(place.command("run idle --out out --set fleet.agents=50 --set load.duration=1h"));
+    wait_for_beats(&running);
+    let output = interrupt(running);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(text(&output.stderr).contains("nothing was measured: interrupted"), "{output:?}");
+}
+
+#[test]
 fn a_comparison_that_is_interrupted_in_its_first_round_says_so() {
     if !has_server() {
         return;
