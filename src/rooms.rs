@@ -58,7 +58,6 @@ const CIRCLES: &[&[&str]] = &[
     // The table of addresses names the actor; the actor is one of its shard; the shard keeps the table.
     &["engine::agent", "engine::delivery::routing", "engine::shard"],
     &["events::bus", "events::subscriber"],
-    &["front::http2", "front::worker"],
     &["store::embedded::changing", "store::embedded::registry", "store::embedded::threats"],
     &["store::embedded::heartbeat_log", "store::embedded::latest"],
 ];

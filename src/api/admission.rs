@@ -16,7 +16,7 @@ use actix_web::{
     http::{
         ConnectionType, StatusCode, Version,
         header::{
-            HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+            HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
             X_FRAME_OPTIONS,
         },
     },
@@ -38,6 +38,23 @@ use crate::front::{Connection, HeadTooLarge, InFlightRequest};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What every response carries, beside its own headers and the request's id.
+const COMMON_HEADERS: [(HeaderName, &str); 3] =
+    [(X_CONTENT_TYPE_OPTIONS, "nosniff"), (X_FRAME_OPTIONS, "DENY"), (REFERRER_POLICY, "no-referrer")];
+/// And over TLS.
+const SECURE_HEADER: (HeaderName, &str) = (STRICT_TRANSPORT_SECURITY, "max-age=31536000");
+
+fn common_headers(tls: bool) -> impl Iterator<Item = (HeaderName, &'static str)> {
+    COMMON_HEADERS.into_iter().chain(tls.then_some(SECURE_HEADER))
+}
+
+/// Writes the headers that every response carries, as they are sent.
+pub(super) fn write_common_headers(tls: bool, out: &mut Vec<u8>) {
+    for (name, value) in common_headers(tls) {
+        out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+    }
+}
+
 /// Creates the admission control of each worker.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -52,9 +69,30 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Wraps the service that `inner` creates.
-    pub fn around<F>(self, inner: F) -> Admitting<F> {
-        Admitting { admission: self, inner }
+    /// Wraps the service that `inner` creates; the worker's requests in flight are counted in `in_flight`.
+    pub fn around<F>(self, inner: F, in_flight: Arc<InFlight>) -> Admitting<F> {
+        Admitting { admission: self, inner, in_flight }
+    }
+
+    /// The whole response to a heartbeat that did not come through here and is refused.
+    #[cold]
+    pub(super) fn refused(
+        &self,
+        visit: Box<Visit>,
+        error: &ApiError,
+        request_id: RequestId,
+        closes: bool,
+        in_flight: RequestGuard,
+    ) -> Response<BoxBody> {
+        let progress = InProgress {
+            request_id: request_id.0,
+            visit: Some(visit),
+            tls: self.tls,
+            closing: if closes { Closing::Always } else { Closing::Open },
+            held: Held { connection: None, in_flight: Some(in_flight) },
+        };
+        let response: Response<BoxBody> = error.error_response().into();
+        progress.complete(response).map_into_boxed_body()
     }
 }
 
@@ -63,6 +101,7 @@ impl Admission {
 pub struct Admitting<F> {
     admission: Admission,
     inner: F,
+    in_flight: Arc<InFlight>,
 }
 
 impl<F, B> ServiceFactory<Request> for Admitting<F>
@@ -79,11 +118,9 @@ where
     type Future = LocalBoxFuture<'static, Result<Self::Service, ()>>;
 
     fn new_service(&self, config: AppConfig) -> Self::Future {
-        let (admission, service) = (self.admission.clone(), self.inner.new_service(config));
-        Box::pin(async move {
-            let in_flight = admission.lifecycle.add_worker();
-            Ok(AdmissionService { service: service.await?, admission, in_flight })
-        })
+        let Self { admission, inner, in_flight } = self;
+        let (admission, service, in_flight) = (admission.clone(), inner.new_service(config), in_flight.clone());
+        Box::pin(async move { Ok(AdmissionService { service: service.await?, admission, in_flight }) })
     }
 }
 
@@ -134,7 +171,7 @@ where
         }
         let Admission { request_log, listener, .. } = &self.admission;
         let mut progress = InProgress {
-            request_id: request_id(&request.head().headers),
+            request_id: RequestId::given_or_new(request.head().headers.get(&X_REQUEST_ID).map(HeaderValue::as_bytes)).0,
             visit: None,
             tls: self.admission.tls,
             closing: Closing::of(&request),
@@ -266,11 +303,8 @@ impl InProgress {
         }
         let headers = response.headers_mut();
         headers.insert(X_REQUEST_ID, request_id);
-        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        if tls {
-            headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        for (name, value) in common_headers(tls) {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         response.map_body(|_, body| Counted { body, held })
     }
@@ -325,25 +359,26 @@ fn record<B>(visit: Option<Box<Visit>>, request_id: &HeaderValue, response: &mut
     }
 }
 
-/// The id of a request, in its extensions.
+/// The id of a request; in its extensions too.
 #[derive(Clone, Debug)]
 pub(super) struct RequestId(HeaderValue);
 
 impl RequestId {
+    /// The client's if it is a UUID, else a new one.
+    pub(super) fn given_or_new(given: Option<&[u8]>) -> Self {
+        if let Some(given) = given
+            && given.len() == uuid::fmt::Hyphenated::LENGTH
+            && Uuid::try_parse_ascii(given).is_ok()
+            && let Ok(given) = HeaderValue::from_bytes(given)
+        {
+            return Self(given);
+        }
+        let mut text = Uuid::encode_buffer();
+        let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        Self(HeaderValue::from_str(text).expect("a UUID is ASCII"))
+    }
+
     pub(super) fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
-}
-
-/// The id of the request: the client's if it is a UUID, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    if let Some(given) = headers.get(&X_REQUEST_ID)
-        && given.len() == uuid::fmt::Hyphenated::LENGTH
-        && Uuid::try_parse_ascii(given.as_bytes()).is_ok()
-    {
-        return given.clone();
-    }
-    let mut text = Uuid::encode_buffer();
-    let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
-    HeaderValue::from_str(text).expect("a UUID is ASCII")
 }

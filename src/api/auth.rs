@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use ipnet::IpNet;
 
 use super::{ApiState, envelope::ApiError, peer};
@@ -56,13 +56,26 @@ impl Principal {
         let Some(header) = headers.get(AUTHORIZATION) else {
             return Ok(Self::Anonymous);
         };
-        let token = bearer(header).ok_or(ApiError::Unauthorized(Unproven::Malformed))?;
+        let token = header.to_str().ok().and_then(bearer);
+        Self::with_token(token.ok_or(ApiError::Unauthorized(Unproven::Malformed))?, rules)
+    }
+
+    /// Whose token this is. One that cannot be anybody's is refused at once.
+    pub(super) fn with_token(token: &str, rules: &AuthRules) -> Result<Self, ApiError> {
         let hash = TokenHash::of(token);
         if hash == rules.admin_token {
             return Ok(Self::Admin);
         }
         let id = Token::claimed_agent(token).ok_or(ApiError::Unauthorized(Unproven::Malformed))?;
         Ok(Self::Agent { id, token: hash })
+    }
+
+    /// The agent that the token names.
+    pub(super) fn agent(self) -> Option<AgentId> {
+        match self {
+            Self::Agent { id, .. } => Some(id),
+            Self::Admin | Self::Anonymous => None,
+        }
     }
 
     /// The credential that an agent's actor checks; none without a token.
@@ -117,14 +130,14 @@ impl fmt::Display for Principal {
 }
 
 /// The token of an `Authorization` header; none if it is of another scheme.
-fn bearer(header: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+pub(super) fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The agent that the token of a request names, be it a valid one or not.
 pub(super) fn claimed_agent(headers: &HeaderMap) -> Option<AgentId> {
-    Token::claimed_agent(bearer(headers.get(AUTHORIZATION)?)?)
+    Token::claimed_agent(bearer(headers.get(AUTHORIZATION)?.to_str().ok()?)?)
 }
 
 /// Who may use a route. Anybody else gets 401 without a valid token, else 403.
@@ -157,16 +170,25 @@ impl Access {
         }
         let principal = Principal::of(headers, &state.auth)?;
         let may = match (self, principal) {
-            (Self::Anybody, _) | (_, Principal::Admin) | (Self::Own, Principal::Agent { .. }) => true,
-            (Self::Agent, Principal::Agent { id, .. }) => named == Some(id),
             (Self::AnyToken, Principal::Agent { .. }) => return principal.check(state).await.map(|()| principal),
             (Self::Registration, Principal::Anonymous) => {
                 let from = peer::client(peer, headers, &state.trusted_proxies, state.forwarded_header);
                 peer::is_within(&state.auth.open_enrollment, from)
             }
-            (Self::Registration | Self::Admin, Principal::Agent { .. })
-            | (Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Principal::Anonymous) => false,
+            _ => self.allows(principal, named),
         };
         if may { Ok(principal) } else { Err(principal.refusal(state).await) }
+    }
+
+    /// Whether this principal is authorised, as far as that can be seen without looking anything up.
+    pub(super) fn allows(self, principal: Principal, named: Option<AgentId>) -> bool {
+        match (self, principal) {
+            (Self::Anybody, _) | (_, Principal::Admin) | (Self::Own, Principal::Agent { .. }) => true,
+            (Self::Agent, Principal::Agent { id, .. }) => named == Some(id),
+            (Self::Registration | Self::AnyToken | Self::Admin, Principal::Agent { .. })
+            | (Self::Registration | Self::AnyToken | Self::Own | Self::Agent | Self::Admin, Principal::Anonymous) => {
+                false
+            }
+        }
     }
 }

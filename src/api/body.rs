@@ -183,6 +183,10 @@ async fn within_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError>
 /// Refuses a body that is not announced as one of this kind.
 pub(super) fn must_be(kind: &'static str, headers: &HeaderMap) -> Result<(), ApiError> {
     let announced = headers.get(CONTENT_TYPE).and_then(|announced| announced.to_str().ok()).unwrap_or_default();
-    let essence = announced.split(';').next().unwrap_or_default();
-    if essence.trim().eq_ignore_ascii_case(kind) { Ok(()) } else { Err(ApiError::WrongMediaType { expected: kind }) }
+    if is_of_kind(kind, announced) { Ok(()) } else { Err(ApiError::WrongMediaType { expected: kind }) }
+}
+
+/// Whether this `Content-Type` announces a body of this kind.
+pub(super) fn is_of_kind(kind: &str, content_type: &str) -> bool {
+    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(kind)
 }

@@ -132,7 +132,7 @@ fn agent_of(request: &Request) -> Option<AgentId> {
 }
 
 /// The agent that a heartbeat's path names: `/api/agents/:id/heartbeat`. What is no id is for the framework.
-fn named_by(path: &str) -> Option<AgentId> {
+pub(super) fn named_by(path: &str) -> Option<AgentId> {
     path.strip_prefix("/api/agents/")?.strip_suffix("/heartbeat")?.parse().ok()
 }
 

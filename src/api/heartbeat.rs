@@ -1,6 +1,7 @@
 //! `POST /api/agents/:id/heartbeat`, the one request that comes a million times a minute.
 //!
-//! The framework's `App` and the fast path in front of it (`fast_path.rs`) both call this.
+//! The loop of agents' requests (`direct.rs`), the framework's `App`, and the fast path in front of that (`fast_path.rs`) all
+//! call this.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -20,8 +21,9 @@ use utoipa::{
 use super::{
     ApiError, ApiState, Call, Description,
     auth::{Access, Principal, Unproven},
-    body, envelope,
-    json::parse,
+    body::{self, JSON},
+    envelope,
+    json::{parse, parse_object},
     values::{Count, Percent},
 };
 use crate::{
@@ -200,10 +202,28 @@ async fn hand_over(
         // The agent's actor would have found a wrong token; it must not go unnoticed behind a wrong body.
         Err(wrong) => return Err(principal.check(state).await.err().unwrap_or(wrong)),
     };
-    let id = id.ok_or(EngineError::NotFound)?;
+    deliver(state, principal, id.ok_or(EngineError::NotFound)?, heartbeat).await
+}
+
+/// Hands a heartbeat to its agent. Returns the body of the answer, which is JSON.
+pub(super) async fn deliver(
+    state: &ApiState,
+    principal: Principal,
+    id: AgentId,
+    heartbeat: Heartbeat,
+) -> Result<String, ApiError> {
     let credential = principal.credential().ok_or(ApiError::Unauthorized(Unproven::NoToken))?;
     let ack = state.engine.beat(id, credential, heartbeat).await.map_err(|error| principal.explain(error))?;
     Ok(answer(id, &ack))
+}
+
+/// Reads a body that has come whole, as [`read`] does; none if that refuses it.
+pub(super) fn read_whole(content_type: Option<&str>, body: &[u8]) -> Option<Heartbeat> {
+    if body.is_empty() {
+        return Some(Heartbeat::default());
+    }
+    let is_json = body.len() <= BODY_MAX_BYTES && body::is_of_kind(JSON, content_type.unwrap_or_default());
+    is_json.then(|| parse_object::<HeartbeatBody>("body", body).ok().map(Heartbeat::from))?
 }
 
 async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Heartbeat, ApiError> {
@@ -263,7 +283,6 @@ pub(super) fn result_of(error: &ApiError) -> HeartbeatResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::json::parse_object;
 
     #[test]
     fn the_answer_is_what_the_document_says() {

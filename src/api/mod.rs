@@ -6,6 +6,7 @@
 //! (`openapi/`). Nothing here knows how the engine works.
 //!
 //! ```text
+//! bytes ──▶ direct ─── heartbeats that are in order ──────────────────────────────▶ heartbeat.rs
 //! request ─▶ admission ─▶ fast path ─┬─ heartbeats ───────────────────────────────┬─▶ heartbeat.rs
 //!                                    └─ all others ─▶ App: route() ─▶ routes.rs ──┴─▶ agents.rs, events.rs, listing.rs, …
 //! ```
@@ -17,6 +18,7 @@ mod batch;
 mod body;
 mod compact;
 mod delivery;
+mod direct;
 mod envelope;
 mod events;
 mod fast_path;
@@ -59,8 +61,8 @@ use tokio::time::Instant;
 
 use self::lifecycle::{Lifecycle, Phase};
 pub(crate) use self::{
-    admission::Admission, auth::AuthRules, envelope::ApiError, fast_path::FastPath, request_log::RequestLog,
-    routes::Listener, unparsed::refuse_unparsed,
+    admission::Admission, auth::AuthRules, direct::Direct, envelope::ApiError, fast_path::FastPath,
+    request_log::RequestLog, routes::Listener, unparsed::refuse_unparsed,
 };
 pub use self::{agents::write_row, heartbeat::HeartbeatBody};
 use self::{

@@ -36,13 +36,13 @@ pub(super) fn client(
     if proxies.is_empty() || !client.is_within(proxies) {
         return Some(client);
     }
-    let (name, hops_in): (HeaderName, fn(&str) -> Hops) = match believed {
-        ForwardedHeader::XForwardedFor => (X_FORWARDED_FOR, listed),
-        ForwardedHeader::Forwarded => (FORWARDED, forwarded),
+    let hops_in: fn(&str) -> Hops = match believed {
+        ForwardedHeader::XForwardedFor => listed,
+        ForwardedHeader::Forwarded => forwarded,
     };
     // Each proxy appends the address it was called from, so hops are read from the last; what stands before the first
     // address that is not a proxy's was written by the client and may be anything.
-    let lines: Vec<&HeaderValue> = headers.get_all(name).collect();
+    let lines: Vec<&HeaderValue> = headers.get_all(header(believed)).collect();
     for line in lines.into_iter().rev() {
         let hops = line.to_str().map_or_else(|_| vec![None], hops_in);
         for hop in hops.into_iter().rev() {
@@ -53,6 +53,14 @@ pub(super) fn client(
         }
     }
     Some(client)
+}
+
+/// The header in which a trusted proxy names its client.
+pub(super) fn header(believed: ForwardedHeader) -> HeaderName {
+    match believed {
+        ForwardedHeader::XForwardedFor => X_FORWARDED_FOR,
+        ForwardedHeader::Forwarded => FORWARDED,
+    }
 }
 
 /// The hops of a header line, in order; None for one that cannot be parsed.

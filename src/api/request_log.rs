@@ -181,6 +181,25 @@ impl Visit {
         Box::new(Self::at(log, Listener::Api.destination(&head.method, head.uri.path()), head))
     }
 
+    /// A heartbeat that is being refused and has not been through the framework. `claims`: the agent that its token names.
+    #[cold]
+    pub(super) fn of_direct(
+        log: &RequestLog,
+        id: AgentId,
+        claims: Option<AgentId>,
+        address: Option<Address>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            log: log.clone(),
+            endpoint: HEARTBEAT_ENDPOINT,
+            method: Method::POST,
+            path: format!("/api/agents/{id}/heartbeat").into(),
+            address,
+            agent: claims.or(Some(id)),
+            began: None,
+        })
+    }
+
     fn at(log: &RequestLog, destination: Destination<'_>, head: &RequestHead) -> Self {
         Self {
             log: log.clone(),

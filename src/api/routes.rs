@@ -75,6 +75,11 @@ impl Verb {
         }
     }
 
+    /// Whether it is this very method.
+    pub(super) fn is(self, method: &Method) -> bool {
+        method.as_str().eq_ignore_ascii_case(self.name())
+    }
+
     fn answers(self, method: &Method) -> bool {
         self.methods().split(", ").any(|name| name == method.as_str())
     }
@@ -147,6 +152,14 @@ impl Route {
     const fn described(mut self, document: fn() -> Description) -> Self {
         self.document = Some(document);
         self
+    }
+
+    /// Whether agents ask for it. Their requests and the answers to them are small, and come on connections that are kept.
+    pub(super) fn is_for_agents(&self) -> bool {
+        match self.access {
+            Access::Registration | Access::Own | Access::Agent => true,
+            Access::Anybody | Access::AnyToken | Access::Admin => false,
+        }
     }
 
     /// The value of `{id}`, if the path matches this route; empty if the route has none.

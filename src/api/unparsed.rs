@@ -6,7 +6,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::{ApiError, RequestLog};
+use super::{ApiError, RequestLog, admission::write_common_headers};
 use crate::{fleet::Address, front::Refuse};
 
 /// Answers what could not be parsed, and counts and logs it. `tls`: whether the listener speaks it.
@@ -25,11 +25,12 @@ fn answer(log: &RequestLog, status: u16, peer: Option<SocketAddr>, tls: bool) ->
     let request_id = Uuid::new_v4().to_string();
     log.refused_unread(&request_id, status, peer.map(|peer| Address::from(peer.ip())), error);
     let body = format!(r#"{{"ok":false,"error":"{error}"}}"#);
-    let secure = if tls { "strict-transport-security: max-age=31536000\r\n" } else { "" };
+    let mut common = Vec::new();
+    write_common_headers(tls, &mut common);
+    let common = String::from_utf8_lossy(&common);
     let length = body.len();
     Bytes::from(format!(
         "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\
-         content-type: application/json\r\nx-request-id: {request_id}\r\nx-content-type-options: nosniff\r\n\
-         x-frame-options: DENY\r\nreferrer-policy: no-referrer\r\n{secure}\r\n{body}"
+         content-type: application/json\r\nx-request-id: {request_id}\r\n{common}\r\n{body}"
     ))
 }

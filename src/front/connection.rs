@@ -3,7 +3,7 @@
 //! All of it belongs to one thread. Times are ticks of the worker's coarse clock, so noting one costs a load and a store.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     future::poll_fn,
     pin::pin,
@@ -11,8 +11,11 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::times::{ConnectionPhase, Cut, Tick, Times};
-use crate::limits::READ_TURN_BYTES;
+use super::{
+    times::{ConnectionPhase, Cut, Tick, Times, ticks},
+    wheel::Wheel,
+};
+use crate::limits::{LINGER_MS, READ_TURN_BYTES};
 
 /// State shared by the connections of a worker.
 #[derive(Default)]
@@ -21,11 +24,24 @@ pub(super) struct Common {
     pub(super) now: Cell<Tick>,
     /// Connections that have been cut and are not gone yet.
     pub(super) cut: Cell<usize>,
+    /// When each connection is looked at next.
+    wheel: RefCell<Wheel>,
+}
+
+impl Common {
+    /// The keys of the connections that are filed under this tick.
+    pub(super) fn due(&self, at: Tick) -> Vec<u32> {
+        self.wheel.borrow_mut().take(at)
+    }
 }
 
 /// A connection, as its stream, its requests and the sweep of its worker see it.
 pub struct Connection {
     common: Rc<Common>,
+    /// Among those of its worker.
+    key: u32,
+    /// When it is looked at next. Under other ticks it may be filed still, which means nothing.
+    look_at: Cell<Tick>,
     phase: Cell<ConnectionPhase>,
     since: Cell<Tick>,
     /// Of HTTP/2, since when there was no request when a frame began.
@@ -59,10 +75,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(common: Rc<Common>) -> Self {
+    pub(super) fn new(common: Rc<Common>, key: u32) -> Self {
         let since = common.now.clone();
         Self {
             common,
+            key,
+            look_at: since.clone(),
             phase: Cell::new(ConnectionPhase::Silent),
             idle_since: since.clone(),
             since,
@@ -94,6 +112,22 @@ impl Connection {
     pub(super) fn enter(&self, phase: ConnectionPhase) {
         self.phase.set(phase);
         self.since.set(self.now());
+        if phase == ConnectionPhase::Closing {
+            // Shorter than any other: it may be over before it is looked at.
+            self.look_again(ticks(LINGER_MS) + 1);
+        }
+    }
+
+    /// It is to be looked at in so many ticks.
+    pub(super) fn look_again(&self, ticks: Tick) {
+        let at = self.now().wrapping_add(ticks);
+        self.look_at.set(at);
+        self.common.wheel.borrow_mut().file(self.key, at);
+    }
+
+    /// Whether it is to be looked at now.
+    pub(super) fn is_due(&self) -> bool {
+        self.look_at.get() == self.now()
     }
 
     /// Bytes have come.
@@ -222,14 +256,23 @@ impl Connection {
     }
 
     /// The peer takes nothing more for now.
-    pub(super) fn blocked(&self) {
+    fn blocked(&self) {
         if self.blocked_since.get().is_none() {
             self.blocked_since.set(Some(self.now()));
         }
     }
 
+    /// Notes whether the peer has taken something.
+    pub(super) fn noting<T>(&self, sent: Poll<T>) -> Poll<T> {
+        match sent {
+            Poll::Pending => self.blocked(),
+            Poll::Ready(_) => self.unblocked(),
+        }
+        sent
+    }
+
     /// The peer has taken something.
-    pub(super) fn unblocked(&self) {
+    fn unblocked(&self) {
         if self.blocked_since.take().is_some() {
             if self.phase.get() == ConnectionPhase::Closing {
                 self.enter(ConnectionPhase::Closing);
@@ -334,7 +377,7 @@ mod tests {
     #[test]
     fn a_byte_after_an_answer_begins_a_head() {
         let common = Rc::new(Common { now: Cell::new(3), ..Common::default() });
-        let connection = Rc::new(Connection::new(common.clone()));
+        let connection = Rc::new(Connection::new(common.clone(), 0));
         connection.note_bytes();
         let request = connection.begin(true);
         assert_eq!(connection.times().phase, ConnectionPhase::Busy);
@@ -350,7 +393,7 @@ mod tests {
     #[test]
     fn frames_alone_leave_a_connection_idle_and_must_be_whole_in_time() {
         let common = Rc::new(Common { now: Cell::new(3), ..Common::default() });
-        let connection = Rc::new(Connection::new(common.clone()));
+        let connection = Rc::new(Connection::new(common.clone(), 0));
         connection.enter(ConnectionPhase::Idle);
         let at = |tick, whole| {
             common.now.set(tick);

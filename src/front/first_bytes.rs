@@ -7,7 +7,7 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
-use super::{connection::Connection, transport::Transport};
+use super::{connection::Connection, times::ConnectionPhase, transport::Transport};
 use crate::limits::HEAD_MAX_BYTES;
 
 /// Beginning of the HTTP/2 connection preface (RFC 9113, 3.4).
@@ -29,33 +29,42 @@ pub(super) enum Opening {
     },
 }
 
-/// Reads until the protocol is clear.
+/// Reads until the protocol is clear. `bytes` have come already.
 pub(super) async fn read(
     mut transport: Transport,
+    bytes: Bytes,
     connection: &Rc<Connection>,
     is_http2: bool,
 ) -> Option<(Transport, Opening)> {
     if is_http2 {
-        return Some((transport, Opening::Http2 { bytes: Bytes::new() }));
+        return Some((transport, Opening::Http2 { bytes }));
     }
-    let mut bytes = BytesMut::with_capacity(STEP);
+    let mut bytes = BytesMut::from(bytes);
+    let is_first = connection.answered() == 0;
+    if !bytes.is_empty() {
+        // It has waited for the rest of its head elsewhere; here it has as long as any other.
+        connection.enter(ConnectionPhase::Head);
+    }
     loop {
+        if !bytes.is_empty()
+            && let Some(opening) = decide(&mut bytes, is_first)
+        {
+            return Some((transport, opening));
+        }
+        bytes.reserve(STEP);
         if transport.read_buf(&mut bytes).await.ok()? == 0 {
             // EOF: the parser answers what is missing.
             return (!bytes.is_empty()).then(|| (transport, Opening::Http1 { bytes: bytes.freeze() }));
         }
         connection.note_bytes();
-        if let Some(opening) = decide(&mut bytes) {
-            return Some((transport, opening));
-        }
-        bytes.reserve(STEP);
     }
 }
 
 /// Decides, once there are enough bytes.
-fn decide(bytes: &mut BytesMut) -> Option<Opening> {
+/// `is_first`: no request has been answered yet, so it may be the preface of HTTP/2.
+fn decide(bytes: &mut BytesMut, is_first: bool) -> Option<Opening> {
     let common = bytes.len().min(PREFACE.len());
-    if bytes[..common] == PREFACE[..common] {
+    if is_first && bytes[..common] == PREFACE[..common] {
         return (common == PREFACE.len()).then(|| Opening::Http2 { bytes: bytes.split().freeze() });
     }
     match has_http_1_0_head(bytes) {
@@ -111,7 +120,7 @@ mod tests {
     use super::*;
 
     fn decided(bytes: &[u8]) -> Option<Opening> {
-        decide(&mut BytesMut::from(bytes))
+        decide(&mut BytesMut::from(bytes), true)
     }
 
     fn http1(bytes: &'static [u8]) -> Option<Opening> {

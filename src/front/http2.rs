@@ -38,13 +38,10 @@ use super::{
     times::{ConnectionPhase, Cut, Tick, ticks},
     worker::Worker,
 };
-use crate::{
-    clock::Clock,
-    limits::{
-        ANSWER_TIMEOUT_MS, HTTP2_CHUNK_BYTES, HTTP2_HEAD_MAX_BYTES, HTTP2_LARGE_WINDOW_BYTES, HTTP2_LARGE_WINDOWS_MAX,
-        HTTP2_PACE_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_FAIR, HTTP2_STREAMS_MAX,
-        HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES, LINGER_MS,
-    },
+use crate::limits::{
+    ANSWER_TIMEOUT_MS, HTTP2_CHUNK_BYTES, HTTP2_HEAD_MAX_BYTES, HTTP2_LARGE_WINDOW_BYTES, HTTP2_LARGE_WINDOWS_MAX,
+    HTTP2_PACE_BYTES, HTTP2_RESETS_MAX, HTTP2_SEND_BUFFER_BYTES, HTTP2_STREAMS_FAIR, HTTP2_STREAMS_MAX,
+    HTTP2_STREAMS_OF_WORKER_MAX, HTTP2_TURN_STREAMS, HTTP2_WINDOW_BYTES, LINGER_MS,
 };
 
 /// Serves the connection until it ends.
@@ -53,7 +50,6 @@ pub(super) async fn serve<S, B>(
     connection: &Rc<Connection>,
     worker: &Worker,
     service: &Rc<S>,
-    clock: &Clock,
     peer: Option<SocketAddr>,
 ) -> Option<()>
 where
@@ -101,7 +97,7 @@ where
                 streams.push(async move {
                     let _held = (open, under_way);
                     // What goes wrong on one stream is the peer's affair, and does not end the others.
-                    let _ = answer(request, respond, service, clock, progress, peer).await;
+                    let _ = answer(request, respond, service, worker, progress, peer).await;
                 });
             }
             Some(()) = streams.next() => {}
@@ -131,31 +127,6 @@ fn builder() -> Builder {
         .max_concurrent_reset_streams(HTTP2_RESETS_MAX)
         .max_local_error_reset_streams(Some(HTTP2_RESETS_MAX));
     builder
-}
-
-/// A live count: streams, or connections, of a worker.
-#[derive(Default)]
-pub(super) struct LiveCount(Cell<usize>);
-
-impl LiveCount {
-    fn count(&self) -> usize {
-        self.0.get()
-    }
-
-    /// One more, until the returned guard is dropped.
-    fn add(&self) -> Counted<'_> {
-        self.0.set(self.0.get() + 1);
-        Counted(&self.0)
-    }
-}
-
-/// One of a [`LiveCount`].
-struct Counted<'a>(&'a Cell<usize>);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// Whether a body may be larger than every connection's initial window, by its `Content-Length`.
@@ -214,7 +185,7 @@ async fn answer<S, B>(
     request: http1::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     service: &S,
-    clock: &Clock,
+    worker: &Worker,
     progress: &Progress<'_>,
     peer: Option<SocketAddr>,
 ) -> Result<(), h2::Error>
@@ -241,8 +212,8 @@ where
     let sending = pin!(async {
         match called {
             None => Ok(()),
-            Some(Ok(response)) => send(response, respond, clock, progress, is_head).await,
-            Some(Err(error)) => send(Response::from(error), respond, clock, progress, is_head).await,
+            Some(Ok(response)) => send(response, respond, worker, progress, is_head).await,
+            Some(Err(error)) => send(Response::from(error), respond, worker, progress, is_head).await,
         }
     });
     match body {
@@ -288,12 +259,12 @@ impl Stream for Incoming {
 async fn send<B: MessageBody>(
     response: Response<B>,
     mut respond: SendResponse<Bytes>,
-    clock: &Clock,
+    worker: &Worker,
     progress: &Progress<'_>,
     is_head: bool,
 ) -> Result<(), h2::Error> {
     let size = response.body().size();
-    let head = write_head(response.head(), size, clock);
+    let head = write_head(response.head(), size, worker);
     let ends = is_head || matches!(size, BodySize::None | BodySize::Sized(0));
     let mut stream = respond.send_response(head, ends)?;
     if ends {

@@ -29,6 +29,8 @@ pub(super) struct Observed {
     waiting: Bytes,
     connection: Rc<Connection>,
     protocol: Protocol,
+    /// Whether FIN has been sent.
+    is_shut: bool,
 }
 
 /// The protocol, and its state.
@@ -70,13 +72,14 @@ impl Observed {
         refuse: Refuse,
         peer: Option<SocketAddr>,
     ) -> Self {
+        let answered = connection.answered();
         let http1 =
-            Http1 { framing: Framing::Head, answered: 0, is_head_too_large: false, refuse, peer, instead: Instead::No };
-        Self { transport, waiting, connection, protocol: Protocol::Http1(http1) }
+            Http1 { framing: Framing::Head, answered, is_head_too_large: false, refuse, peer, instead: Instead::No };
+        Self { transport, waiting, connection, protocol: Protocol::Http1(http1), is_shut: false }
     }
 
     pub(super) fn http2(transport: Transport, waiting: Bytes, connection: Rc<Connection>) -> Self {
-        Self { transport, waiting, connection, protocol: Protocol::Http2(Frames::new()) }
+        Self { transport, waiting, connection, protocol: Protocol::Http2(Frames::new()), is_shut: false }
     }
 
     pub(super) fn connection(&self) -> &Rc<Connection> {
@@ -172,16 +175,8 @@ impl Observed {
     }
 
     fn write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.transport).poll_write(cx, bytes) {
-            Poll::Ready(written) => {
-                self.connection.unblocked();
-                Poll::Ready(written)
-            }
-            Poll::Pending => {
-                self.connection.blocked();
-                Poll::Pending
-            }
-        }
+        let written = Pin::new(&mut self.transport).poll_write(cx, bytes);
+        self.connection.noting(written)
     }
 
     /// Sends what stands in place of the parser's answer, and waits until it has been taken or its time is over.
@@ -203,7 +198,10 @@ impl Observed {
     /// Sends FIN, and gives the peer a moment to read what it was sent.
     fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.connection.close();
-        ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+        if !self.is_shut {
+            ready!(Pin::new(&mut self.transport).poll_shutdown(cx))?;
+            self.is_shut = true;
+        }
         self.discard(cx).map(Ok)
     }
 }
@@ -279,6 +277,8 @@ impl AsyncWrite for Observed {
                 None => return this.write(cx, bytes),
                 // What stands before it goes first.
                 Some((start, _)) if start > 0 => return this.write(cx, &bytes[..start]),
+                // Nothing follows the last answer.
+                Some(_) if this.connection.is_closing() => http1.instead = Instead::Sent,
                 Some((_, status)) => {
                     let status = if http1.is_head_too_large { HEAD_TOO_LARGE } else { status };
                     http1.instead = Instead::Sending((http1.refuse)(status, http1.peer));
@@ -291,13 +291,9 @@ impl AsyncWrite for Observed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Of TLS, what waits for its socket.
         let flushed = Pin::new(&mut self.transport).poll_flush(cx);
-        match flushed {
-            // Of TLS, what waits for its socket.
-            Poll::Pending => self.connection.blocked(),
-            Poll::Ready(_) => self.connection.unblocked(),
-        }
-        flushed
+        self.connection.noting(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -86,6 +86,8 @@ pub(super) const fn ticks(ms: u64) -> Tick {
     (ms.div_ceil(CONNECTION_TICK_MS) + 1) as Tick
 }
 
+/// Every connection is looked at again within so many ticks. No deadline is nearer that may begin without being filed.
+pub(super) const LOOK_WITHIN: Tick = ticks(HEAD_TIMEOUT_MS);
 /// The times of a connection: pure.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times {
@@ -107,7 +109,23 @@ impl Times {
         if self.blocked_since.is_some_and(|since| now.wrapping_sub(since) > ticks(ANSWER_TIMEOUT_MS)) {
             return Some(Cut::Unread);
         }
-        let (limit, cut) = match self.phase {
+        self.limit(deadlines).and_then(|(limit, cut)| (age > limit).then_some(cut))
+    }
+
+    /// In how many ticks it is to be looked at again, having just been found not to be overdue.
+    pub(super) fn look_in(self, now: Tick, deadlines: Deadlines) -> Tick {
+        let age = now.wrapping_sub(self.since);
+        let left = self.limit(deadlines).map_or(LOOK_WITHIN, |(limit, _)| limit.saturating_sub(age) + 1);
+        let unread = self
+            .blocked_since
+            .map_or(LOOK_WITHIN, |since| ticks(ANSWER_TIMEOUT_MS).saturating_sub(now.wrapping_sub(since)) + 1);
+        // It may be idle in the next moment, and that may be the shortest of all.
+        left.min(unread).min(deadlines.idle + 1).min(LOOK_WITHIN)
+    }
+
+    /// How long its phase may take, and why it is cut then.
+    fn limit(self, deadlines: Deadlines) -> Option<(Tick, Cut)> {
+        Some(match self.phase {
             ConnectionPhase::Silent | ConnectionPhase::Head => (ticks(HEAD_TIMEOUT_MS), Cut::SlowHead),
             ConnectionPhase::Handshake => (ticks(HANDSHAKE_TIMEOUT_MS), Cut::SlowHandshake),
             ConnectionPhase::Busy => return None,
@@ -115,8 +133,7 @@ impl Times {
             // What is on its way has the time of an answer.
             ConnectionPhase::Closing if self.blocked_since.is_some() => return None,
             ConnectionPhase::Closing => (ticks(LINGER_MS), Cut::Ended),
-        };
-        (age > limit).then_some(cut)
+        })
     }
 
     /// Which of several goes first when there is no more room: less is earlier. Strangers that have had a moment and said
@@ -164,7 +181,21 @@ mod tests {
                 assert_eq!(times.overdue(since.wrapping_add(ticks(ms) + 1), IDLE), Some(cut), "{phase:?}");
             }
         }
+        // Looked at when it says, each is cut in the very tick in which it is overdue.
+        for (phase, limit) in [
+            (ConnectionPhase::Head, ticks(HEAD_TIMEOUT_MS)),
+            (ConnectionPhase::Idle, ticks(75_000)),
+            (ConnectionPhase::Closing, ticks(LINGER_MS)),
+        ] {
+            let times = times(phase, Tick::MAX - 3);
+            let mut now = times.since;
+            while times.overdue(now, IDLE).is_none() {
+                now = now.wrapping_add(times.look_in(now, IDLE));
+            }
+            assert_eq!(now.wrapping_sub(times.since), limit + 1, "{phase:?}");
+        }
         let busy = times(ConnectionPhase::Busy, 0);
+        assert_eq!(busy.look_in(1_000_000, IDLE), LOOK_WITHIN);
         assert_eq!(busy.overdue(1_000_000, IDLE), None);
         let blocked = Times { blocked_since: Some(5), ..busy };
         assert_eq!(blocked.overdue(5 + ticks(ANSWER_TIMEOUT_MS), IDLE), None);

@@ -23,6 +23,26 @@ pin_project! {
 }
 
 impl Transport {
+    /// Sends what is written at once, however little it is.
+    pub(super) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Plain { stream } => stream.set_nodelay(true),
+            Self::Tls { stream } => stream.get_ref().0.set_nodelay(true),
+        }
+    }
+
+    /// Whether no byte has come that was not read, as far as is known by now.
+    pub(super) fn has_nothing_unread(&self) -> bool {
+        let socket = match self {
+            Self::Plain { stream } => stream,
+            Self::Tls { stream } => stream.get_ref().0,
+        };
+        match socket.try_read(&mut [0]) {
+            Ok(read) => read == 0,
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
     /// Reads bytes that are for nobody, below TLS: after its farewell it takes none.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let socket = match self {

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    mem::MaybeUninit,
     rc::{Rc, Weak},
     sync::{
         Arc,
@@ -10,17 +11,19 @@ use std::{
     time::Duration,
 };
 
+use chrono::DateTime;
 use metrics::Counter;
 use slab::Slab;
 
 use super::{
     FrontRules,
     connection::{Common, Connection},
-    http2::LiveCount,
+    live_count::LiveCount,
     times::{ConnectionPhase, Cut, Deadlines, Tick, ticks},
 };
 use crate::{
-    limits::{CONNECTION_TICK_MS, CROWD_WARNING_MS, CROWDED_SHARE},
+    clock::Clock,
+    limits::{CONNECTION_TICK_MS, CROWD_WARNING_MS, CROWDED_SHARE, LEAN_REQUEST_MAX_BYTES},
     process::supervision::{Task, restarted},
 };
 
@@ -56,12 +59,21 @@ pub(super) struct Worker {
     pub(super) streams: LiveCount,
     /// HTTP/2 connections that may send more ahead than others.
     pub(super) large_windows: LiveCount,
+    /// For what is being read of some connection; empty whenever another one has its turn.
+    pub(super) read_buffer: RefCell<Box<[MaybeUninit<u8>]>>,
+    /// For what is about to be written to some connection.
+    pub(super) write_buffer: RefCell<Vec<u8>>,
+    /// Bytes that were read and are not yet answered, of connections in the loop of agents' requests.
+    pub(super) partial: Cell<usize>,
+    clock: Clock,
+    /// The time as HTTP writes it, and when it was that.
+    date: RefCell<(Option<Tick>, String)>,
 }
 
 impl Worker {
     /// Begins to sweep, on this thread.
-    pub(super) fn start(rules: &FrontRules, metrics: FrontMetrics) -> Rc<Self> {
-        let worker = Rc::new(Self::new(rules, metrics));
+    pub(super) fn start(rules: &FrontRules, metrics: FrontMetrics, clock: Clock) -> Rc<Self> {
+        let worker = Rc::new(Self::new(rules, metrics, clock));
         let swept = Rc::downgrade(&worker);
         actix_rt::spawn(restarted(Task::Sweeper, move || Self::sweep_all(swept.clone())));
         worker
@@ -77,7 +89,7 @@ impl Worker {
         }
     }
 
-    fn new(rules: &FrontRules, metrics: FrontMetrics) -> Self {
+    fn new(rules: &FrontRules, metrics: FrontMetrics, clock: Clock) -> Self {
         Self {
             common: Rc::default(),
             connections: RefCell::default(),
@@ -87,7 +99,23 @@ impl Worker {
             warned: Cell::default(),
             streams: LiveCount::default(),
             large_windows: LiveCount::default(),
+            read_buffer: RefCell::new(Box::new_uninit_slice(LEAN_REQUEST_MAX_BYTES)),
+            write_buffer: RefCell::default(),
+            partial: Cell::default(),
+            clock,
+            date: RefCell::default(),
         }
+    }
+
+    /// Calls `write` with the time now, as HTTP writes it (RFC 9110, 5.6.7); as of this tick.
+    pub(super) fn with_date<T>(&self, write: impl FnOnce(&str) -> T) -> T {
+        let mut date = self.date.borrow_mut();
+        let now = self.common.now.get();
+        if date.0 != Some(now) {
+            let wall = DateTime::from_timestamp_millis(self.clock.wall().as_millis()).unwrap_or_default();
+            *date = (Some(now), wall.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        }
+        write(&date.1)
     }
 
     /// Counts a connection that ended for this reason.
@@ -108,8 +136,13 @@ impl Worker {
                 return None;
             }
         }
-        let connection = Rc::new(Connection::new(self.common.clone()));
-        let key = self.connections.borrow_mut().insert(connection.clone());
+        let mut connections = self.connections.borrow_mut();
+        let entry = connections.vacant_entry();
+        let key = entry.key();
+        let number = u32::try_from(key).expect("there are fewer connections than 2^32");
+        let connection = Rc::new(Connection::new(self.common.clone(), number));
+        connection.look_again(connection.times().look_in(self.common.now.get(), self.deadlines));
+        entry.insert(connection.clone());
         Some(Slot { worker: self.clone(), connection, key })
     }
 
@@ -160,8 +193,12 @@ impl Worker {
     fn sweep(&self) {
         let now = self.common.now.get().wrapping_add(1);
         self.common.now.set(now);
-        let stopping = self.metrics.stopping.load(Relaxed);
-        for (_, connection) in self.connections.borrow().iter() {
+        let connections = self.connections.borrow();
+        for key in self.common.due(now) {
+            // Of a connection that is gone, or that another has the key of.
+            let Some(connection) = connections.get(key as usize).filter(|connection| connection.is_due()) else {
+                continue;
+            };
             if connection.was_cut().is_some() {
                 continue;
             }
@@ -169,10 +206,14 @@ impl Worker {
             match times.overdue(now, self.deadlines) {
                 Some(Cut::Idle) => connection.dismiss(Cut::Idle),
                 Some(why) => connection.cut(why),
-                None if stopping && matches!(times.phase, ConnectionPhase::Silent | ConnectionPhase::Idle) => {
+                None => connection.look_again(times.look_in(now, self.deadlines)),
+            }
+        }
+        if self.metrics.stopping.load(Relaxed) {
+            for (_, connection) in connections.iter().filter(|(_, connection)| connection.was_cut().is_none()) {
+                if matches!(connection.times().phase, ConnectionPhase::Silent | ConnectionPhase::Idle) {
                     connection.dismiss(Cut::Stopping);
                 }
-                None => {}
             }
         }
     }
@@ -207,10 +248,18 @@ impl Drop for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::ActiveTime;
 
     fn worker(most: usize) -> Rc<Worker> {
-        let rules = FrontRules { max_connections: most, keep_alive: Duration::from_secs(75), tls: None };
-        Rc::new(Worker::new(&rules, FrontMetrics::new(Cut::ALL.map(|_| Counter::noop()))))
+        worker_with(&FrontRules { max_connections: most, keep_alive: Duration::from_secs(75), tls: None })
+    }
+
+    fn worker_with(rules: &FrontRules) -> Rc<Worker> {
+        Rc::new(Worker::new(
+            rules,
+            FrontMetrics::new(Cut::ALL.map(|_| Counter::noop())),
+            Clock::new(1, ActiveTime::default(), Duration::ZERO),
+        ))
     }
 
     #[test]
@@ -282,6 +331,25 @@ mod tests {
         }
         assert_eq!(silent.connection().was_cut(), Some(Cut::SlowHead));
         assert_eq!(busy.connection().was_cut(), None);
+    }
+
+    #[test]
+    fn an_idle_connection_is_cut_in_time_however_short_that_is_and_whenever_it_was_looked_at() {
+        for idle_ticks in [1, 2, 7, 39, 41, 300] {
+            let rules =
+                FrontRules { max_connections: 9, keep_alive: Duration::from_millis(250 * (idle_ticks - 1)), tls: None };
+            let worker = worker_with(&rules);
+            let slot = worker.accept().unwrap();
+            for busy_ticks in [0, 1, 5, 50, 500] {
+                let request = slot.connection().begin(false);
+                (0..busy_ticks).for_each(|_| worker.sweep());
+                drop(request);
+                (0..idle_ticks).for_each(|_| worker.sweep());
+                assert_eq!(slot.connection().was_cut(), None, "{idle_ticks} {busy_ticks}");
+            }
+            worker.sweep();
+            assert_eq!(slot.connection().was_cut(), Some(Cut::Idle), "{idle_ticks}");
+        }
     }
 
     #[test]

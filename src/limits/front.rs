@@ -27,6 +27,14 @@ pub const CONNECTION_TICK_MS: u64 = 250;
 pub const HEAD_TIMEOUT_MS: u64 = 10_000;
 /// A peer has so many milliseconds to take the last answer of a connection and to close it.
 pub const LINGER_MS: u64 = 1_000;
+/// A request that is answered without actix-http, head and body; larger ones are handed over to it.
+pub const LEAN_REQUEST_MAX_BYTES: usize = 16 * 1024;
+/// Headers of such a request.
+pub const LEAN_HEADERS_MAX: usize = 32;
+/// How long such a request may take from its first byte to its last, in milliseconds: then it is handed over.
+pub const LEAN_PATIENCE_MS: u64 = 250;
+/// Bytes of such requests that have come in part, of all connections of a worker: beyond it they are handed over at once.
+pub const LEAN_PARTIAL_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Largest head of a request, in bytes; on HTTP/2 as it is after decoding, 32 bytes more for each header.
 pub const HEAD_MAX_BYTES: usize = 32 * 1024;
 /// Bytes read from a connection before others have their turn.
@@ -34,6 +42,8 @@ pub const READ_TURN_BYTES: usize = 16 * 1024;
 
 /// Longest TLS handshake, with the wait for its turn, in milliseconds.
 pub const HANDSHAKE_TIMEOUT_MS: u64 = 10_000;
+/// How long session tickets are made with one key, in milliseconds; they are taken for as long again.
+pub const TICKET_KEY_MS: u64 = 24 * 3_600 * 1_000;
 /// TLS handshakes of a worker that may wait for their peers at a time, of known addresses and of others each.
 pub const HANDSHAKES_MAX: usize = 256;
 /// A handshake that waits for its peer keeps others waiting for so many milliseconds at most.

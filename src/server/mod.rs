@@ -31,11 +31,11 @@ use self::{
     listener::listen,
     loading::damaged,
     preflight::Preflight,
-    tls::{ExpiryWatch, Tls},
+    tls::{ExpiryWatch, Tickets, Tls},
 };
 use crate::{
     api::{
-        Admission, ApiState, AuthRules, FastPath, Listener, RequestLog, complete, lifecycle::Lifecycle,
+        Admission, ApiState, AuthRules, Direct, FastPath, Listener, RequestLog, complete, lifecycle::Lifecycle,
         refuse_unparsed, route, route_operations,
     },
     clock::Clock,
@@ -182,10 +182,10 @@ impl Parts {
         actix_rt::spawn(api);
         actix_rt::spawn(operations);
         let (metrics, clock) = (running.engine.metrics().clone(), running.engine.clock().clone());
-        let expiry = running.tls.as_ref().map(|tls| ExpiryWatch::new(tls.expires));
+        let tls = running.tls.as_ref().map(|tls| (ExpiryWatch::new(tls.expires), tls.tickets.clone()));
         let upkeep_clock = clock.clone();
         actix_rt::spawn(restarted(Task::Upkeep, move || {
-            upkeep(metrics.clone(), request_log.clone(), upkeep_clock.clone(), expiry)
+            upkeep(metrics.clone(), request_log.clone(), upkeep_clock.clone(), tls.clone())
         }));
         actix_rt::spawn(restarted(Task::Collector, move || events.clone().collect(clock.clone())));
         Ok(running)
@@ -219,7 +219,9 @@ impl Parts {
                 .default_service(web::to(route))
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap_fn(|request, app| app.call(request).map_ok(complete));
-            admission.clone().around(FastPath::before(app.into_factory(), state.clone()))
+            let in_flight = admission.lifecycle.add_worker();
+            let direct = Direct::new(state.clone(), admission.clone(), in_flight.clone());
+            (admission.clone().around(FastPath::before(app.into_factory(), state.clone()), in_flight), Some(direct))
         };
         let rules = FrontRules {
             max_connections: server.max_connections,
@@ -248,7 +250,8 @@ impl Parts {
         let parts = self.front_parts(&state.request_log, front, false);
         let make = move || {
             let app = App::new().app_data(state.clone()).default_service(web::to(route_operations));
-            admission.clone().around(app.into_factory().map(Response::from))
+            let in_flight = admission.lifecycle.add_worker();
+            (admission.clone().around(app.into_factory().map(Response::from), in_flight), None::<Direct>)
         };
         let rules = FrontRules {
             max_connections: OPERATIONS_CONNECTIONS_MAX,
@@ -340,9 +343,14 @@ fn retention(config: &ThreatsConfig) -> Retention {
     Retention { max_age_ms: config.retention_days * 86_400_000, max_bytes: config.max_bytes_per_tenant }
 }
 
-async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog, clock: Clock, mut expiry: Option<ExpiryWatch>) {
+async fn upkeep(
+    metrics: Arc<Metrics>,
+    request_log: RequestLog,
+    clock: Clock,
+    mut tls: Option<(ExpiryWatch, Arc<Tickets>)>,
+) {
     loop {
-        if let Some(days_left) = expiry.as_mut().and_then(|expiry| expiry.days_left(clock.wall())) {
+        if let Some(days_left) = tls.as_mut().and_then(|(expiry, _)| expiry.days_left(clock.wall())) {
             tracing::warn!(
                 days_left,
                 "the certificate that clients are shown, or one that signs it, is about to expire or has expired: clients \
@@ -352,6 +360,9 @@ async fn upkeep(metrics: Arc<Metrics>, request_log: RequestLog, clock: Clock, mu
         tokio::time::sleep(Duration::from_millis(UPKEEP_MS)).await;
         metrics.upkeep();
         request_log.upkeep();
+        if let Some((_, tickets)) = &tls {
+            tickets.rotate();
+        }
     }
 }
 

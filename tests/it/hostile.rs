@@ -1,6 +1,6 @@
 //! Input that means harm: no 5xx, no closed server, no change of state without a 2xx.
 
-use std::io;
+use std::{io, time::Instant};
 
 use proptest::{
     collection::vec,
@@ -47,8 +47,11 @@ impl Target {
             };
             self.total.set(self.total.get().saturating_add_signed(changes));
         }
-        let health = self.watch.borrow_mut().get("/health").data(200);
-        prop_assert_eq!(health["agents"]["total"].as_u64(), Some(self.total.get()), "after {:?}", reply);
+        // A registration is answered when it is durable, and counted when the shard takes it in, right after.
+        let counted = || self.watch.borrow_mut().get("/health").data(200)["agents"]["total"].as_u64();
+        let deadline = Instant::now() + SOON;
+        while counted() != Some(self.total.get()) && Instant::now() < deadline {}
+        prop_assert_eq!(counted(), Some(self.total.get()), "after {:?}", reply);
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test a panic is the report")]
 #![allow(clippy::disallowed_methods, reason = "the daemon is another process: its time is real time, and so is ours")]
 
+mod both_ways;
 mod cli;
 mod contract;
 mod crash;

@@ -34,6 +34,9 @@ const REFUSED: &[u8] = b"POST /api/agents/register HTTP/1.1\r\nHost: localhost\r
                          Transfer-Encoding: chunked\r\n\r\n";
 const NOWHERE: &[u8] = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
 
+/// Answered by the loop of agents' requests, which keeps the connection; other requests hand it over to actix-http.
+const RULES: &[u8] = b"GET /api/rules/latest HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
 /// How a connection is held, once its first request has been answered.
 #[derive(Clone)]
 struct Way {
@@ -42,18 +45,23 @@ struct Way {
     opening: Vec<u8>,
     /// Sent piece by piece, for ever.
     drip: Option<&'static [u8]>,
-    /// Whether a request comes first that is answered.
-    is_kept_alive: bool,
+    /// Requested first, and answered; nothing if it is empty.
+    first: &'static [u8],
 }
 
 impl Way {
     fn new(name: &'static str, opening: impl Into<Vec<u8>>, drip: Option<&'static [u8]>) -> Self {
-        Self { name, opening: opening.into(), drip, is_kept_alive: true }
+        Self { name, opening: opening.into(), drip, first: HEALTH }
     }
 
     /// On a connection of its own.
     fn at_first(self) -> Self {
-        Self { is_kept_alive: false, ..self }
+        Self { first: b"", ..self }
+    }
+
+    /// On a connection that the loop of agents' requests has.
+    fn in_loop(self) -> Self {
+        Self { first: RULES, ..self }
     }
 }
 
@@ -75,6 +83,10 @@ fn ways() -> Vec<Way> {
         Way::new("a chunk's size after a 401", REFUSED, Some(b"0")),
         Way::new("chunks after a 404", NOWHERE, Some(b"1\r\n \r\n")),
         Way::new("a pipelined half after a whole", [HEALTH, b"GET /hea"].concat(), Some(b"l")),
+        Way::new("a byte of a second head in the loop", "G", None).in_loop(),
+        Way::new("an empty line in the loop", "\r\n", None).in_loop(),
+        Way::new("a second head in the loop, byte by byte", head, Some(b"x")).in_loop(),
+        Way::new("a pipelined half in the loop", [RULES, RULES, b"GET /api/r"].concat(), Some(b"u")).in_loop(),
     ]
 }
 
@@ -89,6 +101,9 @@ fn bodies(server: &Server, id: &str) -> Vec<Way> {
     };
     let chunked = head("Transfer-Encoding: chunked");
     vec![
+        Way::new("a body in the loop, byte by byte", head("Content-Length: 1000"), Some(b" ")).in_loop(),
+        Way::new("no byte of a body in the loop", head("Content-Length: 2"), None).in_loop(),
+        Way::new("no byte of a first body", head("Content-Length: 2"), None).at_first(),
         Way::new("a body, byte by byte", head("Content-Length: 1000"), Some(b" ")),
         Way::new("no byte of a body", head("Content-Length: 2"), None),
         Way::new("chunks of a body", chunked.clone(), Some(b"1\r\n \r\n")),
@@ -100,8 +115,9 @@ fn bodies(server: &Server, id: &str) -> Vec<Way> {
 /// A connection that has sent what it is held with.
 fn hold(client: Client, way: &Way) -> io::Result<Stream> {
     let mut client = client;
-    if way.is_kept_alive {
-        client.get("/health").data(200);
+    if !way.first.is_empty() {
+        client.write(way.first)?;
+        client.read_reply(false)?;
     }
     let mut stream = client.into_stream()?;
     stream.write_all(&way.opening)?;
@@ -235,9 +251,11 @@ fn requests_in_time_are_answered() {
         cases.push((server, beat.encode(Some(&server.token))));
         cases.push((server, beat.chunked().encode(Some(&server.token))));
     }
-    side_by_side(cases, |(server, request)| {
+    let cases =
+        cases.into_iter().flat_map(|(server, request)| [HEALTH, RULES].map(|first| (server, first, request.clone())));
+    side_by_side(cases.collect(), |(server, first, request)| {
         let mut client = server.anonymous();
-        client.get("/health").data(200);
+        client.write(first).and_then(|()| client.read_reply(false)).map_err(|error| error.to_string())?;
         // Six seconds for all of it, again and again.
         for _ in 0..2 {
             for piece in request.chunks(request.len().div_ceil(6)) {
@@ -256,10 +274,12 @@ fn requests_in_time_are_answered() {
 /// And not before.
 fn idle_connections_are_closed() {
     let idle = Duration::from_secs(3);
-    let launches = [Launch::plain(), Launch::tls()];
-    side_by_side(launches.into(), |launch| {
+    let idle_way = Way::new("idle", "", None);
+    let ways = [idle_way.clone(), idle_way.in_loop()];
+    let cases = ways.iter().flat_map(|way| [(way, Launch::plain()), (way, Launch::tls())]).collect();
+    side_by_side(cases, |(way, launch)| {
         let server = launch.env("GUARDBEAT_SERVER__KEEP_ALIVE_MS", idle.as_millis().to_string()).start();
-        let stream = hold(server.anonymous(), &Way::new("idle", "", None)).map_err(|error| error.to_string())?;
+        let stream = hold(server.anonymous(), way).map_err(|error| error.to_string())?;
         match until_closed(stream, None, idle + SLACK) {
             Some(time) if time + DRIP >= idle => Ok(()),
             other => Err(format!("closed after {other:?} instead of {idle:?}")),
@@ -275,7 +295,7 @@ fn held_connections_leave_room() {
     let mut cases: Vec<_> = ways().into_iter().chain([idle.clone()]).map(|way| (Launch::plain(), way)).collect();
     let of_tls = ["nothing at all", "a second head, byte by byte", "chunks after a 401"];
     cases.extend(ways().into_iter().filter(|way| of_tls.contains(&way.name)).map(|way| (Launch::tls(), way)));
-    cases.push((Launch::tls(), idle));
+    cases.extend([(Launch::tls(), idle.clone()), (Launch::plain(), idle.in_loop())]);
     side_by_side(cases, |(launch, way)| {
         let name = format!("{}, TLS: {}", way.name, launch.is_tls());
         let one_worker = launch.env("GUARDBEAT_SERVER__WORKERS", "1");

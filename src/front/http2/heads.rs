@@ -10,11 +10,10 @@ use actix_web::{
         header::{self, HeaderMap, HeaderName, HeaderValue},
     },
 };
-use chrono::DateTime;
 use futures_util::Stream;
 
-use super::Incoming;
-use crate::{clock::Clock, limits::HEAD_MAX_BYTES};
+use super::{super::worker::Worker, Incoming};
+use crate::limits::HEAD_MAX_BYTES;
 
 /// In the extensions of a request: its head was larger than one may be, and its headers were left out.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +66,7 @@ const LEFT_OUT: [HeaderName; 6] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-pub(super) fn write_head(head: &ResponseHead, size: BodySize, clock: &Clock) -> http1::Response<()> {
+pub(super) fn write_head(head: &ResponseHead, size: BodySize, worker: &Worker) -> http1::Response<()> {
     let mut response = http1::Response::new(());
     *response.version_mut() = http1::Version::HTTP_2;
     *response.status_mut() = http1::StatusCode::from_u16(head.status.as_u16()).expect("a status is a status");
@@ -83,15 +82,9 @@ pub(super) fn write_head(head: &ResponseHead, size: BodySize, clock: &Clock) -> 
         headers.insert(http1::header::CONTENT_LENGTH, length.into());
     }
     if !headers.contains_key(http1::header::DATE)
-        && let Some(date) = date(clock)
+        && let Ok(date) = worker.with_date(http1::HeaderValue::from_str)
     {
         headers.insert(http1::header::DATE, date);
     }
     response
-}
-
-/// The time now, as HTTP writes it (RFC 9110, 5.6.7).
-fn date(clock: &Clock) -> Option<http1::HeaderValue> {
-    let now = DateTime::from_timestamp_millis(clock.wall().as_millis())?;
-    http1::HeaderValue::from_str(&now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()).ok()
 }

@@ -6,6 +6,7 @@
 //! - `pem`: certificates and keys in PEM form.
 //! - `pair`: a certificate and the key that goes with it.
 //! - `authority`: the authority of our own, and what it signs.
+//! - `tickets`: the keys with which clients resume their sessions.
 //! - `validity`: from when to when a certificate is good.
 
 mod authority;
@@ -13,6 +14,7 @@ mod pair;
 mod pem;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod validity;
 
 use std::{
@@ -27,8 +29,8 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-pub use self::validity::ExpiryWatch;
 use self::{authority::Authority, validity::Validity};
+pub use self::{tickets::Tickets, validity::ExpiryWatch};
 use crate::{
     config::{TlsConfig, TlsMode},
     fleet::Timestamp,
@@ -65,6 +67,8 @@ pub struct Tls {
     pub ca_is_new: bool,
     /// When the first of the certificates that a client checks expires.
     pub expires: Timestamp,
+    /// The keys with which clients resume their sessions.
+    pub tickets: Arc<Tickets>,
 }
 
 impl Tls {
@@ -75,7 +79,10 @@ impl Tls {
             TlsMode::Files { cert, key } => {
                 let pair = pair::read(&cert_file(cert), &key_file(key))?;
                 let expires = validity::first_end(&pair.cert)?;
-                Ok(Some(Self { server: server_config(pair)?, ca_file: None, ca_is_new: false, expires }))
+                // The folder is not made for them alone: it may be that nothing else is to be written.
+                let tickets = Tickets::open(data_dir.is_dir().then(|| tls_folder(data_dir)).as_deref());
+                let server = server_config(pair, tickets.clone())?;
+                Ok(Some(Self { server, ca_file: None, ca_is_new: false, expires, tickets }))
             }
             TlsMode::SelfSigned => {
                 let found = Authority::look(data_dir)?;
@@ -85,7 +92,9 @@ impl Tls {
                 let pair = authority.sign(names, data_dir, now)?;
                 let expires = validity::first_end(&pair.cert)?.min(authority.validity.end);
                 let ca_file = Some(authority.file.path);
-                Ok(Some(Self { server: server_config(pair)?, ca_file, ca_is_new, expires }))
+                let tickets = Tickets::open(Some(&tls_folder(data_dir)));
+                let server = server_config(pair, tickets.clone())?;
+                Ok(Some(Self { server, ca_file, ca_is_new, expires, tickets }))
             }
         }
     }
@@ -131,6 +140,10 @@ pub fn check_authorities(file: &NamedFile, now: Timestamp) -> Result<Vec<String>
     validity::warnings(file, &pem::certificates(file)?, now)
 }
 
+fn tls_folder(data_dir: &Path) -> PathBuf {
+    NamedFile::in_data_dir(data_dir, "tls").path
+}
+
 fn cert_file(path: &Path) -> NamedFile {
     NamedFile::new("tls.cert_file", path)
 }
@@ -163,12 +176,13 @@ fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-fn server_config(pair: CertifiedKey) -> Result<ServerConfig, TlsError> {
+fn server_config(pair: CertifiedKey, tickets: Arc<Tickets>) -> Result<ServerConfig, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-    // Tickets let an agent that connects for every heartbeat resume its session, without memory for it here.
-    config.ticketer = ring::Ticketer::new()?;
+    config.ticketer = tickets;
+    // One for each connection: whoever resumes gets a new one with it.
+    config.send_tls13_tickets = 1;
     Ok(config)
 }

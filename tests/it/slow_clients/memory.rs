@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{DRIP, HEALTH, LOOK, NOWHERE, READING, REFUSED, SENDING, SLACK, side_by_side};
+use super::{DRIP, HEALTH, LOOK, NOWHERE, READING, REFUSED, RULES, SENDING, SLACK, side_by_side};
 use crate::support::{
     Launch, Request, SOON, Server,
     client::{Reply, Stream},
@@ -43,10 +43,15 @@ fn settled_bytes(server: &Server) -> u64 {
 
 #[test]
 fn requests_of_somebody_who_does_not_read_wait_outside() {
-    let launches = vec![("plain", Launch::plain()), ("TLS", Launch::tls())];
-    side_by_side(launches, |(transport, launch)| {
+    let launches = vec![
+        ("plain", Launch::plain(), HEALTH),
+        ("TLS", Launch::tls(), HEALTH),
+        ("plain, in the loop", Launch::plain(), RULES),
+        ("TLS, in the loop", Launch::tls(), RULES),
+    ];
+    side_by_side(launches, |(transport, launch, request)| {
         let server = launch.start();
-        let all = HEALTH.repeat(PIPELINED);
+        let all = request.repeat(PIPELINED);
         let pipeline = || {
             let mut stream = server.anonymous().into_stream().unwrap();
             write_what_is_taken(&mut stream, &all);
@@ -143,9 +148,20 @@ fn until_given_up(mut stream: Stream, more: &[u8], limit: Duration) -> Option<Du
 /// Whether their client sends on or is silent.
 pub(super) fn unread_answers_are_given_up() {
     let servers = [("plain", Launch::plain().start()), ("TLS", Launch::tls().start())];
-    let cases = servers.iter().flat_map(|server| [(server, false), (server, true)]).collect();
-    side_by_side(cases, |((transport, server), stays_silent)| {
-        let request = Request::new("GET", "/api/openapi.json").encode(Some(&server.token));
+    let document = |server: &Server| Request::new("GET", "/api/openapi.json").encode(Some(&server.token));
+    // In the loop, with an answer of a similar size.
+    let rules = |server: &Server| {
+        let rules = serde_json::json!([{"type": "custom", "config": {"text": "x".repeat(100_000)}}]);
+        server.client().post("/api/policy", serde_json::json!({"name": "n", "rules": rules})).data(201);
+        let (_, token) = server.client().enrol("h");
+        Request::new("GET", "/api/rules/latest").encode(Some(&token))
+    };
+    let cases = servers.iter().flat_map(|(transport, server)| {
+        [document(server), rules(server)]
+            .into_iter()
+            .flat_map(move |request| [false, true].map(|silent| (transport, server, request.clone(), silent)))
+    });
+    side_by_side(cases.collect(), |(transport, server, request, stays_silent)| {
         let mut stream = server.anonymous().into_stream().map_err(|error| error.to_string())?;
         socket2::SockRef::from(stream.socket()).set_recv_buffer_size(4_096).map_err(|error| error.to_string())?;
         write_what_is_taken(&mut stream, &request.repeat(200));
@@ -240,8 +256,17 @@ fn nothing_follows_an_answer_that_ends_the_connection_and_before_it_every_reques
 #[test]
 fn requests_that_were_read_are_all_answered_when_their_sender_begins_to_read() {
     let server = Launch::plain().start();
+    let (id, token) = server.client().enrol("h");
+    let beat = Request::new("POST", format!("/api/agents/{id}/heartbeat")).json("{}").encode(Some(&token));
+    side_by_side(vec![HEALTH, &beat], |request| {
+        all_are_answered(&server, request);
+        Ok(())
+    });
+}
+
+fn all_are_answered(server: &Server, request: &[u8]) {
     let count = 3_000;
-    let requests = HEALTH.repeat(count);
+    let requests = request.repeat(count);
     // Reads late, not never.
     let mut stream = TcpStream::connect(server.api).unwrap();
     let mut reader = stream.try_clone().unwrap();
