@@ -24,7 +24,7 @@ use std::{
 };
 
 use rustls::{
-    ServerConfig,
+    CipherSuite, ServerConfig,
     crypto::ring,
     sign::{CertifiedKey, SingleCertAndKey},
 };
@@ -177,10 +177,15 @@ fn hostname() -> String {
 }
 
 fn server_config(pair: CertifiedKey, tickets: Arc<Tickets>) -> Result<ServerConfig, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let mut provider = ring::default_provider();
+    // A handshake hashes a good deal, and processors have instructions for SHA-256 but not for SHA-384, which most clients put
+    // first: that was a sixth of its processor time.
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    config.ignore_client_order = true;
     config.ticketer = tickets;
     // One for each connection: whoever resumes gets a new one with it.
     config.send_tls13_tickets = 1;

@@ -247,3 +247,13 @@ fn a_machine_whose_name_no_certificate_can_hold_is_left_out_and_warned_of() {
         CertificateParams::new(names).unwrap();
     }
 }
+
+#[test]
+fn the_cipher_is_our_choice_and_the_first_is_one_whose_hash_processors_have() {
+    let server = Folder::new().self_signed().unwrap().server;
+    assert!(server.ignore_client_order);
+    let suites: Vec<_> =
+        server.crypto_provider().cipher_suites.iter().map(rustls::SupportedCipherSuite::suite).collect();
+    assert_eq!(suites[0], CipherSuite::TLS13_AES_128_GCM_SHA256);
+    assert_eq!(suites.len(), ring::default_provider().cipher_suites.len(), "none is left out");
+}
