@@ -1,10 +1,21 @@
 //! TLS with the authority made at the first start, and CORS.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::fs::PermissionsExt,
+    sync::Arc,
+};
 
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, Stream,
+    crypto::ring,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use serde_json::json;
 
-use crate::support::{Client, Launch, Request, client::Trust};
+use crate::support::{Client, Launch, Request, Server, client::Trust};
 
 #[test]
 fn an_agents_whole_life_over_tls() {
@@ -56,6 +67,43 @@ fn the_authority_outlives_a_restart() {
     let server = server.restart();
     assert_eq!(fs::read(&ca).unwrap(), before, "who trusts it need not be told anew");
     server.anonymous().get("/health").data(200);
+}
+
+/// How a client with this configuration has shaken hands, on a connection of its own.
+fn handshake(config: &Arc<ClientConfig>, server: &Server) -> HandshakeKind {
+    let mut tls = ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+    let mut tcp = TcpStream::connect(server.api).unwrap();
+    let mut stream = Stream::new(&mut tls, &mut tcp);
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    // With the answer, if not before it, a ticket has come.
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    tls.handshake_kind().expect("hands have been shaken")
+}
+
+#[test]
+fn clients_resume_their_sessions_each_time_and_after_a_kill_and_a_restart_too() {
+    let server = Launch::tls().start();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(server.data().join("tls/ca.pem")).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    assert_eq!(handshake(&config, &server), HandshakeKind::Full);
+    for _ in 0..5 {
+        assert_eq!(handshake(&config, &server), HandshakeKind::Resumed);
+    }
+    let mut server = server.restart();
+    assert_eq!(handshake(&config, &server), HandshakeKind::Resumed);
+    server.kill9();
+    let server = server.restart();
+    assert_eq!(handshake(&config, &server), HandshakeKind::Resumed);
+    let mode = server.data().join("tls/ticket-keys").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
