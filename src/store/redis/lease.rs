@@ -4,6 +4,9 @@
 //! process has ended, however that came) takes the fleet over at once; from an owner that is there, or of which nothing
 //! is known, only when the lease has run out. The new owner then has the connections of the old one closed, so that
 //! nothing of it that is still on its way can take effect; to connect again the old one needs the lease.
+//!
+//! Redis itself compares the lease and changes it, in one step (a script). `WATCH` would not do: it is undone by any other
+//! transaction on the connection, which the lease shares with every write.
 
 use std::{fmt, time::Duration};
 
@@ -19,6 +22,12 @@ use crate::{
     limits::{LEASE_MS, LEASE_POLL_MS, LEASE_REASSERTION_MS, OWNER_RETURN_MS},
     store::StoreError,
 };
+
+/// Runs the command in the arguments on the lease, if the lease is what the first of them says.
+const CHANGE_IF_UNCHANGED: &str = "\
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call(ARGV[2], KEYS[1], unpack(ARGV, 3))
+return 1";
 
 /// Who wants to own the fleet.
 #[derive(Debug)]
@@ -48,14 +57,19 @@ impl Owner {
 
 /// The contents of a lease.
 struct Held {
-    run: String,
-    location: String,
+    entry: String,
     left_ms: i64,
+}
+
+impl Held {
+    fn run(&self) -> &str {
+        self.entry.split_once(' ').map_or(&self.entry, |(run, _)| run)
+    }
 }
 
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.location)
+        f.write_str(self.entry.split_once(' ').map_or("another process", |(_, location)| location))
     }
 }
 
@@ -85,8 +99,8 @@ impl Lease<'_> {
                 continue;
             };
             // Ours: an attempt that failed after this.
-            if held.run == self.owner.run {
-                return self.prolong().await;
+            if held.run() == self.owner.run {
+                return if self.extend().await? { Ok(()) } else { Err(just_taken()) };
             }
             if held.left_ms > left_ms {
                 return Err(ErrorClass::Lasting(StoreError::Locked(in_use(&held).into())));
@@ -95,7 +109,7 @@ impl Lease<'_> {
                 tracing::info!(owner = %held, "another process owns the fleet in this Redis; is it still there?");
             }
             left_ms = held.left_ms;
-            if self.has_connections(&held.run).await? {
+            if self.has_connections(held.run()).await? {
                 last_seen = Instant::now();
             } else if last_seen.elapsed() >= patience && self.take_from(&held).await? {
                 tracing::info!(owner = %held, "the fleet is taken over from a process that is gone");
@@ -107,22 +121,21 @@ impl Lease<'_> {
 
     /// Makes sure that the lease is (still, or again) ours.
     pub(super) async fn renew(&mut self) -> Result<(), ErrorClass> {
+        if self.extend().await? {
+            return Ok(());
+        }
         match self.held().await? {
-            Some(held) if held.run == self.owner.run => self.prolong().await,
             // Redis may be back with data, and so with a lease, from before this run.
-            Some(held) if !self.has_connections(&held.run).await? && self.take_from(&held).await? => Ok(()),
+            Some(held) if !self.has_connections(held.run()).await? && self.take_from(&held).await? => Ok(()),
             Some(held) => Err(ErrorClass::Passing(in_use(&held))),
             None if self.take_if_free().await? => Ok(()),
-            None => Err(ErrorClass::Passing("another process has just taken the lease of the fleet".into())),
+            None => Err(just_taken()),
         }
     }
 
     /// Gives the lease back, if it is ours.
     pub(super) async fn release(&mut self) -> Result<(), ErrorClass> {
-        let mut delete = redis::cmd("DEL");
-        delete.arg(self.keys.lease());
-        let owner = self.owner;
-        self.change_if_of(&owner.run, delete).await.map(|_| ())
+        self.change_if(&self.owner.entry(), "DEL", &[]).await.map(|_| ())
     }
 
     /// Closes every connection of this fleet's processes but `kept`: what is still on its way through them is lost.
@@ -137,15 +150,10 @@ impl Lease<'_> {
         Ok(())
     }
 
-    /// Does not need memory, unlike setting it anew: a Redis that has none left must not cost us the fleet.
-    async fn prolong(&mut self) -> Result<(), ErrorClass> {
-        let mut prolong = redis::cmd("PEXPIRE");
-        prolong.arg(self.keys.lease()).arg(LEASE_MS);
-        let owner = self.owner;
-        if self.change_if_of(&owner.run, prolong).await? {
-            return Ok(());
-        }
-        Err(ErrorClass::Passing("another process has just taken the lease of the fleet".into()))
+    /// Extends the lease, if it is ours. Does not need memory, unlike setting it anew: a Redis that has none left must not
+    /// cost us the fleet.
+    async fn extend(&mut self) -> Result<bool, ErrorClass> {
+        self.change_if(&self.owner.entry(), "PEXPIRE", &[&LEASE_MS.to_string()]).await
     }
 
     async fn take_if_free(&mut self) -> RedisResult<bool> {
@@ -156,21 +164,14 @@ impl Lease<'_> {
 
     /// Takes the lease, unless it is another's by now than the one that was seen.
     async fn take_from(&mut self, seen: &Held) -> Result<bool, ErrorClass> {
-        let mut set = redis::cmd("SET");
-        set.arg(self.keys.lease()).arg(self.owner.entry()).arg("PX").arg(LEASE_MS);
-        self.change_if_of(&seen.run, set).await
+        self.change_if(&seen.entry, "SET", &[&self.owner.entry(), "PX", &LEASE_MS.to_string()]).await
     }
 
-    /// Does this to the lease if it is that of `run`, and still is when it is done: a stall in between must not hit another's.
-    async fn change_if_of(&mut self, run: &str, change: redis::Cmd) -> Result<bool, ErrorClass> {
-        redis::cmd("WATCH").arg(self.keys.lease()).query_async::<()>(&mut self.connection).await?;
-        if self.held().await?.is_none_or(|held| held.run != run) {
-            redis::cmd("UNWATCH").query_async::<()>(&mut self.connection).await?;
-            return Ok(false);
-        }
-        let mut transaction = redis::pipe();
-        transaction.atomic().add_command(change).ignore();
-        Ok(transaction.query_async::<Option<()>>(&mut self.connection).await?.is_some())
+    /// Runs this command on the lease if `entry` is in it then: what was seen before may be another's by now.
+    async fn change_if(&mut self, entry: &str, command: &str, arguments: &[&str]) -> Result<bool, ErrorClass> {
+        let mut change = redis::cmd("EVAL");
+        change.arg(CHANGE_IF_UNCHANGED).arg(1).arg(self.keys.lease()).arg(entry).arg(command).arg(arguments);
+        change.query_async(&mut self.connection).await.map_err(|error| of_key(self.keys.lease(), error))
     }
 
     async fn held(&mut self) -> Result<Option<Held>, ErrorClass> {
@@ -178,10 +179,7 @@ impl Lease<'_> {
         ask.cmd("GET").arg(self.keys.lease()).cmd("PTTL").arg(self.keys.lease());
         let asked = ask.query_async(&mut self.connection).await;
         let (entry, left_ms): (Option<String>, i64) = asked.map_err(|error| of_key(self.keys.lease(), error))?;
-        Ok(entry.map(|entry| {
-            let (run, location) = entry.split_once(' ').unwrap_or((&entry, "another process"));
-            Held { run: run.to_owned(), location: location.to_owned(), left_ms }
-        }))
+        Ok(entry.map(|entry| Held { entry, left_ms }))
     }
 
     async fn others_have_connections(&mut self) -> RedisResult<bool> {
@@ -200,4 +198,8 @@ fn in_use(held: &Held) -> String {
     format!(
         "the fleet in this Redis is in use by another process ({held}); stop that one, or choose another store.key_prefix"
     )
+}
+
+fn just_taken() -> ErrorClass {
+    ErrorClass::Passing("another process has just taken the lease of the fleet".into())
 }

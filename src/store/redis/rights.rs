@@ -15,7 +15,7 @@ use crate::{fleet::AgentId, store::StoreError};
 pub(super) async fn must_suffice(connection: &mut MultiplexedConnection, keys: &Keys) -> Result<(), ErrorClass> {
     let partition = AgentId::new(0).partition();
     let (agents, threats, tenants) = (keys.agents(partition), keys.threats(""), keys.threat_tenants());
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 15] = [
         &["HSET", &agents, "f", "v"],
         &["HDEL", &agents, "f"],
         &["HGETALL", &agents],
@@ -27,6 +27,9 @@ pub(super) async fn must_suffice(connection: &mut MultiplexedConnection, keys: &
         &["SADD", &tenants, "m"],
         &["SMEMBERS", &tenants],
         &["RENAME", &tenants, &format!("{tenants}:corrupt")],
+        // A script needs the rights of its commands too.
+        &["EVAL", "return 0", "1", &keys.lease()],
+        &["SET", &keys.lease(), "v"],
         &["PEXPIRE", &keys.lease(), "1"],
         &["DEL", &keys.lease()],
     ];

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -68,6 +70,19 @@ fn a_process_that_has_ended_leaves_the_fleet_to_the_next_at_once() {
     assert_eq!(ids(&third).len(), 1);
 }
 
+/// What is in the lease, and how many milliseconds it is left.
+fn lease(redis: &RedisServer) -> (Option<String>, i64) {
+    let at_once = "return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1])}";
+    match redis.command(&["EVAL", at_once, "1", "guardbeat:lease"]) {
+        RedisReply::List(both) => match both.as_slice() {
+            [RedisReply::Text(held), RedisReply::Number(left_ms)] => (Some(held.clone()), *left_ms),
+            [RedisReply::Nil, RedisReply::Number(left_ms)] => (None, *left_ms),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Somebody else has the lease from the moment in which a request with these bytes in it leaves the server.
 fn loses_its_lease_before(proxy: &Proxy, redis: &Arc<RedisServer>, bytes: &str) {
     let redis = redis.clone();
@@ -81,7 +96,7 @@ fn a_lease_that_somebody_else_has_got_meanwhile_is_neither_given_back_nor_prolon
     let redis = Arc::new(RedisServer::start());
     let proxy = Proxy::start(redis.port());
     let mut server = on(proxy.url()).start();
-    loses_its_lease_before(&proxy, &redis, "DEL\r\n$15\r\nguardbeat:lease");
+    loses_its_lease_before(&proxy, &redis, "$3\r\nDEL\r\n");
     server.terminate();
     assert!(proxy.has_acted(), "it gives its lease back");
     assert_eq!(redis.command(&["GET", "guardbeat:lease"]).text(), "successor elsewhere");
@@ -92,12 +107,51 @@ fn a_lease_that_somebody_else_has_got_meanwhile_is_neither_given_back_nor_prolon
     wait_until(SOON, "it prolongs its lease", || proxy.has_acted());
     // Nobody has that one's connections: in the end the lease is taken from it, but never prolonged for it.
     wait_until(SOON, "the other's lease ends", || {
-        let left = redis.command(&["PTTL", "guardbeat:lease"]).text();
-        let is_the_others = matches!(redis.command(&["GET", "guardbeat:lease"]), RedisReply::Text(held) if held.starts_with("successor"));
-        assert!(!is_the_others || left.parse::<i64>().unwrap() <= 3_000, "{left}");
+        let (held, left_ms) = lease(&redis);
+        let is_the_others = held.is_some_and(|held| held.starts_with("successor"));
+        assert!(!is_the_others || left_ms <= 3_000, "{left_ms}");
         !is_the_others
     });
     drop(server);
+}
+
+#[test]
+fn a_flush_in_the_middle_of_a_renewal_does_not_let_it_prolong_a_successors_lease() {
+    let redis = Arc::new(RedisServer::start());
+    let proxy = Proxy::start(redis.port());
+    let server = on(proxy.url()).start();
+    let mut client = server.client();
+    let (id, _) = client.enrol("beating");
+    let mut successor = UnixStream::connect(redis.socket()).unwrap();
+    successor.write_all(b"CLIENT SETNAME guardbeat/guardbeat:/successor/0\r\n").unwrap();
+    successor.read_exact(&mut [0; 5]).unwrap();
+    // A transaction of the same connection comes between the renewal's first command and its last.
+    proxy.hold("guardbeat:lease", "EXEC");
+    loses_its_lease_before(&proxy, &redis, "PEXPIRE");
+    wait_until(SOON, "it renews its lease", || {
+        client.beat(&id, "{}").data(200);
+        proxy.has_acted()
+    });
+    wait_until(SOON, "it knows that the fleet is another's", || !server.is_ready());
+    let (held, left_ms) = lease(&redis);
+    assert_eq!(held.as_deref(), Some("successor elsewhere"));
+    assert!(left_ms <= 3_000, "{left_ms}");
+    drop(successor);
+}
+
+#[test]
+fn a_lease_that_changes_hands_while_it_is_taken_over_stays_with_its_new_owner() {
+    let redis = Arc::new(RedisServer::start());
+    let proxy = Proxy::start(redis.port());
+    redis.command(&["SET", "guardbeat:lease", "gone elsewhere", "PX", "8000"]);
+    let other = redis.clone();
+    proxy.before("$2\r\nPX\r\n", move || {
+        other.command(&["SET", "guardbeat:lease", "successor elsewhere", "PX", "10000"]);
+    });
+    let why = start_refused(&proxy.url(), &[]);
+    assert!(proxy.has_acted(), "it takes the lease over");
+    assert!(why.contains("in use by another process"), "{why}");
+    assert_eq!(redis.command(&["GET", "guardbeat:lease"]).text(), "successor elsewhere");
 }
 
 /// The first process cannot be heard for longer than its lease lasts; a second takes the fleet over. When the first is

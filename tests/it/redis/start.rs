@@ -179,8 +179,10 @@ fn a_user_who_may_not_write_is_told() {
 
 #[test]
 fn rights_that_are_missing_are_told_at_the_start_and_not_by_the_first_who_needs_them() {
-    for right in ["xadd", "xrange", "xdel", "xtrim", "sadd", "smembers", "hincrby", "hdel", "rename", "pexpire", "del"]
-    {
+    for right in [
+        "xadd", "xrange", "xdel", "xtrim", "sadd", "smembers", "hincrby", "hdel", "rename", "eval", "set", "pexpire",
+        "del",
+    ] {
         let user = documented_user().replace(&format!(" +{right} "), " ");
         let redis = RedisServer::launch().line(user).start();
         let why = start_refused(&format!("redis://guardbeat:secret@127.0.0.1:{}", redis.port()), &[]);

@@ -46,6 +46,9 @@ struct State {
     streams: Vec<TcpStream>,
     /// What is done before a request with these bytes in it goes on, once.
     before: Option<(Vec<u8>, Act)>,
+    is_acting: bool,
+    /// Until that is done, requests with the first of these bytes in them wait until the second have come after them.
+    held: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 type Act = Box<dyn FnOnce() + Send>;
@@ -62,7 +65,14 @@ impl State {
 impl Proxy {
     /// A proxy of this port of the loopback.
     pub fn start(target: u16) -> Self {
-        let state = State { traffic: Traffic::Forward, target, streams: Vec::new(), before: None };
+        let state = State {
+            traffic: Traffic::Forward,
+            target,
+            streams: Vec::new(),
+            before: None,
+            is_acting: false,
+            held: None,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), over: AtomicBool::new(false) });
         let (port, listener) = loop {
             let port = free_port();
@@ -96,9 +106,16 @@ impl Proxy {
         self.shared.state.lock().unwrap().before = Some((bytes.into(), Box::new(act)));
     }
 
+    /// Until what [`before`](Self::before) says is done, every request with these bytes in it goes on only together with one
+    /// that was sent after it and has the bytes `until`.
+    pub fn hold(&self, bytes: &str, until: &str) {
+        self.shared.state.lock().unwrap().held = Some((bytes.into(), until.into()));
+    }
+
     /// Whether what was to be done has been done.
     pub fn has_acted(&self) -> bool {
-        self.shared.state.lock().unwrap().before.is_none()
+        let state = self.shared.state.lock().unwrap();
+        state.before.is_none() && !state.is_acting
     }
 
     /// Closes what is open; new connections go to this port.
@@ -164,19 +181,29 @@ fn connect(client: TcpStream, shared: &Arc<Shared>) -> io::Result<()> {
 /// Carries what comes to the other end, until one of them closes.
 fn pump(mut from: TcpStream, mut to: TcpStream, swallow: Traffic, shared: &Shared, is_lost: &AtomicBool) {
     let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut buffer) {
+    'carry: while let Ok(mut length @ 1..) = from.read(&mut buffer) {
         let traffic = shared.state.lock().unwrap().traffic;
         if traffic == swallow {
             is_lost.store(true, Relaxed);
         }
         let is_request = swallow == Traffic::SwallowRequests;
         if is_request {
+            let held = shared.state.lock().unwrap().held.clone();
+            if let Some((bytes, until)) = held
+                && let Some(at) = find(&buffer[..length], &bytes)
+            {
+                while find(&buffer[at..length], &until).is_none() {
+                    let Ok(more @ 1..) = from.read(&mut buffer[length..]) else { break 'carry };
+                    length += more;
+                }
+            }
             let mut state = shared.state.lock().unwrap();
-            let is_it =
-                |(bytes, _): &mut (Vec<u8>, _)| buffer[..length].windows(bytes.len()).any(|part| part == *bytes);
+            let is_it = |(bytes, _): &mut (Vec<u8>, _)| find(&buffer[..length], bytes).is_some();
             if let Some((_, act)) = state.before.take_if(is_it) {
+                (state.held, state.is_acting) = (None, true);
                 drop(state);
                 act();
+                shared.state.lock().unwrap().is_acting = false;
             }
         }
         // While only replies vanish, requests go on arriving.
@@ -192,4 +219,9 @@ fn pump(mut from: TcpStream, mut to: TcpStream, swallow: Traffic, shared: &Share
         let _ = from.shutdown(Shutdown::Both);
         let _ = to.shutdown(Shutdown::Both);
     }
+}
+
+/// Where these bytes begin.
+fn find(buffer: &[u8], bytes: &[u8]) -> Option<usize> {
+    buffer.windows(bytes.len()).position(|part| part == bytes)
 }
