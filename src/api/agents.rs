@@ -9,7 +9,7 @@ use tracing::field::display;
 use utoipa::ToSchema;
 
 use super::{
-    ApiError, Call, Description, envelope, heartbeat::ShownFigures, peer, request_log::request_id_of, values::IpAddress,
+    ApiError, Call, Description, envelope, heartbeat::ShownFigures, peer, request_id::request_id_of, values::IpAddress,
 };
 use crate::{
     engine::{AgentState, AgentView},

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::{
     State,
-    admission::{Admission, RequestId, write_common_headers},
+    admission::{Admission, write_common_headers},
     auth::{Principal, bearer},
     fast_path, heartbeat,
     lifecycle::{InFlight, Phase, RequestGuard},
     peer,
+    request_id::RequestId,
     request_log::Visit,
     routes::{Destination, Listener},
 };

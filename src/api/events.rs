@@ -10,7 +10,7 @@ use actix_web::{
 use futures_util::stream;
 use serde_json::json;
 
-use super::{ApiError, Call, Description, admission::Endless};
+use super::{ApiError, Call, Description, lifecycle::Endless};
 use crate::events::{EventKind, Subscriber};
 
 pub(super) fn describe() -> Description {

@@ -17,8 +17,7 @@ use utoipa::{
 
 use super::{
     json::{Wrong, message},
-    report::{Details, Kind},
-    values::{Moment, Percent, from_text, must_be, reads, schema},
+    values::{Details, EventType, Moment, Percent, from_text, must_be, reads, schema},
 };
 use crate::threats::{ReportedThreat, Severity};
 
@@ -46,8 +45,8 @@ impl Fields {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct GuardEvent {
     /// What kind of threat it is.
-    #[schema(value_type = Kind)]
-    category: Option<Kind>,
+    #[schema(value_type = EventType)]
+    category: Option<EventType>,
     /// How bad it is; `info` is low.
     #[schema(value_type = GuardSeverity)]
     severity: Option<GuardSeverity>,

@@ -20,10 +20,11 @@ use utoipa::{
 
 use super::{
     ApiError, ApiState, Call, Description,
-    auth::{Access, Principal, Unproven},
+    auth::{Access, Principal},
     body::{self, JSON},
     envelope,
     json::{parse, parse_object},
+    refusal::Unproven,
     values::{Count, Percent},
 };
 use crate::{
@@ -32,6 +33,9 @@ use crate::{
     limits::{BODY_MAX_BYTES, MODE_MAX_CHARS},
     metrics::HeartbeatResult,
 };
+
+/// Where heartbeats are sent; all that recognise one by its path read it here.
+pub(super) const PATH: &str = "/api/agents/{id}/heartbeat";
 
 /// Who may beat for an agent.
 pub(super) const ACCESS: Access = Access::Agent;

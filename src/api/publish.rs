@@ -18,7 +18,7 @@ use super::{
     json::{Wrong, either, parse_object},
     peer,
     policy::{PolicyView, example_rules},
-    request_log::request_id_of,
+    request_id::request_id_of,
     values::{flag, must_be, reads},
 };
 use crate::{

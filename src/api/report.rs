@@ -10,16 +10,14 @@ use super::{
     ApiError, Call, Description, body, envelope,
     guard_report::{Fields, GuardEvent, GuardVerdict, of_guard, source_in},
     json::{Wrong, parse, parse_object},
-    readable::is_readable,
-    values::{Fraction, Moment, must_be, reads},
+    values::{Details, EventType, Fraction, Moment, must_be, reads},
 };
 use crate::{
     fleet::Text,
-    limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, REPORT_MAX_BYTES, REPORT_MAX_EVENTS, RULE_ID_MAX_CHARS},
+    limits::{REPORT_MAX_BYTES, REPORT_MAX_EVENTS, RULE_ID_MAX_CHARS},
     threats::{ReportedThreat, Severity, ThreatId},
 };
 
-pub(super) type Kind = Text<EVENT_TYPE_MAX_CHARS>;
 type RuleId = Text<RULE_ID_MAX_CHARS>;
 
 /// The body of a report: `events`, or an `event` with a `verdict`.
@@ -45,8 +43,8 @@ reads!(Events, |from| {
 #[schema(as = ReportedEvent)]
 struct ReportedEvent {
     /// What kind of threat it is: `brute_force`, or any other text.
-    #[schema(value_type = Kind)]
-    r#type: Option<Kind>,
+    #[schema(value_type = EventType)]
+    r#type: Option<EventType>,
     /// How bad it is.
     #[schema(value_type = Severity)]
     severity: Option<Severity>,
@@ -62,22 +60,6 @@ struct ReportedEvent {
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1)]
     confidence: Option<Fraction>,
 }
-
-/// An object that is kept as it was sent.
-#[derive(Debug)]
-pub(super) struct Details(pub(super) Box<RawValue>);
-
-impl Details {
-    pub(super) const RULE: &str = "an object of at most 65536 bytes that can be read as JSON";
-
-    pub(super) fn of(json: Box<RawValue>) -> Option<Self> {
-        let text = json.get();
-        let fits = text.starts_with('{') && text.len() <= EVENT_DETAILS_MAX_BYTES && is_readable(text);
-        fits.then_some(Self(json))
-    }
-}
-
-reads!(Details, |from| Details::of(Box::deserialize(from)?).ok_or_else(|| must_be(Details::RULE)));
 
 impl TryFrom<Report> for Vec<ReportedThreat> {
     type Error = Wrong;
@@ -200,7 +182,7 @@ pub(super) async fn report(call: Call<'_>) -> Result<HttpResponse, ApiError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::fleet::Timestamp;
+    use crate::{fleet::Timestamp, limits::EVENT_DETAILS_MAX_BYTES};
 
     fn event(json: &str) -> Result<ReportedThreat, String> {
         let event = parse_object::<ReportedEvent>("event", json.as_bytes());
