@@ -10,7 +10,7 @@
 //! - `layers`: file, environment and flags as one list, in the order of their precedence; `setting`: one of them.
 //! - `file`: the configuration file as a layer; refuses keys that do not exist.
 //! - `environment`: the environment as a layer; what to make of variables that are no settings, or empty ones.
-//! - `suggestions`: what was probably meant by a name that is none of ours.
+//! - `suggestions`: what was probably meant by an unrecognised name.
 //! - `texts`: what a token, an origin, a log filter must look like.
 //! - `value`: one given value, and how to make a number, an address, a list of it.
 //! - `rules`: defaults that follow from other settings, and what contradicts what.

@@ -66,6 +66,8 @@ pub const REFUSAL_LOG_INTERVAL_MS: u64 = 1_000;
 
 /// Fewest events that `events.backlog` may keep: what one tick can publish must fit, or readers in time would miss some.
 pub const EVENTS_BACKLOG_MIN: u64 = 1_024;
+/// Most `events.backlog`.
+pub const EVENTS_BACKLOG_MAX: u64 = 1_000_000;
 /// Events kept for readers that fall behind or come back, in bytes; how many is a setting.
 pub const EVENTS_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 /// Events handed to a connection at a time, in bytes: bounds what a reader that stands still holds.
