@@ -44,7 +44,7 @@ pub(super) struct PolicyView<'a> {
     version: PolicyVersion,
     /// What is to be done.
     rules: &'a [Rule],
-    /// Agents in its scope that were online when it was published. Told in the answer to its publication alone.
+    /// Agents in its scope that were online when it was published. Only in the answer to its publication.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     broadcasted_to: Option<u64>,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::{
     ApiError, Call, Description, body, envelope,
     guard_report::{Fields, GuardEvent, GuardVerdict, of_guard, source_in},
-    json::{Wrong, parse, parse_object},
+    json::{InvalidObject, parse, parse_object},
     values::{Details, EventType, Fraction, Moment, must_be, reads},
 };
 use crate::{
@@ -62,34 +62,35 @@ struct ReportedEvent {
 }
 
 impl TryFrom<Report> for Vec<ReportedThreat> {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(report: Report) -> Result<Self, Wrong> {
+    fn try_from(report: Report) -> Result<Self, InvalidObject> {
         match report {
             Report { events: Some(_), event: Some(_), .. } => {
-                Err(Wrong::Whole("events and event cannot be given together".into()))
+                Err(InvalidObject::Whole("events and event cannot be given together".into()))
             }
             Report { events: Some(Events(events)), .. } => {
                 let read =
                     |event: &RawValue| parse_object::<ReportedEvent>("event", event.get().as_bytes())?.try_into();
                 let numbered = events.iter().enumerate().map(|(number, event)| {
-                    read(event).map_err(|wrong: Wrong| Wrong::Whole(format!("events[{number}]: {wrong}")))
+                    read(event)
+                        .map_err(|wrong: InvalidObject| InvalidObject::Whole(format!("events[{number}]: {wrong}")))
                 });
                 numbered.collect()
             }
             Report { event: Some(event), verdict, .. } => Ok(vec![of_guard(event, verdict.unwrap_or_default())?]),
-            Report { .. } => Err(Wrong::missing([("events", false)])),
+            Report { .. } => Err(InvalidObject::missing([("events", false)])),
         }
     }
 }
 
 impl TryFrom<ReportedEvent> for ReportedThreat {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(event: ReportedEvent) -> Result<Self, Wrong> {
+    fn try_from(event: ReportedEvent) -> Result<Self, InvalidObject> {
         let given = [event.r#type.is_some(), event.severity.is_some(), event.details.is_some()];
         let (Some(kind), Some(severity), Some(Details(details))) = (event.r#type, event.severity, event.details) else {
-            return Err(Wrong::missing([("type", given[0]), ("severity", given[1]), ("details", given[2])]));
+            return Err(InvalidObject::missing([("type", given[0]), ("severity", given[1]), ("details", given[2])]));
         };
         Ok(Self {
             kind: kind.into_inner(),
@@ -107,7 +108,7 @@ impl TryFrom<ReportedEvent> for ReportedThreat {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Received {
-    /// How many.
+    /// Threats that were taken in.
     received: usize,
     /// Their names, in the order of the report.
     event_ids: Vec<ThreatId>,

@@ -81,7 +81,7 @@ macro_rules! named {
     };
 }
 
-named!(Status, "Whether an agent is heard from.", "online, stale or offline");
+named!(Status, "Whether an agent is alive, judged by how long ago it last beat.", "online, stale or offline");
 named!(Severity, "How bad a threat is, as its agent judged it.", "low, medium, high or critical");
 named!(Period, "How far back a summary looks.", "1h, 6h, 24h, 7d or 30d");
 

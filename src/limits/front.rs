@@ -49,7 +49,7 @@ pub const TICKET_KEY_MS: u64 = 24 * 3_600 * 1_000;
 /// TLS handshakes of a worker that may wait for their peers at a time, of known addresses and of others each.
 pub const HANDSHAKES_MAX: usize = 256;
 /// A handshake that waits for its peer keeps others waiting for so many milliseconds at most.
-pub const HANDSHAKE_PLACE_MS: u64 = 250;
+pub const HANDSHAKE_PERMIT_MS: u64 = 250;
 /// Addresses that a worker remembers as having completed a handshake.
 pub const KNOWN_ADDRESSES_MAX: usize = 65_536;
 
