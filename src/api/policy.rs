@@ -128,7 +128,7 @@ pub(super) fn describe_of_agent() -> Description {
             "The policy in force for the agent: the newest of its tenant; where that has none, the newest\n\
              global one. Once it is fetched the agent's `pendingPolicies` is 0; `HEAD` fetches nothing.",
         )
-        .looks_at("If-None-Match", "`ETag` of an earlier answer, to be told if it still holds.")
+        .looks_at("If-None-Match", "`ETag` of an earlier answer; 304 if it still holds.")
         .answers::<AgentPolicy>(200, "The policy; without rules while there is none")
         .example(json!({
             "agentId": "agent-00f3a1b2c3d4e5f6", "policyVersion": "v3", "rules": example_rules(),

@@ -217,16 +217,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn silence_only_ever_moves_towards_offline(t in thresholds(), heard: i32, a in 0_u64..1 << 40, b in 0_u64..1 << 40) {
-            let agent = last_active_at(heard.into());
+        fn silence_only_ever_moves_towards_offline(t in thresholds(), since: i32, a in 0_u64..1 << 40, b in 0_u64..1 << 40) {
+            let agent = last_active_at(since.into());
             let order = |status| Status::ALL.iter().position(|s| *s == status);
             let at = |span| agent.status(agent.last_active.after(Duration::from_micros(span)), &t);
             prop_assert!(order(at(a.min(b))) <= order(at(a.max(b))));
         }
 
         #[test]
-        fn nothing_changes_before_the_next_change_and_it_changes_there(t in thresholds(), heard: i32, silence in 0_u64..1 << 36) {
-            let agent = last_active_at(heard.into());
+        fn nothing_changes_before_the_next_change_and_it_changes_there(t in thresholds(), since: i32, silence in 0_u64..1 << 36) {
+            let agent = last_active_at(since.into());
             let now = agent.last_active.after(Duration::from_micros(silence));
             let status = agent.status(now, &t);
             match agent.next_change(now, &t) {
