@@ -40,20 +40,8 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// Files of a room that use one another in a circle; what a file uses of the module that it is part of is not counted. A
 /// circle that is undone is taken out here.
 const CIRCLES: &[&[&str]] = &[
-    // The table of routes names the handlers, and these what they are called with.
-    &[
-        "api::admission",
-        "api::agents",
-        "api::events",
-        "api::fast_path",
-        "api::listing",
-        "api::openapi",
-        "api::publish",
-        "api::request_log",
-        "api::routes",
-    ],
-    &["api::auth", "api::envelope"],
-    &["api::guard_report", "api::report"],
+    // The document is made from the table of routes, and is served by one of them.
+    &["api::openapi", "api::routes"],
     &["config::key", "config::keys", "config::rules", "config::texts", "config::value"],
     // The table of addresses names the actor; the actor is one of its shard; the shard keeps the table.
     &["engine::agent", "engine::delivery::routing", "engine::shard"],
@@ -85,7 +73,6 @@ fn every_room_uses_only_what_the_map_allows() {
 fn the_files_of_a_room_use_one_another_in_no_other_circle_than_those_listed() {
     let sources = Sources::read();
     let mut uses = BTreeMap::<&str, BTreeSet<&str>>::new();
-    let is_part_of = |from: &str, to: &str| from.strip_prefix(to).is_some_and(|rest| rest.starts_with("::"));
     for (from, to) in sources.uses().filter(|(from, to)| from != to && room(from) == room(to) && !is_part_of(from, to))
     {
         uses.entry(from).or_default().insert(to);
@@ -130,6 +117,11 @@ fn room(module: &str) -> &str {
     module.split("::").next().unwrap_or_default()
 }
 
+/// Whether a module stands below another.
+fn is_part_of(module: &str, parent: &str) -> bool {
+    module.strip_prefix(parent).is_some_and(|rest| rest.starts_with("::"))
+}
+
 /// The crate's modules, without those of tests.
 struct Sources {
     /// By path, as in `engine::shard`; that of `lib.rs` is empty.
@@ -142,8 +134,10 @@ struct Module {
     code: String,
     /// Paths from the root of the crate.
     uses: Vec<Vec<String>>,
-    /// What it shows of other modules, by the name that it goes by here.
-    shows: BTreeMap<String, Vec<String>>,
+    /// What it re-exports from other modules, by the name that it has here.
+    exports: BTreeMap<String, Vec<String>>,
+    /// What it imports privately, which the modules below it may name as its own.
+    imports: BTreeMap<String, Vec<String>>,
 }
 
 impl Sources {
@@ -179,15 +173,18 @@ impl Sources {
     /// Which module uses which.
     fn uses(&self) -> impl Iterator<Item = (&str, &str)> {
         let uses = self.modules.iter().flat_map(|(from, module)| module.uses.iter().map(move |used| (&**from, used)));
-        uses.filter_map(|(from, used)| Some((from, self.home(used, 0)?)))
+        uses.filter_map(|(from, used)| Some((from, self.home(from, used, 0)?)))
     }
 
-    /// The module in which what has this path is made: what is only shown elsewhere is followed there.
-    fn home(&self, path: &[String], followed: usize) -> Option<&str> {
+    /// The module that defines what has this path in the module `from`: re-exports are followed, and so are the private
+    /// imports of modules that `from` is part of.
+    fn home(&self, from: &str, path: &[String], followed: usize) -> Option<&str> {
         let (length, (module, found)) =
             (1..=path.len()).rev().find_map(|n| Some((n, self.modules.get_key_value(&path[..n].join("::"))?)))?;
-        match path.get(length).and_then(|name| found.shows.get(name)) {
-            Some(shown) if followed < 5 => self.home(&[shown, &path[length + 1..]].concat(), followed + 1),
+        let private = is_part_of(from, module).then_some(&found.imports);
+        let sources = [Some(&found.exports), private].into_iter().flatten();
+        match path.get(length).and_then(|name| sources.filter_map(|names| names.get(name)).next()) {
+            Some(source) if followed < 5 => self.home(from, &[source, &path[length + 1..]].concat(), followed + 1),
             Some(_) | None => Some(module),
         }
     }
@@ -215,24 +212,33 @@ impl Reader<'_> {
         }
     }
 
-    fn read_use(&mut self, tree: &syn::UseTree, before: &[String], is_shown: bool) {
+    fn read_use(&mut self, tree: &syn::UseTree, before: &[String], is_public: bool) {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
-            syn::UseTree::Path(path) => self.read_use(&path.tree, &with(&path.ident), is_shown),
-            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.read_use(tree, before, is_shown)),
-            syn::UseTree::Glob(_) => self.note(before.to_vec(), None),
-            syn::UseTree::Name(name) if name.ident == "self" => self.note(before.to_vec(), None),
-            syn::UseTree::Name(name) => self.note(with(&name.ident), is_shown.then(|| name.ident.to_string())),
-            syn::UseTree::Rename(name) => self.note(with(&name.ident), is_shown.then(|| name.rename.to_string())),
+            syn::UseTree::Path(path) => self.read_use(&path.tree, &with(&path.ident), is_public),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.read_use(tree, before, is_public)),
+            syn::UseTree::Glob(_) => self.note(before),
+            syn::UseTree::Name(name) if name.ident == "self" => {
+                let name = before.last().cloned().unwrap_or_default();
+                self.note_import(before.to_vec(), name, is_public);
+            }
+            syn::UseTree::Name(name) => self.note_import(with(&name.ident), name.ident.to_string(), is_public),
+            syn::UseTree::Rename(name) => self.note_import(with(&name.ident), name.rename.to_string(), is_public),
         }
     }
 
-    fn note(&mut self, path: Vec<String>, shown_as: Option<String>) {
-        let Some(path) = self.absolute(&path) else { return };
-        match shown_as {
-            Some(name) => _ = self.module.shows.insert(name, path),
-            None => self.module.uses.push(path),
+    fn note_import(&mut self, path: Vec<String>, name: String, is_public: bool) {
+        let Some(absolute) = self.absolute(&path) else { return };
+        if is_public {
+            self.module.exports.insert(name, absolute);
+        } else {
+            self.module.imports.insert(name, absolute);
+            self.note(&path);
         }
+    }
+
+    fn note(&mut self, path: &[String]) {
+        self.module.uses.extend(self.absolute(path));
     }
 }
 
@@ -255,7 +261,8 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.note(path.segments.iter().map(|segment| segment.ident.to_string()).collect(), None);
+        let names: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
+        self.note(&names);
         visit::visit_path(self, path);
     }
 }

@@ -115,10 +115,10 @@ pub fn measure(criterion: &mut Criterion) {
                 let mut elapsed = Duration::ZERO;
                 for number in 0..times {
                     let first = (number * BATCH) % AGENTS;
-                    let places = 0..BATCH as u32;
-                    let batch = places.map(|place| Relayed {
-                        place,
-                        id: worker.ids[(first + u64::from(place)) as usize],
+                    let positions = 0..BATCH as u32;
+                    let batch = positions.map(|position| Relayed {
+                        position,
+                        id: worker.ids[(first + u64::from(position)) as usize],
                         heartbeat: beat.clone(),
                     });
                     let batch = batch.collect();

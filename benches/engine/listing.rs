@@ -39,7 +39,7 @@ pub fn measure(criterion: &mut Criterion) {
                 black_box(&fleet).iter().filter(wanted).count()
             });
         });
-        // As a shard does before it looks at an agent; the roster lays the labels out one after the other.
+        // As a shard does before it looks at an agent; the agent table lays the labels out one after the other.
         let labels: Vec<_> = fleet.iter().map(Agent::labels).collect();
         group.bench_function(format!("compiled by {name}, 10,000 agents"), |bencher| {
             bencher.iter(|| {

@@ -35,7 +35,7 @@ fn mix(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// The heartbeat that a body tells.
+/// The heartbeat in a body.
 pub fn heartbeat(body: &str) -> Heartbeat {
     let body: HeartbeatBody =
         serde_json::from_str(body).expect("the body is JSON, and its figures are within their bounds");
@@ -55,7 +55,7 @@ pub fn registration(id: AgentId) -> Registration {
         tags: vec!["production".into(), format!("rack-{}", n % 100).into()],
         machine: Some(MachineKey::new(None, &n.to_string())),
         registered_at: REGISTERED_AT,
-        heard_at: ActiveTime::default(),
+        last_active: ActiveTime::default(),
         token: TokenHash::of("gb_00f3a1b2c3d4e5f6_secret"),
     }
 }
@@ -63,7 +63,7 @@ pub fn registration(id: AgentId) -> Registration {
 /// An agent that has registered and beaten once.
 pub fn agent(id: AgentId, texts: &mut SharedStrings) -> Agent {
     let mut agent = Agent::new(registration(id), texts);
-    // Each was heard at a moment of its own, within the minute.
+    // Each was last active at a moment of its own, within the minute.
     let after_ms = id.get() % 60_000;
     let at = Timestamp::from_millis(REGISTERED_AT.as_millis() + after_ms as i64);
     agent.beat(heartbeat(GUARD_BODY), at, ActiveTime::from_micros(after_ms as i64 * 1_000), texts);
@@ -75,7 +75,7 @@ pub fn agents(texts: &mut SharedStrings) -> Vec<Agent> {
     ids().map(|id| agent(id, texts)).collect()
 }
 
-/// What the store is told of the whole fleet.
+/// What the store is given of the whole fleet.
 pub fn last_heartbeats() -> Vec<LastHeartbeat> {
     let mut texts = SharedStrings::default();
     agents(&mut texts).iter().map(|agent| agent.last_heartbeat(PolicyVersion::NONE, &texts)).collect()

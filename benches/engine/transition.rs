@@ -13,7 +13,7 @@ const THRESHOLDS: Thresholds =
 pub fn measure(criterion: &mut Criterion) {
     // Silence of up to 400 s: every status, in an order that no processor can guess.
     let fleet: Vec<Liveness> = sample::ids()
-        .map(|id| Liveness { last_heard: ActiveTime::from_micros((id.get() % 400_000_000) as i64) })
+        .map(|id| Liveness { last_active: ActiveTime::from_micros((id.get() % 400_000_000) as i64) })
         .collect();
     let now = ActiveTime::from_micros(400_000_000);
 

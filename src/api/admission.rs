@@ -24,19 +24,17 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use pin_project_lite::pin_project;
-use uuid::Uuid;
 
-use super::lifecycle::{InFlight, Lifecycle, Phase, RequestGuard};
 use super::{
     envelope::ApiError,
     fast_path,
+    lifecycle::{Endless, InFlight, Lifecycle, Phase, RequestGuard},
     refusal::Refusal,
+    request_id::{RequestId, X_REQUEST_ID},
     request_log::{RequestLog, Visit},
     routes::Listener,
 };
 use crate::front::{Connection, HeadTooLarge, InFlightRequest};
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What every response carries, beside its own headers and the request's id.
 const COMMON_HEADERS: [(HeaderName, &str); 3] =
@@ -85,7 +83,7 @@ impl Admission {
         in_flight: RequestGuard,
     ) -> Response<BoxBody> {
         let progress = InProgress {
-            request_id: request_id.0,
+            request_id,
             visit: Some(visit),
             tls: self.tls,
             closing: if closes { Closing::Always } else { Closing::Open },
@@ -171,7 +169,7 @@ where
         }
         let Admission { request_log, listener, .. } = &self.admission;
         let mut progress = InProgress {
-            request_id: RequestId::given_or_new(request.head().headers.get(&X_REQUEST_ID).map(HeaderValue::as_bytes)).0,
+            request_id: RequestId::given_or_new(request.head().headers.get(&X_REQUEST_ID).map(HeaderValue::as_bytes)),
             visit: None,
             tls: self.admission.tls,
             closing: Closing::of(&request),
@@ -183,7 +181,7 @@ where
         };
         // Heartbeats have no log record; one that is refused brings its own.
         if *listener != Listener::Api || !fast_path::is_heartbeat(request.head()) {
-            request.extensions_mut().insert(RequestId(progress.request_id.clone()));
+            request.extensions_mut().insert(progress.request_id.clone());
             progress.visit = Some(Visit::begin(request_log, *listener, request.head()));
         }
         match self.refusal(&request) {
@@ -203,11 +201,6 @@ where
 
 /// The body of a response, the service's or a refusal's; in flight until it has been sent.
 pub type Answer<B> = Counted<EitherBody<B, BoxBody>>;
-
-/// In the extensions of a response: its body is an endless stream. It does not count as in flight, or it would hold up
-/// shutdown.
-#[derive(Clone, Copy, Debug)]
-pub struct Endless;
 
 /// What a request holds until its answer has been sent.
 #[derive(Debug)]
@@ -272,7 +265,7 @@ impl Closing {
 
 #[derive(Debug)]
 struct InProgress {
-    request_id: HeaderValue,
+    request_id: RequestId,
     /// Its log record; none for a heartbeat.
     visit: Option<Box<Visit>>,
     tls: bool,
@@ -302,7 +295,7 @@ impl InProgress {
             record(visit, &request_id, &mut response);
         }
         let headers = response.headers_mut();
-        headers.insert(X_REQUEST_ID, request_id);
+        headers.insert(X_REQUEST_ID, request_id.into_header());
         for (name, value) in common_headers(tls) {
             headers.insert(name, HeaderValue::from_static(value));
         }
@@ -349,36 +342,11 @@ where
 }
 
 /// Counts and logs a request whose response is ready.
-fn record<B>(visit: Option<Box<Visit>>, request_id: &HeaderValue, response: &mut Response<B>) {
+fn record<B>(visit: Option<Box<Visit>>, request_id: &RequestId, response: &mut Response<B>) {
     let status = response.status();
     let mut extensions = response.extensions_mut();
     let refusal = extensions.remove::<Refusal>();
     if let Some(visit) = visit.or_else(|| extensions.remove::<Box<Visit>>()) {
-        let request_id = request_id.to_str().unwrap_or_default();
-        visit.end(request_id, status, refusal);
-    }
-}
-
-/// The id of a request; in its extensions too.
-#[derive(Clone, Debug)]
-pub(super) struct RequestId(HeaderValue);
-
-impl RequestId {
-    /// The client's if it is a UUID, else a new one.
-    pub(super) fn given_or_new(given: Option<&[u8]>) -> Self {
-        if let Some(given) = given
-            && given.len() == uuid::fmt::Hyphenated::LENGTH
-            && Uuid::try_parse_ascii(given).is_ok()
-            && let Ok(given) = HeaderValue::from_bytes(given)
-        {
-            return Self(given);
-        }
-        let mut text = Uuid::encode_buffer();
-        let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
-        Self(HeaderValue::from_str(text).expect("a UUID is ASCII"))
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        visit.end(request_id.as_str(), status, refusal);
     }
 }

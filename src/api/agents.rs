@@ -9,7 +9,7 @@ use tracing::field::display;
 use utoipa::ToSchema;
 
 use super::{
-    ApiError, Call, Description, envelope, heartbeat::ShownFigures, peer, request_log::request_id_of, values::IpAddress,
+    ApiError, Call, Description, envelope, heartbeat::ShownFigures, peer, request_id::request_id_of, values::IpAddress,
 };
 use crate::{
     engine::{AgentState, AgentView},
@@ -32,7 +32,7 @@ pub(super) struct AgentRow<'a> {
     /// Its address.
     #[schema(value_type = IpAddress)]
     ip: IpAddr,
-    /// Whether it is heard from.
+    /// Whether it is alive, judged by how long ago it last beat.
     status: Status,
     /// Its tags.
     tags: Vec<&'a str>,
@@ -166,7 +166,7 @@ mod tests {
             tags: vec!["production".into(), "web".into()],
             machine: None,
             registered_at: Timestamp::from_millis(1_000),
-            heard_at: ActiveTime::from_micros(5),
+            last_active: ActiveTime::from_micros(5),
             token: TokenHash::of("secret"),
         }
     }

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr};
 use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use ipnet::IpNet;
 
-use super::{ApiState, envelope::ApiError, peer};
+use super::{ApiState, envelope::ApiError, peer, refusal::Unproven};
 use crate::{
     engine::{Credential, EngineError, token::Token},
     fleet::{AgentId, TokenHash},
@@ -17,22 +17,6 @@ pub struct AuthRules {
     pub admin_token: TokenHash,
     /// Networks from which agents may register without a token.
     pub open_enrollment: Vec<IpNet>,
-}
-
-/// Why a request has no valid token. For the log only: the client gets the same 401 for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unproven {
-    #[error("no token")]
-    NoToken,
-    /// Neither the administrator's token, nor of the form of an agent's.
-    #[error("the token is not the administrator's, nor of the form of an agent's")]
-    Malformed,
-    /// Not, or no longer, the token of the agent it names.
-    #[error("the token is not, or no longer, that of the agent it names")]
-    WrongToken,
-    /// It names an agent that is not in the fleet.
-    #[error("the token names an agent that is not in the fleet")]
-    UnknownAgent,
 }
 
 /// Who a request claims to be from.

@@ -1,4 +1,4 @@
-//! `POST /api/heartbeats`: the heartbeats of many agents in one request, as a relay gathers them.
+//! `POST /api/heartbeats`: the heartbeats of many agents in one request, as a relay collects them.
 //!
 //! The body is NDJSON: on each line a heartbeat with the `id` of its agent. A line that is wrong, or whose agent is not in
 //! the fleet, is named in the response and does not affect the others. A relay speaks for the whole fleet, so it needs the
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::{
     ApiError, Call, Description, body, envelope,
     heartbeat::{HeartbeatBody, result_of},
-    json::{BOM, Wrong, parse_object},
+    json::{BOM, InvalidObject, parse_object},
     values::must_be,
 };
 use crate::{
@@ -30,10 +30,10 @@ const NDJSON: &str = "application/x-ndjson";
 pub(super) fn describe() -> Description {
     Description::new("Agents", "beatAll", "Beat for many agents")
         .about(
-            "The heartbeats that a relay has gathered, as NDJSON: a line for each, which is a heartbeat with\n\
+            "The heartbeats that a relay has collected, as NDJSON: a line for each, which is a heartbeat with\n\
              the `id` of its agent. At most 10,000 lines and 8 MiB, also after `Content-Encoding: gzip`; empty\n\
              lines are passed over. A line that is wrong is named in the answer and keeps no other from being\n\
-             heard.",
+             taken in.",
         )
         .takes_text(NDJSON, "On each line a heartbeat (the fields of `Heartbeat`) and the `id` of its agent")
         .example("{\"id\":\"agent-00f3a1b2c3d4e5f6\",\"cpu\":12.5}\n{\"id\":\"agent-0000000000000000\"}\n")
@@ -78,13 +78,13 @@ pub(super) async fn heartbeats(call: Call<'_>) -> Result<HttpResponse, ApiError>
 /// What became of a batch.
 #[derive(Serialize, ToSchema)]
 struct Outcome {
-    /// Heartbeats that were heard.
+    /// Heartbeats that were taken in.
     accepted: usize,
     /// Lines that were not, in their order.
     rejected: Vec<Rejected>,
 }
 
-/// A line that was not heard.
+/// A line that was refused.
 #[derive(Serialize, ToSchema)]
 struct Rejected {
     /// Its number, counted from 1.
@@ -132,9 +132,9 @@ fn read(number: u32, line: &[u8]) -> Result<Relayed, ApiError> {
     let id = match body.id {
         Sender::Agent(id) => id,
         Sender::Nobody => return Err(EngineError::NotFound.into()),
-        Sender::Missing => return Err(Wrong::missing([("id", false)]).into()),
+        Sender::Missing => return Err(InvalidObject::missing([("id", false)]).into()),
     };
-    Ok(Relayed { place: number, id, heartbeat: body.into() })
+    Ok(Relayed { position: number, id, heartbeat: body.into() })
 }
 
 /// The agent of a line of a batch.

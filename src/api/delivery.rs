@@ -259,6 +259,6 @@ mod tests {
         let streamed = || HttpResponse::Ok().streaming(stream::empty::<Result<Bytes, Infallible>>());
         assert_eq!(answered(Version::HTTP_10, streamed()), (false, true));
         assert!(answered(Version::HTTP_11, streamed()).0);
-        assert!(answered(Version::HTTP_10, HttpResponse::Ok().body("x")).0, "its length is told");
+        assert!(answered(Version::HTTP_10, HttpResponse::Ok().body("x")).0, "it has a length");
     }
 }

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::{
     State,
-    admission::{Admission, RequestId, write_common_headers},
+    admission::{Admission, write_common_headers},
     auth::{Principal, bearer},
     fast_path, heartbeat,
     lifecycle::{InFlight, Phase, RequestGuard},
     peer,
+    request_id::RequestId,
     request_log::Visit,
     routes::{Destination, Listener},
 };
@@ -66,7 +67,7 @@ impl Direct {
     fn read(&self, head: &Head<'_>, body: &[u8], peer: Option<SocketAddr>) -> Option<Beat> {
         let id = fast_path::named_by(head.path).filter(|_| head.method == "POST")?;
         let arrived = self.state.engine.clock().monotonic();
-        let Told { authorization, content_type, request_id } = Told::by(head)?;
+        let RelevantHeaders { authorization, content_type, request_id } = RelevantHeaders::of(head)?;
         // Counted before the phase is read: see `Admission`.
         let in_flight = self.in_flight.begin();
         if self.admission.lifecycle.phase() != Phase::Serving
@@ -90,12 +91,12 @@ impl Direct {
         })
     }
 
-    async fn hear(&self, beat: Beat) -> Result<Heard, Response<BoxBody>> {
+    async fn deliver(&self, beat: Beat) -> Result<Accepted, Response<BoxBody>> {
         let Beat { id, principal, heartbeat, arrived, request_id, closes, address, in_flight } = beat;
         let outcome = heartbeat::deliver(&self.state, principal, id, heartbeat).await;
         heartbeat::note(&self.state, arrived, outcome.as_ref().err());
         match outcome {
-            Ok(json) => Ok(Heard { json, request_id, _in_flight: in_flight.handled() }),
+            Ok(json) => Ok(Accepted { json, request_id, _in_flight: in_flight.handled() }),
             Err(error) => {
                 let visit = Visit::of_direct(&self.state.request_log, id, principal.agent(), address);
                 Err(self.admission.refused(visit, &error, request_id, closes, in_flight))
@@ -117,9 +118,9 @@ pub struct Beat {
     in_flight: RequestGuard,
 }
 
-/// That a heartbeat was heard.
+/// That a heartbeat was accepted.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Accepted {
     json: String,
     request_id: RequestId,
     /// In flight until this is dropped.
@@ -127,7 +128,7 @@ pub struct Heard {
 }
 
 impl front::Direct for Direct {
-    type Answer = Heard;
+    type Answer = Accepted;
     type Body = BoxBody;
 
     fn takes(&self, method: &str, path: &str) -> bool {
@@ -144,11 +145,11 @@ impl front::Direct for Direct {
 
     fn answer<'a>(&'a self, head: &Head<'_>, body: &[u8], peer: Option<SocketAddr>) -> Option<Answering<'a, Self>> {
         let beat = self.read(head, body, peer)?;
-        Some(Box::pin(self.hear(beat)))
+        Some(Box::pin(self.deliver(beat)))
     }
 
-    fn write(&self, heard: &Heard, date: &str, closes: bool, out: &mut Vec<u8>) {
-        let Heard { json, request_id, .. } = heard;
+    fn write(&self, accepted: &Accepted, date: &str, closes: bool, out: &mut Vec<u8>) {
+        let Accepted { json, request_id, .. } = accepted;
         let connection = if closes { "connection: close\r\n" } else { "" };
         let (length, id) = (json.len(), request_id.as_str());
         write!(
@@ -165,27 +166,27 @@ impl front::Direct for Direct {
 
 /// The headers that matter to a heartbeat.
 #[derive(Default)]
-struct Told<'a> {
+struct RelevantHeaders<'a> {
     authorization: Option<&'a str>,
     content_type: Option<&'a str>,
     request_id: Option<&'a [u8]>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> RelevantHeaders<'a> {
     /// None if one of them is given twice, or is no text.
-    fn by(head: &Head<'a>) -> Option<Self> {
-        let mut told = Self::default();
+    fn of(head: &Head<'a>) -> Option<Self> {
+        let mut found = Self::default();
         for header in head.headers {
             // The length rules out most names.
             let earlier = match header.name.len() {
                 13 if header.name.eq_ignore_ascii_case("authorization") => {
-                    told.authorization.replace(text(header.value)?).is_some()
+                    found.authorization.replace(text(header.value)?).is_some()
                 }
                 12 if header.name.eq_ignore_ascii_case("content-type") => {
-                    told.content_type.replace(text(header.value)?).is_some()
+                    found.content_type.replace(text(header.value)?).is_some()
                 }
                 12 if header.name.eq_ignore_ascii_case("x-request-id") => {
-                    told.request_id.replace(header.value).is_some()
+                    found.request_id.replace(header.value).is_some()
                 }
                 _ => false,
             };
@@ -193,7 +194,7 @@ impl<'a> Told<'a> {
                 return None;
             }
         }
-        Some(told)
+        Some(found)
     }
 }
 

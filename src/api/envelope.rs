@@ -18,10 +18,7 @@ use utoipa::{
     openapi::schema::{Object, ObjectBuilder, Type},
 };
 
-use super::{
-    auth::Unproven,
-    refusal::{Kind, Refusal},
-};
+use super::refusal::{Kind, Refusal, Unproven};
 use crate::{
     engine::{EngineError, token::random_u64},
     events::TooManyStreams,

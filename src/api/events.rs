@@ -10,7 +10,7 @@ use actix_web::{
 use futures_util::stream;
 use serde_json::json;
 
-use super::{ApiError, Call, Description, admission::Endless};
+use super::{ApiError, Call, Description, lifecycle::Endless};
 use crate::events::{EventKind, Subscriber};
 
 pub(super) fn describe() -> Description {
@@ -56,7 +56,7 @@ pub(super) async fn stream(call: Call<'_>) -> Result<HttpResponse, ApiError> {
 fn head() -> HttpResponseBuilder {
     let mut response = HttpResponse::Ok();
     response.insert_header((CONTENT_TYPE, "text/event-stream")).insert_header((CACHE_CONTROL, "no-store"));
-    // nginx would gather a stream before it passes it on.
+    // nginx would buffer a stream before it passes it on.
     response.insert_header(("X-Accel-Buffering", "no"));
     response
 }
@@ -100,8 +100,8 @@ mod tests {
     async fn stalled_reader() {
         let metrics = Arc::new(Metrics::new());
         let rules = EventRules { backlog: 100, max_streams: 1 };
-        let gathering = Arc::new(EventAggregator::new(1));
-        let bus = Bus::new(rules, gathering.clone(), metrics.clone());
+        let aggregator = Arc::new(EventAggregator::new(1));
+        let bus = Bus::new(rules, aggregator.clone(), metrics.clone());
         actix_rt::spawn(bus.clone().collect(Clock::new(0, ActiveTime::default(), Duration::from_secs(1))));
         let listener = listen_with((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_millis(300)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -121,7 +121,7 @@ mod tests {
         let mut was_open = false;
         while !was_open || streams() == 1 {
             was_open |= streams() == 1;
-            gathering.policy_created(&"x".repeat(10_000), "v1", 1);
+            aggregator.policy_created(&"x".repeat(10_000), "v1", 1);
             assert!(began.elapsed() < Duration::from_secs(30), "it is still there");
             sleep(Duration::from_millis(2)).await;
         }

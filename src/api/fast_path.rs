@@ -27,8 +27,18 @@ use pin_project_lite::pin_project;
 use super::{ApiState, State, body, envelope::ApiError, heartbeat, request_log::Visit};
 use crate::fleet::AgentId;
 
-/// How long the path of a heartbeat is: an agent's name has 22 letters.
-const HEARTBEAT_PATH_BYTES: usize = "/api/agents/".len() + 22 + "/heartbeat".len();
+/// What stands before and after the agent's name in the path of a heartbeat.
+const AROUND_ID: (&str, &str) = around_id(heartbeat::PATH);
+const PATH_BYTES: usize = AROUND_ID.0.len() + AgentId::PRINTED_LEN + AROUND_ID.1.len();
+
+const fn around_id(path: &str) -> (&str, &str) {
+    let mut at = 0;
+    while path.as_bytes()[at] != b'{' {
+        at += 1;
+    }
+    let (before, from_id) = path.split_at(at);
+    (before, from_id.split_at("{id}".len()).1)
+}
 
 /// The body of an answer: that of a heartbeat, of a refused one, or the `App`'s.
 pub type FastPathBody<B> = EitherBody<EitherBody<String, BoxBody>, B>;
@@ -133,7 +143,7 @@ fn agent_of(request: &Request) -> Option<AgentId> {
 
 /// The agent that a heartbeat's path names: `/api/agents/:id/heartbeat`. What is no id is for the framework.
 pub(super) fn named_by(path: &str) -> Option<AgentId> {
-    path.strip_prefix("/api/agents/")?.strip_suffix("/heartbeat")?.parse().ok()
+    path.strip_prefix(AROUND_ID.0)?.strip_suffix(AROUND_ID.1)?.parse().ok()
 }
 
 async fn answer(mut request: Request, id: AgentId, state: State) -> Response<EitherBody<String, BoxBody>> {
@@ -161,9 +171,9 @@ fn refused(request: &Request, state: &ApiState, error: &ApiError) -> Response<Ei
 pub(super) fn is_heartbeat(head: &RequestHead) -> bool {
     let path = head.uri.path();
     head.method == Method::POST
-        && path.len() == HEARTBEAT_PATH_BYTES
-        && path.starts_with("/api/agents/agent-")
-        && path.ends_with("/heartbeat")
+        && path.len() == PATH_BYTES
+        && path.strip_prefix(AROUND_ID.0).is_some_and(|rest| rest.starts_with(AgentId::PREFIX))
+        && path.ends_with(AROUND_ID.1)
 }
 
 #[cfg(test)]

@@ -16,9 +16,8 @@ use utoipa::{
 };
 
 use super::{
-    json::{Wrong, message},
-    report::{Details, Kind},
-    values::{Moment, Percent, from_text, must_be, reads, schema},
+    json::{InvalidObject, message},
+    values::{Details, EventType, Moment, Percent, from_text, must_be, reads, schema},
 };
 use crate::threats::{ReportedThreat, Severity};
 
@@ -31,10 +30,10 @@ reads!(Fields, |from| BTreeMap::deserialize(from).map(Self).map_err(|_| must_be(
 
 impl Fields {
     /// The fields that a type has; `what` has them, for the error.
-    fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, Wrong> {
+    fn read<T: DeserializeOwned>(&self, what: &str) -> Result<T, InvalidObject> {
         let fields = self.0.iter().map(|(name, value)| (&**name, &**value));
         serde_path_to_error::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields))
-            .map_err(|error| Wrong::Field(format!("{what}.{} {}", error.path(), message(error.inner()))))
+            .map_err(|error| InvalidObject::Field(format!("{what}.{} {}", error.path(), message(error.inner()))))
     }
 
     fn to_json(&self) -> Box<RawValue> {
@@ -46,8 +45,8 @@ impl Fields {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct GuardEvent {
     /// What kind of threat it is.
-    #[schema(value_type = Kind)]
-    category: Option<Kind>,
+    #[schema(value_type = EventType)]
+    category: Option<EventType>,
     /// How bad it is; `info` is low.
     #[schema(value_type = GuardSeverity)]
     severity: Option<GuardSeverity>,
@@ -82,11 +81,11 @@ pub(super) struct GuardVerdict {
 
 /// The one event of the published Guard client: its category is the type, its verdict has the confidence in percent, and the
 /// details are the rest of both.
-pub(super) fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<ReportedThreat, Wrong> {
+pub(super) fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<ReportedThreat, InvalidObject> {
     let GuardEvent { category, severity } = event.read("event")?;
     let given = [category.is_some(), severity.is_some()];
     let (Some(kind), Some(GuardSeverity(severity))) = (category, severity) else {
-        return Err(Wrong::missing([("event.category", given[0]), ("event.severity", given[1])]));
+        return Err(InvalidObject::missing([("event.category", given[0]), ("event.severity", given[1])]));
     };
     let GuardVerdict { confidence } = verdict.read("verdict")?;
     let occurred_at = event.0.get("timestamp").and_then(|time| read::<Moment>(time)).map(|Moment(time)| time);
@@ -97,7 +96,7 @@ pub(super) fn of_guard(mut event: Fields, mut verdict: Fields) -> Result<Reporte
     if !verdict.0.is_empty() {
         event.0.insert("verdict".to_owned(), verdict.to_json());
     }
-    let Details(details) = Details::of(event.to_json()).ok_or_else(|| Wrong::field("event", Details::RULE))?;
+    let Details(details) = Details::of(event.to_json()).ok_or_else(|| InvalidObject::field("event", Details::RULE))?;
     Ok(ReportedThreat {
         kind: kind.into_inner(),
         severity,

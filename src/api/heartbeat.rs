@@ -20,10 +20,11 @@ use utoipa::{
 
 use super::{
     ApiError, ApiState, Call, Description,
-    auth::{Access, Principal, Unproven},
+    auth::{Access, Principal},
     body::{self, JSON},
     envelope,
     json::{parse, parse_object},
+    refusal::Unproven,
     values::{Count, Percent},
 };
 use crate::{
@@ -32,6 +33,9 @@ use crate::{
     limits::{BODY_MAX_BYTES, MODE_MAX_CHARS},
     metrics::HeartbeatResult,
 };
+
+/// Where heartbeats are sent; all that recognise one by its path read it here.
+pub(super) const PATH: &str = "/api/agents/{id}/heartbeat";
 
 /// Who may beat for an agent.
 pub(super) const ACCESS: Access = Access::Agent;
@@ -43,7 +47,7 @@ type Mode = Text<MODE_MAX_CHARS>;
 
 // Not in the comment below, which is part of the API's document: `Id` is what becomes of a field `id`: of a heartbeat that
 // comes alone nothing, as its agent is named by its path.
-/// What an agent tells of itself with a heartbeat. A field that is left out, or null, keeps its last value; unknown ones
+/// What an agent reports of itself with a heartbeat. A field that is left out, or null, keeps its last value; unknown ones
 /// are ignored.
 #[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -152,7 +156,7 @@ pub(super) fn describe() -> Description {
         )
         .may_take::<HeartbeatBody<()>>()
         .example(json!({ "uptime": 86400, "cpu": 12.5, "memory": 48.2 }))
-        .answers::<Acknowledged>(200, "The heartbeat was heard")
+        .answers::<Acknowledged>(200, "The heartbeat was received")
         .example(json!({
             "id": "agent-00f3a1b2c3d4e5f6", "status": "online", "lastHeartbeat": "2026-03-07T12:05:00.000Z",
             "pendingPolicies": 0,
@@ -235,7 +239,7 @@ async fn read(headers: &HeaderMap, payload: &mut Payload) -> Result<Heartbeat, A
 }
 
 // What `answer` writes, for the document; a test compares the two.
-/// That a heartbeat was heard.
+/// That a heartbeat was received.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[cfg_attr(test, derive(Serialize), serde(rename_all = "camelCase"))]
@@ -245,7 +249,7 @@ struct Acknowledged {
     id: AgentId,
     /// Its status now.
     status: Status,
-    /// When it was heard.
+    /// When it was received.
     last_heartbeat: Timestamp,
     /// Policies in its scope that are newer than the one it last fetched.
     pending_policies: u64,

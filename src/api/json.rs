@@ -20,7 +20,7 @@ pub(super) const BOM: &str = "\u{feff}";
 
 /// What is wrong with an object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Wrong {
+pub(super) enum InvalidObject {
     /// It is none that can be read: a sentence.
     #[error("{0}")]
     Whole(String),
@@ -32,13 +32,13 @@ pub(super) enum Wrong {
     Unknown(#[from] UnknownNames),
 }
 
-impl From<Wrong> for ApiError {
-    fn from(wrong: Wrong) -> Self {
+impl From<InvalidObject> for ApiError {
+    fn from(wrong: InvalidObject) -> Self {
         Self::BadRequest(wrong.to_string())
     }
 }
 
-impl Wrong {
+impl InvalidObject {
     /// A field must be something.
     pub(super) fn field(name: &str, rule: &str) -> Self {
         Self::Field(format!("{name} must be {rule}"))
@@ -53,9 +53,9 @@ impl Wrong {
 }
 
 /// What is given under one of the two names of a field; `null` is the same as left out.
-pub(super) fn either<T>(name: &str, one: Option<T>, other: Option<T>) -> Result<Option<T>, Wrong> {
+pub(super) fn either<T>(name: &str, one: Option<T>, other: Option<T>) -> Result<Option<T>, InvalidObject> {
     match (one, other) {
-        (Some(_), Some(_)) => Err(Wrong::Whole(format!("{name} is given twice"))),
+        (Some(_), Some(_)) => Err(InvalidObject::Whole(format!("{name} is given twice"))),
         (one, other) => Ok(one.or(other)),
     }
 }
@@ -70,17 +70,17 @@ pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Re
 }
 
 /// Parses what must be a JSON object; `what` it is, for the error.
-pub(super) fn parse_object<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Wrong> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Wrong::Whole(format!("The {what} must be UTF-8")))?;
+pub(super) fn parse_object<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, InvalidObject> {
+    let text = std::str::from_utf8(bytes).map_err(|_| InvalidObject::Whole(format!("The {what} must be UTF-8")))?;
     if is_too_deep(text) {
-        return Err(Wrong::Whole(format!("The {what} is nested more than {JSON_DEPTH_MAX} deep")));
+        return Err(InvalidObject::Whole(format!("The {what} is nested more than {JSON_DEPTH_MAX} deep")));
     }
     // serde would also take an array for a struct.
     let text = text.strip_prefix(BOM).unwrap_or(text);
     if !text.trim_ascii_start().starts_with('{') {
         return Err(match serde_json::from_str::<IgnoredAny>(text) {
             Err(error) if !text.is_empty() => not_json(what, &error),
-            _ => Wrong::Whole(format!("The {what} must be a JSON object")),
+            _ => InvalidObject::Whole(format!("The {what} must be a JSON object")),
         });
     }
     serde_json::from_str(text).map_err(|_| explain::<T>(what, text))
@@ -88,20 +88,20 @@ pub(super) fn parse_object<T: DeserializeOwned>(what: &'static str, bytes: &[u8]
 
 /// Names the field that is wrong and what it must be.
 #[cold]
-fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> Wrong {
+fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> InvalidObject {
     // By its grammar: a number that no float holds is one, and an escape that stands for no text too.
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return not_json(what, &error);
     }
     let mut tracked = serde_json::Deserializer::from_str(text);
     let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut tracked) else {
-        return Wrong::Whole(format!("The {what} cannot be read"));
+        return InvalidObject::Whole(format!("The {what} cannot be read"));
     };
     let message = &*message(error.inner());
     if message.starts_with("must be ") {
         let path = error.path().to_string();
         let field = path.split(['.', '[']).next().unwrap_or_default();
-        return Wrong::Field(format!("{field} {message}"));
+        return InvalidObject::Field(format!("{field} {message}"));
     }
     let fields: BTreeMap<String, IgnoredAny> = serde_json::from_str(text).unwrap_or_default();
     let unknown = UnknownNames::among("field", fields.keys().map(String::as_str), fields_of::<T>());
@@ -109,7 +109,7 @@ fn explain<T: DeserializeOwned>(what: &'static str, text: &str) -> Wrong {
         Some(unknown) => unknown.into(),
         // No field is wrong by itself: one is given twice.
         None => match message.strip_prefix("duplicate field `") {
-            Some(name) => Wrong::Whole(format!("{} is given twice", name.trim_end_matches('`'))),
+            Some(name) => InvalidObject::Whole(format!("{} is given twice", name.trim_end_matches('`'))),
             None => not_json(what, error.inner()),
         },
     }
@@ -145,6 +145,6 @@ fn is_too_deep(text: &str) -> bool {
     false
 }
 
-fn not_json(what: &'static str, error: &serde_json::Error) -> Wrong {
-    Wrong::Whole(format!("The {what} is not valid JSON: {error}"))
+fn not_json(what: &'static str, error: &serde_json::Error) -> InvalidObject {
+    InvalidObject::Whole(format!("The {what} is not valid JSON: {error}"))
 }

@@ -142,3 +142,8 @@ impl Drop for RequestGuard {
         }
     }
 }
+
+/// In the extensions of a response: its body is an endless stream. It does not count as in flight, or it would hold up
+/// shutdown.
+#[derive(Clone, Copy, Debug)]
+pub struct Endless;

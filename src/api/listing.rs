@@ -47,11 +47,12 @@ pub(super) struct AgentQuery {
     cursor: Option<Cursor<AgentId>>,
 }
 
-// The answer is written row by row, by the shards; this is for the document.
+// The answer is written row by row, by the shards; this is for the document, and a test compares the two.
 /// The fleet, or a page of it.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-#[expect(dead_code, reason = "the answer is written by hand")]
+#[cfg_attr(test, derive(serde::Serialize), serde(rename_all = "camelCase"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "the answer is written by hand"))]
 struct Listing {
     #[schema(schema_with = envelope::always::<true>)]
     ok: bool,
@@ -59,7 +60,16 @@ struct Listing {
     data: Vec<AgentRow<'static>>,
     /// Pass it as `cursor` to get the next page. Left out on the last one, and without `limit`.
     #[schema(nullable = false)]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     next_cursor: Option<AgentId>,
+}
+
+/// What comes before the rows …
+const BEGIN: &[u8] = br#"{"ok":true,"data":["#;
+
+/// … and after them; on a page, with the place where the next one begins.
+fn end(next: Option<AgentId>) -> String {
+    next.map_or("]}".into(), |next| format!(r#"],"nextCursor":"{next}"}}"#))
 }
 
 pub(super) fn describe() -> Description {
@@ -94,7 +104,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<HttpResponse, ApiError> {
 
 /// A page, and where the next one begins if there is one.
 async fn page(engine: &EngineHandle, mut query: ListQuery) -> Result<HttpResponse, ApiError> {
-    let mut body = br#"{"ok":true,"data":["#.to_vec();
+    let mut body = BEGIN.to_vec();
     let mut rows = 0;
     let mut last = None;
     let limit = query.rows;
@@ -114,11 +124,7 @@ async fn page(engine: &EngineHandle, mut query: ListQuery) -> Result<HttpRespons
             break None;
         }
     };
-    body.push(b']');
-    if let Some(next) = next {
-        body.extend_from_slice(format!(r#","nextCursor":"{next}""#).as_bytes());
-    }
-    body.push(b'}');
+    body.extend_from_slice(end(next).as_bytes());
     Ok(envelope::json_response(StatusCode::OK, body))
 }
 
@@ -138,8 +144,7 @@ fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
     let chunks = stream::try_unfold(start, async |(step, engine, mut query)| -> Result<_, EngineError> {
         let (bytes, next) = match step {
             Step::Begin => {
-                let begin = Bytes::from_static(br#"{"ok":true,"data":["#);
-                (begin, Step::Rows { after: query.after, first: true, worked: Duration::ZERO })
+                (Bytes::from_static(BEGIN), Step::Rows { after: query.after, first: true, worked: Duration::ZERO })
             }
             Step::Rows { after, first, mut worked } => {
                 if worked >= Duration::from_millis(LIST_WORK_MS) {
@@ -159,7 +164,7 @@ fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
                         Step::Rows { after: Some(after), first, worked }
                     }
                     None => {
-                        json = [&json[..], b"]}"].concat().into();
+                        json = [&json[..], end(None).as_bytes()].concat().into();
                         Step::End
                     }
                 };
@@ -170,4 +175,18 @@ fn whole(engine: EngineHandle, query: ListQuery) -> HttpResponse {
         Ok(Some((bytes, (next, engine, query))))
     });
     HttpResponse::Ok().insert_header(ContentType::json()).streaming(chunks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_is_what_the_document_says() {
+        for next_cursor in [None, Some(AgentId::new(5))] {
+            let listing = Listing { ok: true, data: vec![], next_cursor };
+            let written = [BEGIN, end(next_cursor).as_bytes()].concat();
+            assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&listing).unwrap());
+        }
+    }
 }

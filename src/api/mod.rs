@@ -2,7 +2,7 @@
 //!
 //! `admission.rs` adds what every response carries, `envelope.rs` turns every failure into a status, `body.rs` reads every
 //! body, `delivery.rs` encodes every response for its client. `routes.rs` is the table of endpoints and of who may call
-//! them; each endpoint has a file with its request, its response and their description for the API's document
+//! them; `call.rs` is what its handlers are called with; each endpoint has a file with its request, its response and their description for the API's document
 //! (`openapi/`). Nothing here knows how the engine works.
 //!
 //! ```text
@@ -16,6 +16,7 @@ mod agents;
 mod auth;
 mod batch;
 mod body;
+mod call;
 mod compact;
 mod delivery;
 mod direct;
@@ -39,6 +40,7 @@ mod readable;
 mod refusal;
 mod register;
 mod report;
+mod request_id;
 mod request_log;
 mod routes;
 mod shared;
@@ -67,9 +69,10 @@ pub(crate) use self::{
 pub use self::{agents::write_row, heartbeat::HeartbeatBody};
 use self::{
     auth::{Access, Principal},
+    call::{Call, Query},
     openapi::Description,
     request_log::{Visit, shown_path},
-    routes::{Call, Destination, Query, Route},
+    routes::{Destination, Route},
 };
 use crate::{config::ForwardedHeader, engine::EngineHandle, events::Bus, fleet::AgentId, metrics::HEARTBEAT_ENDPOINT};
 

@@ -66,9 +66,9 @@ struct Figures {
 #[derive(Serialize, ToSchema)]
 #[schema(as = TopThreat)]
 struct TopThreat<'a> {
-    /// Which one.
+    /// The type.
     r#type: &'a str,
-    /// How many.
+    /// Threats of this type.
     count: u64,
 }
 

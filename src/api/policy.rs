@@ -44,7 +44,7 @@ pub(super) struct PolicyView<'a> {
     version: PolicyVersion,
     /// What is to be done.
     rules: &'a [Rule],
-    /// Agents in its scope that were online when it was published. Told in the answer to its publication alone.
+    /// Agents in its scope that were online when it was published. Only in the answer to its publication.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     broadcasted_to: Option<u64>,
@@ -128,7 +128,7 @@ pub(super) fn describe_of_agent() -> Description {
             "The policy in force for the agent: the newest of its tenant; where that has none, the newest\n\
              global one. Once it is fetched the agent's `pendingPolicies` is 0; `HEAD` fetches nothing.",
         )
-        .looks_at("If-None-Match", "`ETag` of an earlier answer, to be told if it still holds.")
+        .looks_at("If-None-Match", "`ETag` of an earlier answer; 304 if it still holds.")
         .answers::<AgentPolicy>(200, "The policy; without rules while there is none")
         .example(json!({
             "agentId": "agent-00f3a1b2c3d4e5f6", "policyVersion": "v3", "rules": example_rules(),

@@ -15,10 +15,10 @@ use super::{
     body::{self, JSON},
     compact::compact_json,
     envelope,
-    json::{Wrong, either, parse_object},
+    json::{InvalidObject, either, parse_object},
     peer,
     policy::{PolicyView, example_rules},
-    request_log::request_id_of,
+    request_id::request_id_of,
     values::{flag, must_be, reads},
 };
 use crate::{
@@ -80,7 +80,7 @@ struct NewRule {
     /// What it needs to know: for the Guards to understand.
     #[schema(value_type = Object)]
     config: Option<Config>,
-    /// Whether it is to be followed: it is, unless told otherwise.
+    /// Whether agents are to apply it; they are by default.
     #[serde(default, deserialize_with = "flag")]
     enabled: Option<bool>,
 }
@@ -116,12 +116,14 @@ reads!(Config, |from| {
 });
 
 impl TryFrom<NewPolicy> for PolicyDraft {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(policy: NewPolicy) -> Result<Self, Wrong> {
+    fn try_from(policy: NewPolicy) -> Result<Self, InvalidObject> {
         let (name, NewRules(rules)) = match (policy.name, policy.rules) {
             (Some(name), Some(rules)) => (name, rules),
-            (name, rules) => return Err(Wrong::missing([("name", name.is_some()), ("rules", rules.is_some())])),
+            (name, rules) => {
+                return Err(InvalidObject::missing([("name", name.is_some()), ("rules", rules.is_some())]));
+            }
         };
         let org_id = either("org_id", policy.org_id, policy.organization_id)?;
         let rules = rules.iter().enumerate().map(|(index, rule)| {
@@ -138,22 +140,22 @@ impl TryFrom<NewPolicy> for PolicyDraft {
 }
 
 impl TryFrom<NewRule> for Rule {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(rule: NewRule) -> Result<Self, Wrong> {
-        let NewKind(kind) = rule.kind.ok_or_else(|| Wrong::field("type", NewKind::RULE))?;
-        let Config(config) = rule.config.ok_or_else(|| Wrong::field("config", Config::RULE))?;
+    fn try_from(rule: NewRule) -> Result<Self, InvalidObject> {
+        let NewKind(kind) = rule.kind.ok_or_else(|| InvalidObject::field("type", NewKind::RULE))?;
+        let Config(config) = rule.config.ok_or_else(|| InvalidObject::field("config", Config::RULE))?;
         Ok(Self { kind, config, enabled: rule.enabled.unwrap_or(true) })
     }
 }
 
 /// What is wrong with a rule, with its index.
-fn in_rule(index: usize, wrong: Wrong) -> Wrong {
+fn in_rule(index: usize, wrong: InvalidObject) -> InvalidObject {
     match wrong {
-        Wrong::Field(field) => Wrong::Field(format!("rules[{index}].{field}")),
-        Wrong::Unknown(unknown) => Wrong::Unknown(unknown.within(&format!("rules[{index}]."))),
-        Wrong::Whole(_) => {
-            Wrong::field(&format!("rules[{index}]"), "an object with type and config, each of them once")
+        InvalidObject::Field(field) => InvalidObject::Field(format!("rules[{index}].{field}")),
+        InvalidObject::Unknown(unknown) => InvalidObject::Unknown(unknown.within(&format!("rules[{index}]."))),
+        InvalidObject::Whole(_) => {
+            InvalidObject::field(&format!("rules[{index}]"), "an object with type and config, each of them once")
         }
     }
 }

@@ -15,6 +15,22 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
+/// Why a request has no valid token. For the log only: the client gets the same 401 for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    #[error("no token")]
+    NoToken,
+    /// Neither the administrator's token, nor of the form of an agent's.
+    #[error("the token is not the administrator's, nor of the form of an agent's")]
+    Malformed,
+    /// Not, or no longer, the token of the agent it names.
+    #[error("the token is not, or no longer, that of the agent it names")]
+    WrongToken,
+    /// It names an agent that is not in the fleet.
+    #[error("the token names an agent that is not in the fleet")]
+    UnknownAgent,
+}
+
 /// Kinds of refusal; each has a share of the log of its own, so that none keeps another out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {

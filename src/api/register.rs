@@ -9,7 +9,7 @@ use super::{
     ApiError, Call, Description,
     auth::Principal,
     body, envelope,
-    json::{Wrong, either, parse},
+    json::{InvalidObject, either, parse},
     peer,
     values::{IpAddress, MachineIdText, Tags},
 };
@@ -54,14 +54,14 @@ struct Enrolment {
 }
 
 impl TryFrom<Enrolment> for RegistrationRequest {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(body: Enrolment) -> Result<Self, Wrong> {
+    fn try_from(body: Enrolment) -> Result<Self, InvalidObject> {
         let (hostname, os, version) = match (body.hostname, body.os, body.version) {
             (Some(hostname), Some(os), Some(version)) => (hostname, os, version),
             (hostname, os, version) => {
                 let given = [hostname.is_some(), os.is_some(), version.is_some()];
-                return Err(Wrong::missing([("hostname", given[0]), ("os", given[1]), ("version", given[2])]));
+                return Err(InvalidObject::missing([("hostname", given[0]), ("os", given[1]), ("version", given[2])]));
             }
         };
         Ok(Self {

@@ -9,17 +9,15 @@ use utoipa::ToSchema;
 use super::{
     ApiError, Call, Description, body, envelope,
     guard_report::{Fields, GuardEvent, GuardVerdict, of_guard, source_in},
-    json::{Wrong, parse, parse_object},
-    readable::is_readable,
-    values::{Fraction, Moment, must_be, reads},
+    json::{InvalidObject, parse, parse_object},
+    values::{Details, EventType, Fraction, Moment, must_be, reads},
 };
 use crate::{
     fleet::Text,
-    limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, REPORT_MAX_BYTES, REPORT_MAX_EVENTS, RULE_ID_MAX_CHARS},
+    limits::{REPORT_MAX_BYTES, REPORT_MAX_EVENTS, RULE_ID_MAX_CHARS},
     threats::{ReportedThreat, Severity, ThreatId},
 };
 
-pub(super) type Kind = Text<EVENT_TYPE_MAX_CHARS>;
 type RuleId = Text<RULE_ID_MAX_CHARS>;
 
 /// The body of a report: `events`, or an `event` with a `verdict`.
@@ -45,8 +43,8 @@ reads!(Events, |from| {
 #[schema(as = ReportedEvent)]
 struct ReportedEvent {
     /// What kind of threat it is: `brute_force`, or any other text.
-    #[schema(value_type = Kind)]
-    r#type: Option<Kind>,
+    #[schema(value_type = EventType)]
+    r#type: Option<EventType>,
     /// How bad it is.
     #[schema(value_type = Severity)]
     severity: Option<Severity>,
@@ -63,51 +61,36 @@ struct ReportedEvent {
     confidence: Option<Fraction>,
 }
 
-/// An object that is kept as it was sent.
-#[derive(Debug)]
-pub(super) struct Details(pub(super) Box<RawValue>);
-
-impl Details {
-    pub(super) const RULE: &str = "an object of at most 65536 bytes that can be read as JSON";
-
-    pub(super) fn of(json: Box<RawValue>) -> Option<Self> {
-        let text = json.get();
-        let fits = text.starts_with('{') && text.len() <= EVENT_DETAILS_MAX_BYTES && is_readable(text);
-        fits.then_some(Self(json))
-    }
-}
-
-reads!(Details, |from| Details::of(Box::deserialize(from)?).ok_or_else(|| must_be(Details::RULE)));
-
 impl TryFrom<Report> for Vec<ReportedThreat> {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(report: Report) -> Result<Self, Wrong> {
+    fn try_from(report: Report) -> Result<Self, InvalidObject> {
         match report {
             Report { events: Some(_), event: Some(_), .. } => {
-                Err(Wrong::Whole("events and event cannot be given together".into()))
+                Err(InvalidObject::Whole("events and event cannot be given together".into()))
             }
             Report { events: Some(Events(events)), .. } => {
                 let read =
                     |event: &RawValue| parse_object::<ReportedEvent>("event", event.get().as_bytes())?.try_into();
                 let numbered = events.iter().enumerate().map(|(number, event)| {
-                    read(event).map_err(|wrong: Wrong| Wrong::Whole(format!("events[{number}]: {wrong}")))
+                    read(event)
+                        .map_err(|wrong: InvalidObject| InvalidObject::Whole(format!("events[{number}]: {wrong}")))
                 });
                 numbered.collect()
             }
             Report { event: Some(event), verdict, .. } => Ok(vec![of_guard(event, verdict.unwrap_or_default())?]),
-            Report { .. } => Err(Wrong::missing([("events", false)])),
+            Report { .. } => Err(InvalidObject::missing([("events", false)])),
         }
     }
 }
 
 impl TryFrom<ReportedEvent> for ReportedThreat {
-    type Error = Wrong;
+    type Error = InvalidObject;
 
-    fn try_from(event: ReportedEvent) -> Result<Self, Wrong> {
+    fn try_from(event: ReportedEvent) -> Result<Self, InvalidObject> {
         let given = [event.r#type.is_some(), event.severity.is_some(), event.details.is_some()];
         let (Some(kind), Some(severity), Some(Details(details))) = (event.r#type, event.severity, event.details) else {
-            return Err(Wrong::missing([("type", given[0]), ("severity", given[1]), ("details", given[2])]));
+            return Err(InvalidObject::missing([("type", given[0]), ("severity", given[1]), ("details", given[2])]));
         };
         Ok(Self {
             kind: kind.into_inner(),
@@ -125,7 +108,7 @@ impl TryFrom<ReportedEvent> for ReportedThreat {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Received {
-    /// How many.
+    /// Threats that were taken in.
     received: usize,
     /// Their names, in the order of the report.
     event_ids: Vec<ThreatId>,
@@ -200,7 +183,7 @@ pub(super) async fn report(call: Call<'_>) -> Result<HttpResponse, ApiError> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::fleet::Timestamp;
+    use crate::{fleet::Timestamp, limits::EVENT_DETAILS_MAX_BYTES};
 
     fn event(json: &str) -> Result<ReportedThreat, String> {
         let event = parse_object::<ReportedEvent>("event", json.as_bytes());

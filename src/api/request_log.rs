@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use actix_http::RequestHead;
 use actix_web::{
-    HttpMessage as _, HttpRequest, HttpResponse, ResponseError as _,
+    HttpRequest, HttpResponse, ResponseError as _,
     http::{Method, StatusCode},
 };
 use ipnet::IpNet;
@@ -16,11 +16,11 @@ use tokio::time::Instant;
 use tracing::field::display;
 
 use super::{
-    admission::RequestId,
     auth::{Principal, claimed_agent},
     envelope::ApiError,
-    peer,
+    heartbeat, peer,
     refusal::{Bucket, Kind, Refusal},
+    request_id::request_id_of,
     routes::{Destination, HEARTBEAT_BATCH, Listener, READYZ},
 };
 use crate::{
@@ -149,11 +149,6 @@ impl RequestLog {
     }
 }
 
-/// The id of a request that has passed admission control, as text.
-pub(super) fn request_id_of(request: &HttpRequest) -> String {
-    request.extensions().get::<RequestId>().map_or(String::new(), |id| id.as_str().to_owned())
-}
-
 /// What the log records of a request.
 #[derive(Debug)]
 pub(super) struct Visit {
@@ -193,7 +188,7 @@ impl Visit {
             log: log.clone(),
             endpoint: HEARTBEAT_ENDPOINT,
             method: Method::POST,
-            path: format!("/api/agents/{id}/heartbeat").into(),
+            path: heartbeat::PATH.replace("{id}", &id.to_string()).into(),
             address,
             agent: claims.or(Some(id)),
             began: None,

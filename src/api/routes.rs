@@ -5,30 +5,20 @@
 //! To take it for the one without would make `/api/agents/$ID` with an empty `$ID` the whole fleet, and let a path past
 //! the rules of a proxy that compares them as they are.
 
-use actix_web::{
-    HttpRequest, HttpResponse,
-    dev::Payload,
-    http::{Method, header::HeaderMap},
-};
-use futures_util::future::LocalBoxFuture;
-use serde::de::DeserializeOwned;
-use utoipa::{IntoParams, openapi::path::Parameter};
+use actix_web::http::Method;
+use utoipa::IntoParams;
 
 use self::Verb::{Delete, Get, Post};
 use super::{
-    State, agents,
-    auth::{Access, Principal, Unproven},
+    agents,
+    auth::Access,
     batch,
-    envelope::ApiError,
+    call::{Answer, Call, Query},
     events, heartbeat, listing,
     openapi::{self, Description},
-    operations, overview, policy, publish, query, register, report, summary, threats,
+    operations, overview, policy, publish, register, report, summary, threats,
 };
-use crate::{
-    engine::{Credential, EngineError},
-    fleet::AgentId,
-    metrics::HEARTBEAT_ENDPOINT,
-};
+use crate::{fleet::AgentId, metrics::HEARTBEAT_ENDPOINT};
 
 /// The name of the endpoint for batches, which logs its lines too.
 pub(super) const HEARTBEAT_BATCH: &str = "heartbeat_batch";
@@ -85,54 +75,7 @@ impl Verb {
     }
 }
 
-/// The query strings that a route takes.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Query {
-    /// None: any is refused.
-    Refused,
-    /// Any; it is not read.
-    Ignored,
-    /// One with these parameters.
-    Of(fn() -> Vec<Parameter>),
-}
-
 type Handler = for<'a> fn(Call<'a>) -> Answer<'a>;
-pub(super) type Answer<'a> = LocalBoxFuture<'a, Result<HttpResponse, ApiError>>;
-
-/// An authorised request.
-pub(super) struct Call<'a> {
-    pub(super) request: &'a HttpRequest,
-    pub(super) payload: &'a mut Payload,
-    pub(super) state: &'a State,
-    pub(super) principal: Principal,
-    /// The agent that the path names; none if it names none that there can be.
-    pub(super) named: Option<AgentId>,
-}
-
-impl Call<'_> {
-    pub(super) fn headers(&self) -> &HeaderMap {
-        self.request.headers()
-    }
-
-    pub(super) fn query<Q: DeserializeOwned>(&self) -> Result<Q, ApiError> {
-        query::read(self.request.query_string())
-    }
-
-    /// The agent that the request is about. What is not an id is an agent that does not exist.
-    pub(super) fn agent(&self) -> Result<AgentId, ApiError> {
-        self.named.ok_or(EngineError::NotFound.into())
-    }
-
-    /// The credential that an agent's actor checks.
-    pub(super) fn credential(&self) -> Result<Credential, ApiError> {
-        self.principal.credential().ok_or(ApiError::Unauthorized(Unproven::NoToken))
-    }
-
-    /// HEAD hands nothing over, so nothing has been fetched.
-    pub(super) fn is_head(&self) -> bool {
-        self.request.method() == Method::HEAD
-    }
-}
 
 impl Route {
     const fn new(name: &'static str, verb: Verb, path: &'static str, access: Access, handler: Handler) -> Self {
@@ -184,7 +127,7 @@ macro_rules! handler {
 static API: [Route; 18] = [
     Route::new("register", Post, "/api/agents/register", Access::Registration, handler!(register::register))
         .described(register::describe),
-    Route::new(HEARTBEAT_ENDPOINT, Post, "/api/agents/{id}/heartbeat", heartbeat::ACCESS, handler!(heartbeat::beat))
+    Route::new(HEARTBEAT_ENDPOINT, Post, heartbeat::PATH, heartbeat::ACCESS, handler!(heartbeat::beat))
         .described(heartbeat::describe),
     Route::new(HEARTBEAT_BATCH, Post, "/api/heartbeats", Access::Admin, handler!(batch::heartbeats))
         .described(batch::describe),

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SummaryQuery {
-    /// How far back to look: 24 hours unless told otherwise.
+    /// How far back to look: 24 hours by default.
     #[param(inline, example = "24h")]
     period: Option<Period>,
     /// Only threats of this tenant's agents.
@@ -84,21 +84,21 @@ impl From<crate::threats::BySeverity> for BySeverity {
 #[serde(rename_all = "camelCase")]
 #[schema(as = TopAgent)]
 struct TopAgent<'a> {
-    /// Which one.
+    /// The agent.
     agent_id: AgentId,
     /// Name of its machine.
     hostname: &'a str,
-    /// How many.
+    /// Threats that it reported.
     count: u64,
 }
 
 /// An address that many came from.
 #[derive(Serialize, ToSchema)]
 struct TopIp {
-    /// Which one.
+    /// The address.
     #[schema(value_type = IpAddress)]
     ip: std::net::IpAddr,
-    /// How many.
+    /// Threats that came from it.
     count: u64,
 }
 

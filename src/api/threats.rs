@@ -34,7 +34,7 @@ pub(super) struct ThreatQuery {
     /// Only threats that this agent reported, even if it has left the fleet.
     #[param(value_type = Option<String>)]
     agent_id: Option<Box<str>>,
-    /// Threats on a page: 50 unless told otherwise.
+    /// Threats on a page: 50 by default.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 200, default = 50)]
     limit: Option<Limit<THREATS_PAGE_MAX>>,
     /// `nextCursor` of the page before.

@@ -11,12 +11,13 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
+use super::readable::is_readable;
 use crate::{
     fleet::{
         Address, AgentId, Figure, MachineId, PolicyVersion, Status, Tag, Text, Timestamp, Unfit, UnfitMachineId,
         machine_id,
     },
-    limits::{MACHINE_ID_MAX_CHARS, NUMBER_MAX, PERCENT_MAX, TAGS_MAX},
+    limits::{EVENT_DETAILS_MAX_BYTES, EVENT_TYPE_MAX_CHARS, MACHINE_ID_MAX_CHARS, NUMBER_MAX, PERCENT_MAX, TAGS_MAX},
     policy::PolicyId,
     threats::{Period, Severity, ThreatId},
 };
@@ -80,7 +81,7 @@ macro_rules! named {
     };
 }
 
-named!(Status, "Whether an agent is heard from.", "online, stale or offline");
+named!(Status, "Whether an agent is alive, judged by how long ago it last beat.", "online, stale or offline");
 named!(Severity, "How bad a threat is, as its agent judged it.", "low, medium, high or critical");
 named!(Period, "How far back a summary looks.", "1h, 6h, 24h, 7d or 30d");
 
@@ -233,6 +234,25 @@ reads!(QueryMoment, |from| {
     let rule = "a time such as 2026-03-07T12:05:00Z or 2026-03-07T13:05:00%2B01:00 (%2B is a plus sign)";
     DateTime::parse_from_rfc3339(&text).map(|time| Self(time.timestamp_millis())).map_err(|_| must_be(rule))
 });
+
+/// What kind of threat an event is.
+pub(super) type EventType = Text<EVENT_TYPE_MAX_CHARS>;
+
+/// An object that is kept as it was sent.
+#[derive(Debug)]
+pub(super) struct Details(pub(super) Box<RawValue>);
+
+impl Details {
+    pub(super) const RULE: &str = "an object of at most 65536 bytes that can be read as JSON";
+
+    pub(super) fn of(json: Box<RawValue>) -> Option<Self> {
+        let text = json.get();
+        let fits = text.starts_with('{') && text.len() <= EVENT_DETAILS_MAX_BYTES && is_readable(text);
+        fits.then_some(Self(json))
+    }
+}
+
+reads!(Details, |from| Details::of(Box::deserialize(from)?).ok_or_else(|| must_be(Details::RULE)));
 
 /// An IPv4 or IPv6 address.
 #[derive(Clone, Copy, Debug)]

@@ -15,8 +15,10 @@ use super::{
 };
 use crate::{
     limits::{
-        EVENTS_BACKLOG_MIN, LIVENESS_MAX_MS, MAX_AGENTS_CEILING, MAX_CONNECTIONS_CEILING, MAX_IN_FLIGHT_CEILING,
-        THREATS_BYTES_MAX, THREATS_BYTES_MIN, TIMEOUT_MIN_MS, WORKERS_MAX,
+        EVENT_STREAMS, EVENTS_BACKLOG_MAX, EVENTS_BACKLOG_MIN, FLUSH_INTERVAL_MS, KEEP_ALIVE_MS, LIVENESS_MAX_MS,
+        MAX_AGENTS_CEILING, MAX_CONNECTIONS_CEILING, MAX_IN_FLIGHT_CEILING, MIN_REPLICAS, RETENTION_DAYS,
+        SHUTDOWN_GRACE_MS, STORE_CONNECT_TIMEOUT_MS, STORE_TIMEOUT_MS, THREATS_BYTES_MAX, THREATS_BYTES_MIN,
+        TIMEOUT_MIN_MS, WORKERS_MAX,
     },
     process::output::LogFormat,
 };
@@ -90,13 +92,13 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "server.keep_alive_ms",
         Fixed("75000"),
-        |d, v| put(&mut d.config.server.keep_alive_ms, v.number(MILLISECONDS, 1_000..=3_600_000)),
+        |d, v| put(&mut d.config.server.keep_alive_ms, v.number(MILLISECONDS, KEEP_ALIVE_MS)),
         |c| show(c.server.keep_alive_ms),
     ),
     Key::new(
         "server.shutdown_grace_ms",
         Fixed("10000"),
-        |d, v| put(&mut d.config.server.shutdown_grace_ms, v.number(MILLISECONDS, 0..=600_000)),
+        |d, v| put(&mut d.config.server.shutdown_grace_ms, v.number(MILLISECONDS, SHUTDOWN_GRACE_MS)),
         |c| show(c.server.shutdown_grace_ms),
     ),
     Key::new(
@@ -167,7 +169,7 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "store.flush_interval_ms",
         Fixed("100"),
-        |d, v| put(&mut d.config.store.flush_interval_ms, v.number(MILLISECONDS, 10..=10_000)),
+        |d, v| put(&mut d.config.store.flush_interval_ms, v.number(MILLISECONDS, FLUSH_INTERVAL_MS)),
         |c| show(c.store.flush_interval_ms),
     ),
     Key::new(
@@ -185,25 +187,25 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "store.min_replicas",
         Fixed("0"),
-        |d, v| put(&mut d.config.store.min_replicas, v.number("a whole number of replicas", 0..=100)),
+        |d, v| put(&mut d.config.store.min_replicas, v.number("a whole number of replicas", MIN_REPLICAS)),
         |c| show(c.store.min_replicas),
     ),
     Key::new(
         "store.timeout_ms",
         Fixed("2000"),
-        |d, v| put(&mut d.config.store.timeout_ms, v.number(MILLISECONDS, 50..=60_000)),
+        |d, v| put(&mut d.config.store.timeout_ms, v.number(MILLISECONDS, STORE_TIMEOUT_MS)),
         |c| show(c.store.timeout_ms),
     ),
     Key::new(
         "store.connect_timeout_ms",
         Fixed("10000"),
-        |d, v| put(&mut d.config.store.connect_timeout_ms, v.number(MILLISECONDS, 100..=3_600_000)),
+        |d, v| put(&mut d.config.store.connect_timeout_ms, v.number(MILLISECONDS, STORE_CONNECT_TIMEOUT_MS)),
         |c| show(c.store.connect_timeout_ms),
     ),
     Key::new(
         "threats.retention_days",
         Fixed("30"),
-        |d, v| put(&mut d.config.threats.retention_days, v.number("a whole number of days", 1..=3_650)),
+        |d, v| put(&mut d.config.threats.retention_days, v.number("a whole number of days", RETENTION_DAYS)),
         |c| show(c.threats.retention_days),
     ),
     Key::new(
@@ -257,13 +259,18 @@ pub static KEYS: &[Key] = &[
     Key::new(
         "events.backlog",
         Fixed("10000"),
-        |d, v| put(&mut d.config.events.backlog, v.number("a whole number of events", EVENTS_BACKLOG_MIN..=1_000_000)),
+        |d, v| {
+            put(
+                &mut d.config.events.backlog,
+                v.number("a whole number of events", EVENTS_BACKLOG_MIN..=EVENTS_BACKLOG_MAX),
+            )
+        },
         |c| show(c.events.backlog),
     ),
     Key::new(
         "events.max_streams",
         Fixed("10000"),
-        |d, v| put(&mut d.config.events.max_streams, v.number("a whole number of streams", 1..=1_000_000)),
+        |d, v| put(&mut d.config.events.max_streams, v.number("a whole number of streams", EVENT_STREAMS)),
         |c| show(c.events.max_streams),
     ),
     Key::new(

@@ -27,7 +27,7 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    pub(super) fn gather(
+    pub(super) fn collect(
         file: Option<&Path>,
         env: impl Iterator<Item = (String, String)>,
         flags: &[(&'static str, String, &'static str)],

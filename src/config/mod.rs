@@ -10,7 +10,7 @@
 //! - `layers`: file, environment and flags as one list, in the order of their precedence; `setting`: one of them.
 //! - `file`: the configuration file as a layer; refuses keys that do not exist.
 //! - `environment`: the environment as a layer; what to make of variables that are no settings, or empty ones.
-//! - `suggestions`: what was probably meant by a name that is none of ours.
+//! - `suggestions`: what was probably meant by an unrecognised name.
 //! - `texts`: what a token, an origin, a log filter must look like.
 //! - `value`: one given value, and how to make a number, an address, a list of it.
 //! - `rules`: defaults that follow from other settings, and what contradicts what.
@@ -255,7 +255,7 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         flags: &[(&'static str, String, &'static str)],
     ) -> Result<Self, ConfigErrors> {
-        let Layers { settings, mut errors, mut warnings, empty, complete } = Layers::gather(file, env, flags);
+        let Layers { settings, mut errors, mut warnings, empty, complete } = Layers::collect(file, env, flags);
         let mut draft = Draft::default();
         let (mut sources, mut refused) = (Sources::new(), BTreeSet::new());
         for Setting { key, part, value, origin } in settings {
@@ -313,7 +313,7 @@ impl Config {
     }
 
     /// The defaults, before those that depend on other settings have been worked out.
-    fn unsettled() -> Self {
+    fn static_defaults() -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {

@@ -74,7 +74,7 @@ pub enum RedisUrlError {
     /// A percent sign that encodes nothing.
     #[error("a `%` must stand before two hexadecimal digits that encode a character; `%` itself is written `%25`")]
     Escape,
-    /// A user or a password alone, without the colon that tells which it is.
+    /// A user or a password alone, without the colon that shows which it is.
     #[error("a colon must stand before the password: `redis://user:password@host`, or `redis://:password@host`")]
     Colon,
     /// Copied from where the password is not shown.

@@ -16,7 +16,7 @@ pub(super) const KEY_PREFIX_DEFAULT: &str = "guardbeat:";
 /// For each key that somebody set: who, as in "from flag --listen".
 pub(super) type Sources = BTreeMap<&'static str, String>;
 
-/// Settings that are being gathered: those whose default depends on others are still open.
+/// Settings that are being collected: those whose default depends on others are still open.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) config: Config,
@@ -59,7 +59,7 @@ impl TlsModeName {
 impl Default for Draft {
     fn default() -> Self {
         Self {
-            config: Config::unsettled(),
+            config: Config::static_defaults(),
             grace_ms: None,
             offline_after_ms: None,
             restart_grace_ms: None,

@@ -1,7 +1,7 @@
-//! What was probably meant by a name that is none of ours.
+//! What was probably meant by an unrecognised name.
 
 use super::{key::Key, keys::KEYS};
-use crate::limits::CONFIG_NAME_MAX_CHARS;
+use crate::limits::{CONFIG_COMPARED_MAX_CHARS, CONFIG_NAME_MAX_CHARS};
 
 /// What was probably meant by a key that does not exist.
 pub(super) fn remedy(name: &str) -> String {
@@ -28,24 +28,11 @@ pub(super) fn tolerance(name: &str) -> usize {
     (name.len() / 3).clamp(1, 3)
 }
 
-/// Letters to insert, remove, replace, or swap with their neighbour, to turn one name into the other ("optimal string
-/// alignment").
+/// Letters to insert, remove, replace, or swap with their neighbour, to turn one name into the other.
 pub(super) fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<_>, Vec<_>) = (a.chars().take(64).collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
+    // What is much longer than any name of ours is close to none, and need not be compared to its end.
+    let end = a.char_indices().nth(CONFIG_COMPARED_MAX_CHARS).map_or(a.len(), |(at, _)| at);
+    strsim::osa_distance(&a[..end], b)
 }
 
 /// A name that somebody wrote, on one line and not too long.

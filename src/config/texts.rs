@@ -1,9 +1,6 @@
 //! What a text must be to serve as a setting: a token, an origin, a name in a certificate, a log filter.
 
-use std::{
-    net::{IpAddr, Ipv6Addr},
-    ops::RangeInclusive,
-};
+use std::net::{IpAddr, Ipv6Addr};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -12,8 +9,7 @@ use super::{
     token_text::cleaned,
     value::{InvalidValue, Value},
 };
-
-const KEY_PREFIX_CHARS: RangeInclusive<usize> = 1..=64;
+use crate::limits::KEY_PREFIX_CHARS;
 
 /// One of a few words.
 pub(super) fn choice<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, InvalidValue> {

@@ -20,20 +20,19 @@ impl EngineHandle {
     /// ends when all have been taken over, with those that could not be.
     pub fn beat_all(&self, beats: Vec<Relayed>) -> impl Future<Output = Vec<(u32, EngineError)>> + use<> {
         let mut by_shard: Vec<Vec<Relayed>> = self.fleet.shards.iter().map(|_| Vec::new()).collect();
-        let ids: Vec<(u32, AgentId)> = beats.iter().map(|beat| (beat.place, beat.id)).collect();
+        let ids: Vec<(u32, AgentId)> = beats.iter().map(|beat| (beat.position, beat.id)).collect();
         for beat in beats {
             by_shard[self.home_of(beat.id)].push(beat);
         }
         let parts = by_shard.into_iter().enumerate().filter(|(_, part)| !part.is_empty());
         let under_way: Vec<_> = parts
             .map(|(shard, part)| {
-                let positions: Vec<u32> = part.iter().map(|beat| beat.place).collect();
+                let positions: Vec<u32> = part.iter().map(|beat| beat.position).collect();
                 let answer = self.send_to_shard(shard, Relay(part));
                 async move {
-                    match answer {
-                        Ok(answer) => answer.await.unwrap_or(positions),
-                        Err(_) => positions,
-                    }
+                    // Whatever kept a part from its shard, its heartbeats are sent one by one below.
+                    let Ok(answer) = answer else { return positions };
+                    answer.await.unwrap_or(positions)
                 }
             })
             .collect();
@@ -57,8 +56,8 @@ impl Handler<Relay> for ShardActor {
 
     fn handle(&mut self, Relay(beats): Relay, _: &mut Context<Self>) -> Self::Result {
         let (receipts, lost) = Receipts::new();
-        for Relayed { place, id, heartbeat } in beats {
-            self.shard().routing.do_send(id, RelayedBeat { heartbeat, receipt: receipts.next(place) });
+        for Relayed { position, id, heartbeat } in beats {
+            self.shard().routing.do_send(id, RelayedBeat { heartbeat, receipt: receipts.next(position) });
         }
         drop(receipts);
         Box::pin(async move { lost.await.unwrap_or_default() })

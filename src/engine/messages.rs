@@ -52,7 +52,7 @@ pub struct RelayedBeat {
 #[derive(Debug)]
 pub struct Relayed {
     /// Where it stands in the batch; the caller's to choose.
-    pub place: u32,
+    pub position: u32,
     /// Whose heartbeat it is.
     pub id: AgentId,
     /// What it carries.

@@ -127,7 +127,7 @@ impl Shard {
 
     /// Takes over what the agent has seen. A version that is newer than all there is comes from policies that were lost, and
     /// would hide those to come; it is written back lowered, or the next start could take it for true.
-    pub(super) fn restore_mark(&self, cell: &Rc<AgentCell>, seen: PolicyVersion) {
+    pub(super) fn restore_last_fetched(&self, cell: &Rc<AgentCell>, seen: PolicyVersion) {
         let newest = self.policies.borrow().newest();
         cell.last_fetched.set(seen.min(newest));
         if seen > newest {

@@ -66,7 +66,7 @@ impl EngineHandle {
             tags: request.tags.into_iter().map(Text::into_inner).collect(),
             machine,
             registered_at: self.registration_time(known).await?,
-            heard_at: fleet.clock.active_time(),
+            last_active: fleet.clock.active_time(),
             token: hash,
         };
         let record = Box::new(registration.clone());
@@ -138,7 +138,7 @@ impl EngineHandle {
     }
 
     async fn lock(&self, machine: MachineKey) -> tokio::sync::MutexGuard<'_, ()> {
-        self.fleet.machine_locks[machine.place(MACHINE_LOCKS)].lock().await
+        self.fleet.machine_locks[machine.index(MACHINE_LOCKS)].lock().await
     }
 
     /// Now; but never the time of the agent's earlier registration, since it distinguishes the two. Begins the change of a

@@ -47,7 +47,7 @@ pub struct LastHeartbeat {
     /// When the heartbeat was received, for people.
     pub at: Timestamp,
     /// When the heartbeat was received, in active time.
-    pub heard: ActiveTime,
+    pub last_active: ActiveTime,
     /// The version the agent last reported, or registered with.
     pub version: Box<str>,
     /// The figures it last reported.
@@ -64,7 +64,7 @@ impl LastHeartbeat {
             id: AgentId::new(id),
             registration: Timestamp::from_millis(1),
             at: Timestamp::from_millis(2),
-            heard: ActiveTime::from_micros(3),
+            last_active: ActiveTime::from_micros(3),
             version: "1".into(),
             figures: Figures::default(),
             last_fetched: PolicyVersion::NONE,
@@ -90,7 +90,7 @@ impl Agent {
             token: registration.token,
             registered_at: registration.registered_at,
             last_heartbeat: registration.registered_at,
-            liveness: Liveness { last_heard: registration.heard_at },
+            liveness: Liveness { last_active: registration.last_active },
             figures: Figures::default(),
         }
     }
@@ -184,7 +184,7 @@ impl Agent {
     /// Takes over a heartbeat received now.
     pub fn beat(&mut self, heartbeat: Heartbeat, at: Timestamp, now: ActiveTime, texts: &mut SharedStrings) {
         self.last_heartbeat = at;
-        self.liveness.last_heard = now;
+        self.liveness.last_active = now;
         self.figures.update(heartbeat.figures);
         if let Some(version) = heartbeat.version {
             self.set_version(&version, texts);
@@ -211,7 +211,7 @@ impl Agent {
             tags: self.tags(texts).map(Into::into).collect(),
             machine: self.machine(),
             registered_at: self.registered_at,
-            heard_at: self.liveness.last_heard,
+            last_active: self.liveness.last_active,
             token: self.token,
         }
     }
@@ -222,7 +222,7 @@ impl Agent {
             id: self.id,
             registration: self.registered_at,
             at: self.last_heartbeat,
-            heard: self.liveness.last_heard,
+            last_active: self.liveness.last_active,
             version: self.version(texts).into(),
             figures: self.figures.clone(),
             last_fetched,
@@ -235,7 +235,7 @@ impl Agent {
             return;
         }
         self.last_heartbeat = last.at;
-        self.liveness.last_heard = last.heard;
+        self.liveness.last_active = last.last_active;
         self.figures = last.figures;
         self.set_version(&last.version, texts);
     }
@@ -257,7 +257,7 @@ mod tests {
             tags: vec!["production".into(), "web".into()],
             machine: None,
             registered_at: Timestamp::from_millis(1_000),
-            heard_at: ActiveTime::from_micros(5),
+            last_active: ActiveTime::from_micros(5),
             token: TokenHash::of("secret"),
         }
     }
@@ -302,6 +302,6 @@ mod tests {
             Agent::new(Registration { registered_at: Timestamp::from_millis(1_001), ..registration() }, &mut texts);
         newer.restore(last, &mut texts);
         assert_eq!(newer.figures, Figures::default());
-        assert_eq!(newer.liveness().last_heard, ActiveTime::from_micros(5));
+        assert_eq!(newer.liveness().last_active, ActiveTime::from_micros(5));
     }
 }

@@ -10,13 +10,13 @@ use crate::limits::{PARTITION_BITS, PARTITIONS};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId(u64);
 
-/// What stands before the digits of a printed id.
-const PREFIX: &str = "agent-";
 const DIGITS: usize = 16;
 
 impl AgentId {
+    /// What stands before the digits of a printed id.
+    pub const PREFIX: &str = "agent-";
     /// Length of a printed id in bytes.
-    pub const PRINTED_LEN: usize = PREFIX.len() + DIGITS;
+    pub const PRINTED_LEN: usize = Self::PREFIX.len() + DIGITS;
 
     /// The id with this number.
     pub const fn new(number: u64) -> Self {
@@ -36,7 +36,7 @@ impl AgentId {
     /// The printed form, without an allocation.
     pub fn printed(self) -> [u8; Self::PRINTED_LEN] {
         let mut out = *b"agent-0000000000000000";
-        for (place, digit) in out[PREFIX.len()..].iter_mut().enumerate() {
+        for (place, digit) in out[Self::PREFIX.len()..].iter_mut().enumerate() {
             let nibble = (self.0 >> (4 * (DIGITS - 1 - place))) & 0xf;
             *digit = b"0123456789abcdef"[nibble as usize];
         }
@@ -46,7 +46,7 @@ impl AgentId {
 
 impl fmt::Display for AgentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{:016x}", self.0)
+        write!(f, "{}{:016x}", Self::PREFIX, self.0)
     }
 }
 
@@ -66,7 +66,7 @@ impl FromStr for AgentId {
 
     /// Accepts the printed form only: one agent has one name.
     fn from_str(text: &str) -> Result<Self, NotAnAgentId> {
-        let digits = text.strip_prefix(PREFIX).ok_or(NotAnAgentId)?;
+        let digits = text.strip_prefix(Self::PREFIX).ok_or(NotAnAgentId)?;
         let well_formed = digits.len() == DIGITS && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !well_formed {
             return Err(NotAnAgentId);

@@ -104,7 +104,7 @@ impl MachineKey {
     }
 
     /// An index below `n` that spreads keys evenly.
-    pub fn place(self, n: usize) -> usize {
+    pub fn index(self, n: usize) -> usize {
         usize::from(u16::from_le_bytes([self.0[0], self.0[1]])) % n
     }
 }
@@ -132,7 +132,7 @@ pub struct Registration {
     /// is never taken for one of a later.
     pub registered_at: Timestamp,
     /// The same moment in active time.
-    pub heard_at: ActiveTime,
+    pub last_active: ActiveTime,
     /// Hash of the token it was given.
     pub token: TokenHash,
 }

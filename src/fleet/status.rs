@@ -45,7 +45,7 @@ const fn micros(span: Duration) -> i64 {
     if micros > i64::MAX as u128 { i64::MAX } else { micros as i64 }
 }
 
-/// Whether an agent is heard from.
+/// Whether an agent is alive, judged by how long ago it last beat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -114,13 +114,13 @@ impl Transition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Liveness {
     /// The last sign of life: a heartbeat or the registration.
-    pub last_heard: ActiveTime,
+    pub last_active: ActiveTime,
 }
 
 impl Liveness {
     /// The status at `now`: the one function that decides it.
     pub fn status(self, now: ActiveTime, thresholds: &Thresholds) -> Status {
-        let silence = now.since(self.last_heard);
+        let silence = now.since(self.last_active);
         if silence >= thresholds.offline_after {
             Status::Offline
         } else if silence >= thresholds.stale_after {
@@ -133,9 +133,9 @@ impl Liveness {
     /// When an agent that stays silent enters `status`.
     pub fn enters(self, status: Status, thresholds: &Thresholds) -> ActiveTime {
         match status {
-            Status::Online => self.last_heard,
-            Status::Stale => self.last_heard.after(thresholds.stale_after),
-            Status::Offline => self.last_heard.after(thresholds.offline_after),
+            Status::Online => self.last_active,
+            Status::Stale => self.last_active.after(thresholds.stale_after),
+            Status::Offline => self.last_active.after(thresholds.offline_after),
         }
     }
 
@@ -156,7 +156,7 @@ impl Liveness {
     pub fn after_restart(self, now: ActiveTime, grace: Duration, thresholds: &Thresholds) -> Self {
         match self.status(now, thresholds) {
             Status::Online => {
-                Self { last_heard: self.last_heard.min(now).max(now.after(grace).before(thresholds.stale_after)) }
+                Self { last_active: self.last_active.min(now).max(now.after(grace).before(thresholds.stale_after)) }
             }
             Status::Stale | Status::Offline => self,
         }
@@ -171,13 +171,13 @@ mod tests {
     const THRESHOLDS: Thresholds =
         Thresholds { stale_after: Duration::from_millis(90_000), offline_after: Duration::from_millis(300_000) };
 
-    fn heard_at(micros: i64) -> Liveness {
-        Liveness { last_heard: ActiveTime::from_micros(micros) }
+    fn last_active_at(micros: i64) -> Liveness {
+        Liveness { last_active: ActiveTime::from_micros(micros) }
     }
 
     #[test]
     fn the_thresholds_themselves_belong_to_the_later_status() {
-        let agent = heard_at(0);
+        let agent = last_active_at(0);
         for (micros, status) in [
             (0, Status::Online),
             (89_999_999, Status::Online),
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn an_agent_heard_in_the_future_is_online() {
-        assert_eq!(heard_at(10).status(ActiveTime::from_micros(0), &THRESHOLDS), Status::Online);
+        assert_eq!(last_active_at(10).status(ActiveTime::from_micros(0), &THRESHOLDS), Status::Online);
     }
 
     #[test]
@@ -200,11 +200,11 @@ mod tests {
         let grace = THRESHOLDS.stale_after;
         let now = ActiveTime::from_micros(1_000_000_000);
         let online =
-            Liveness { last_heard: now.before(Duration::from_secs(89)) }.after_restart(now, grace, &THRESHOLDS);
+            Liveness { last_active: now.before(Duration::from_secs(89)) }.after_restart(now, grace, &THRESHOLDS);
         assert_eq!(online.enters(Status::Stale, &THRESHOLDS), now.after(grace));
-        let stale = Liveness { last_heard: now.before(Duration::from_secs(90)) };
+        let stale = Liveness { last_active: now.before(Duration::from_secs(90)) };
         assert_eq!(stale.after_restart(now, grace, &THRESHOLDS), stale);
-        let longer = Liveness { last_heard: now }.after_restart(now, grace * 2, &THRESHOLDS);
+        let longer = Liveness { last_active: now }.after_restart(now, grace * 2, &THRESHOLDS);
         assert_eq!(longer.enters(Status::Stale, &THRESHOLDS), now.after(grace * 2));
     }
 
@@ -217,17 +217,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn silence_only_ever_moves_towards_offline(t in thresholds(), heard: i32, a in 0_u64..1 << 40, b in 0_u64..1 << 40) {
-            let agent = heard_at(heard.into());
+        fn silence_only_ever_moves_towards_offline(t in thresholds(), since: i32, a in 0_u64..1 << 40, b in 0_u64..1 << 40) {
+            let agent = last_active_at(since.into());
             let order = |status| Status::ALL.iter().position(|s| *s == status);
-            let at = |span| agent.status(agent.last_heard.after(Duration::from_micros(span)), &t);
+            let at = |span| agent.status(agent.last_active.after(Duration::from_micros(span)), &t);
             prop_assert!(order(at(a.min(b))) <= order(at(a.max(b))));
         }
 
         #[test]
-        fn nothing_changes_before_the_next_change_and_it_changes_there(t in thresholds(), heard: i32, silence in 0_u64..1 << 36) {
-            let agent = heard_at(heard.into());
-            let now = agent.last_heard.after(Duration::from_micros(silence));
+        fn nothing_changes_before_the_next_change_and_it_changes_there(t in thresholds(), since: i32, silence in 0_u64..1 << 36) {
+            let agent = last_active_at(since.into());
+            let now = agent.last_active.after(Duration::from_micros(silence));
             let status = agent.status(now, &t);
             match agent.next_change(now, &t) {
                 Some(change) => {
@@ -245,12 +245,12 @@ mod tests {
             gaps in proptest::collection::vec(0.0_f64..1.0, 1..50),
         ) {
             let mut now = ActiveTime::from_micros(0);
-            let mut agent = Liveness { last_heard: now };
+            let mut agent = Liveness { last_active: now };
             for gap in gaps {
                 let longest = t.stale_after - Duration::from_micros(1);
                 now = now.after(longest.mul_f64(gap).min(longest));
                 prop_assert_eq!(agent.status(now, &t), Status::Online);
-                agent.last_heard = now;
+                agent.last_active = now;
             }
         }
 
@@ -262,7 +262,7 @@ mod tests {
             grace in 1_u64..1 << 36,
         ) {
             let now = ActiveTime::from_micros(now);
-            let before = Liveness { last_heard: now.before(Duration::from_micros(silence)) };
+            let before = Liveness { last_active: now.before(Duration::from_micros(silence)) };
             let grace = Duration::from_micros(grace);
             let after = before.after_restart(now, grace, &t);
             if before.status(now, &t) == Status::Online {

@@ -8,14 +8,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::{connection::Connection, times::ConnectionPhase, transport::Transport};
-use crate::limits::HEAD_MAX_BYTES;
+use crate::limits::{FIRST_READ_BYTES, HEAD_MAX_BYTES};
 
 /// Beginning of the HTTP/2 connection preface (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The method whose requests are looked at.
 const POST: &[u8] = b"POST ";
-/// Read at a time.
-const STEP: usize = 4_096;
 
 /// The protocol that a connection begins with.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +49,7 @@ pub(super) async fn read(
         {
             return Some((transport, opening));
         }
-        bytes.reserve(STEP);
+        bytes.reserve(FIRST_READ_BYTES);
         if transport.read_buf(&mut bytes).await.ok()? == 0 {
             // EOF: the parser answers what is missing.
             return (!bytes.is_empty()).then(|| (transport, Opening::Http1 { bytes: bytes.freeze() }));

@@ -19,7 +19,7 @@ use super::{
     transport::Transport,
     worker::Worker,
 };
-use crate::limits::{HANDSHAKE_PLACE_MS, HANDSHAKES_MAX, KNOWN_ADDRESSES_MAX};
+use crate::limits::{HANDSHAKE_PERMIT_MS, HANDSHAKES_MAX, KNOWN_ADDRESSES_MAX};
 
 /// Accepts TLS on one worker.
 pub(super) struct Acceptor {
@@ -59,7 +59,7 @@ impl Acceptor {
 
         let handshake = self.tls.accept(stream);
         pin!(handshake);
-        let stream = match tokio::time::timeout(Duration::from_millis(HANDSHAKE_PLACE_MS), &mut handshake).await {
+        let stream = match tokio::time::timeout(Duration::from_millis(HANDSHAKE_PERMIT_MS), &mut handshake).await {
             Ok(stream) => stream,
             Err(_) => {
                 // A slow peer may go on, but others do not wait for it.

@@ -56,7 +56,7 @@ pub const GZIP_UNDER_WAY_MAX: usize = 256;
 pub const GZIP_STEP_BYTES: usize = 64 * 1024;
 /// … for whom there are so many milliseconds between two steps.
 pub const GZIP_REST_MS: u64 = 1;
-/// Seconds a client is told to wait before it repeats a request refused with 429 or 503: one of these, at random, so that
+/// Seconds a client is to wait before it repeats a request refused with 429 or 503: one of these, at random, so that
 /// those who were refused together do not come back together.
 pub const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=3;
 /// Refusals of one kind that are logged in a row …
@@ -66,6 +66,8 @@ pub const REFUSAL_LOG_INTERVAL_MS: u64 = 1_000;
 
 /// Fewest events that `events.backlog` may keep: what one tick can publish must fit, or readers in time would miss some.
 pub const EVENTS_BACKLOG_MIN: u64 = 1_024;
+/// Most `events.backlog`.
+pub const EVENTS_BACKLOG_MAX: u64 = 1_000_000;
 /// Events kept for readers that fall behind or come back, in bytes; how many is a setting.
 pub const EVENTS_BACKLOG_BYTES: usize = 64 * 1024 * 1024;
 /// Events handed to a connection at a time, in bytes: bounds what a reader that stands still holds.
@@ -74,7 +76,7 @@ pub const EVENTS_CHUNK_BYTES: usize = 16 * 1024;
 pub const EVENTS_DETAIL_MAX: usize = 100;
 /// Agents whose threat reports are kept apart within a tick.
 pub const EVENTS_THREAT_AGENTS_MAX: usize = 10_000;
-/// How long changes are gathered before they are emitted, in milliseconds.
+/// How long changes are collected before they are emitted, in milliseconds.
 pub const EVENTS_TICK_MS: u64 = 200;
 /// A mass change that goes on is emitted after so many milliseconds, and counted anew.
 pub const EVENTS_MASS_MAX_MS: u64 = 5_000;

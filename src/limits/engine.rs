@@ -65,7 +65,7 @@ pub const CLOCK_BACK_MAX_MS: u64 = 3_600_000;
 /// Distinct values of `os`, `version` and `org_id` shown as metric labels; the rest is `other`.
 pub const LABEL_VALUES_MAX: usize = 20;
 /// Values each shard reports per label when the fleet has more distinct ones; the rest is `other`.
-pub const CENSUS_REPORT_MAX: usize = 1_000;
+pub const LABEL_REPORT_MAX: usize = 1_000;
 /// A gauge that has not been set for so many milliseconds is not shown any more: its label value has left the most frequent
 /// ones.
 pub const GAUGE_IDLE_MS: u64 = 10_000;
@@ -74,5 +74,5 @@ const _: () = {
     assert!(LIST_SCAN_MAX <= LIST_PASS_MAX);
     assert!(PULSE_MAX_MS < PAUSED_AFTER_MAX_MS);
     assert!(TIMEOUT_MIN_MS < OFFLINE_AFTER_DEFAULT_MS && OFFLINE_AFTER_DEFAULT_MS < LIVENESS_MAX_MS);
-    assert!(LABEL_VALUES_MAX <= CENSUS_REPORT_MAX);
+    assert!(LABEL_VALUES_MAX <= LABEL_REPORT_MAX);
 };

@@ -35,6 +35,8 @@ pub const LEAN_HEADERS_MAX: usize = 32;
 pub const LEAN_PATIENCE_MS: u64 = 250;
 /// Bytes of such requests that have come in part, of all connections of a worker: beyond it they are handed over at once.
 pub const LEAN_PARTIAL_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes for which there is room at each read of a request that is looked at before its protocol is known.
+pub const FIRST_READ_BYTES: usize = 4 * 1024;
 /// Largest head of a request, in bytes; on HTTP/2 as it is after decoding, 32 bytes more for each header.
 pub const HEAD_MAX_BYTES: usize = 32 * 1024;
 /// Bytes read from a connection before others have their turn.
@@ -47,7 +49,7 @@ pub const TICKET_KEY_MS: u64 = 24 * 3_600 * 1_000;
 /// TLS handshakes of a worker that may wait for their peers at a time, of known addresses and of others each.
 pub const HANDSHAKES_MAX: usize = 256;
 /// A handshake that waits for its peer keeps others waiting for so many milliseconds at most.
-pub const HANDSHAKE_PLACE_MS: u64 = 250;
+pub const HANDSHAKE_PERMIT_MS: u64 = 250;
 /// Addresses that a worker remembers as having completed a handshake.
 pub const KNOWN_ADDRESSES_MAX: usize = 65_536;
 

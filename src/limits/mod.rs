@@ -5,13 +5,14 @@
 //! whoever uses one names it `crate::limits::X`.
 
 mod api;
+mod config;
 mod domain;
 mod engine;
 mod front;
 mod server;
 mod store;
 
-pub use self::{api::*, domain::*, engine::*, front::*, server::*, store::*};
+pub use self::{api::*, config::*, domain::*, engine::*, front::*, server::*, store::*};
 
 // What holds between the files.
 const _: () = {

@@ -1,4 +1,4 @@
-//! The process: start and end, certificates, output, configuration, commands.
+//! The process: start and end, certificates, output, commands.
 
 /// How long a start waits for the worker threads, in milliseconds.
 pub const WORKERS_START_MS: u64 = 30_000;
@@ -43,12 +43,8 @@ pub const WORKERS_MAX: usize = 64;
 pub const MAX_CONNECTIONS_CEILING: u64 = 1_000_000;
 /// Most requests that `limits.max_in_flight` may allow a worker: one for each connection.
 pub const MAX_IN_FLIGHT_CEILING: u64 = MAX_CONNECTIONS_CEILING;
-/// Syntax errors reported of a configuration file: one with more is something else.
-pub const CONFIG_SYNTAX_ERRORS_MAX: usize = 20;
-/// How much of an unknown key, section or variable is repeated in an error, in characters.
-pub const CONFIG_NAME_MAX_CHARS: usize = 100;
-/// How much of an invalid value of a setting is repeated in an error, in characters.
-pub const CONFIG_VALUE_MAX_CHARS: usize = 100;
+/// Connections that wait to be accepted: a fleet that comes back all at once. The system may allow less.
+pub const LISTEN_BACKLOG: i32 = 16_384;
 
 /// Chunks of a store that may wait while a command works on one.
 pub const TOOL_CHUNKS_AHEAD: usize = 2;

@@ -37,8 +37,12 @@ pub const STORE_JOURNAL_BYTES: u64 = 64 << 20;
 /// a small record may fit where the next registration does not.
 pub const STORE_PROBE_BYTES: usize = 64 * 1024;
 /// A database of the embedded store that another process has locked is tried again after so many milliseconds: one that is
-/// ending gives it up in a moment.
+/// ending gives it up in a moment …
 pub const STORE_LOCK_RETRY_MS: u64 = 100;
+/// … and so often, before it is said to be in use.
+pub const STORE_LOCK_TRIES: u32 = 3;
+/// Partitions that a thread reads of the embedded store at a time: with fewer, a small fleet would come in crumbs.
+pub const LOAD_RUN_PARTITIONS: u16 = 16;
 /// A log of heartbeats below this size is not worth sweeping, in bytes.
 pub const HEARTBEAT_LOG_SWEEP_MIN_BYTES: u64 = 64 << 20;
 /// The log of heartbeats is swept when it has grown to this many times what the last sweep left.

@@ -291,10 +291,10 @@ fn describe() {
     describe_gauge!(
         "guardbeat_store_flush_age_seconds",
         Unit::Seconds,
-        "Time since everything that had been heard was in the store: since the last good flush."
+        "Time since all heartbeats received were in the store: since the last good flush."
     );
     describe_gauge!("guardbeat_event_streams", "Event streams that are open.");
-    describe_counter!("guardbeat_events_total", "Events told on the streams, by type.");
+    describe_counter!("guardbeat_events_total", "Events sent on the streams, by type.");
     describe_counter!("guardbeat_event_readers_cut_off_total", "Readers of events that fell behind the backlog.");
     describe_gauge!(
         "guardbeat_paused_seconds_total",

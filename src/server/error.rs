@@ -54,7 +54,7 @@ pub enum ServeError {
     #[error(
         "a shard or the threat log panicked; nothing that was acknowledged is lost: start again, and report the panic above"
     )]
-    ShardFell,
+    ShardPanicked,
     /// There would be no room for connections.
     #[error(transparent)]
     TooFewFiles(#[from] TooFewFiles),
@@ -77,7 +77,7 @@ impl ServeError {
             | Self::Tls(_)
             | Self::Store(_)
             | Self::Engine(_)
-            | Self::ShardFell
+            | Self::ShardPanicked
             | Self::TooFewFiles(_)
             | Self::WorkersMissing
             | Self::Io(_) => false,

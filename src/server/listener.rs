@@ -8,7 +8,7 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::limits::{ANSWER_TIMEOUT_MS, UNSENT_MAX_BYTES};
+use crate::limits::{ANSWER_TIMEOUT_MS, LISTEN_BACKLOG, UNSENT_MAX_BYTES};
 
 /// Listens on the address. A connection whose peer takes nothing of what waits for it is cut after [`ANSWER_TIMEOUT_MS`].
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -17,13 +17,11 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// As [`listen`], with another time.
 pub(crate) fn listen_with(address: SocketAddr, send_timeout: Duration) -> io::Result<TcpListener> {
-    /// Connections that wait to be accepted: a fleet that comes back all at once. The system may allow less.
-    const BACKLOG: i32 = 16_384;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     bound_sending(&socket, send_timeout)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(LISTEN_BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
 }

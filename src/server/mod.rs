@@ -320,7 +320,7 @@ impl Running {
                 () = tokio::time::sleep(Duration::from_millis(SHARD_CHECK_MS)) => {}
             }
         }
-        Err(Failed::InService(ServeError::ShardFell))
+        Err(Failed::InService(ServeError::ShardPanicked))
     }
 
     fn banner(&self, loaded: Loaded) -> banner::Banner<'_> {

@@ -75,7 +75,7 @@ fn registration(id: u64) -> Registration {
         tags: vec!["a".into(), "b".into()],
         machine: Some(MachineKey::new(None, &format!("machine-{id}"))),
         registered_at: registered_at(id),
-        heard_at: ActiveTime::from_micros(7),
+        last_active: ActiveTime::from_micros(7),
         token: TokenHash::of("secret"),
     }
 }
@@ -84,14 +84,14 @@ fn registered_at(id: u64) -> Timestamp {
     Timestamp::from_millis(1_000 + (id % 1_000_000) as i64)
 }
 
-fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
+fn heartbeat(id: u64, last_active: i64) -> LastHeartbeat {
     let guard =
         GuardFigures { mode: Some("learning".into()), events_processed: Some(3.0).into(), ..GuardFigures::default() };
     LastHeartbeat {
         id: AgentId::new(id),
         registration: registered_at(id),
-        at: Timestamp::from_millis(heard),
-        heard: ActiveTime::from_micros(heard),
+        at: Timestamp::from_millis(last_active),
+        last_active: ActiveTime::from_micros(last_active),
         version: "1.3.0".into(),
         figures: Figures {
             cpu: Some(48.2).into(),

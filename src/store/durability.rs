@@ -65,8 +65,8 @@ impl FlushProgress {
     }
 
     /// The shard has written all that it had received by then.
-    pub(super) fn reached(&self, shard: usize, heard: ActiveTime) {
-        self.shards[shard].reached.fetch_max(heard.as_micros(), Relaxed);
+    pub(super) fn reached(&self, shard: usize, up_to: ActiveTime) {
+        self.shards[shard].reached.fetch_max(up_to.as_micros(), Relaxed);
     }
 
     /// Notes how the shard's last flush went. Answers whether the one before went otherwise.

@@ -4,7 +4,7 @@
 //! - a **registration** changes rarely and is written through: [`Committer`] groups the changes of concurrent requests
 //!   into one transaction, and each request is answered after that transaction is durable;
 //! - a **last heartbeat** changes all the time and is written behind: [`WriteBehind`] hands the latest state of every
-//!   agent heard since the last flush to the store, a few large commands at a time;
+//!   agent that has beaten since the last flush to the store, a few large commands at a time;
 //! - the **policies** of a scope change rarely too, and are written through: [`Policies`] publishes them one at a time.
 //!
 //! **Threats** are written through like registrations, each as two records: an index entry, of which all are read at

@@ -8,7 +8,7 @@
 //! [1,"web-1","linux","1.2.0","203.0.113.10","acme",["web"],"GFYAbF1ISIu1lnoNo5gO6A",1772884800000,81000000,"n4bQgY…"]
 //! ```
 //!
-//! A last heartbeat: format version, time of the registration it belongs to, time it was heard (both in ms since 1970),
+//! A last heartbeat: format version, time of the registration it belongs to, time it was received (both in ms since 1970),
 //! active time (µs), version, uptime, cpu, memory; then, when the published Guard client sent them, the array of its
 //! figures (`GuardFigures`), or null; then, once the agent has fetched a policy, the newest version in its scope at that
 //! time.
@@ -84,7 +84,7 @@ pub fn encode_registration(registration: &Registration) -> Vec<u8> {
         Cow::Borrowed(&registration.tags),
         registration.machine.map(|machine| Cow::Owned(base64(machine.as_bytes()))),
         registration.registered_at.as_millis(),
-        registration.heard_at.as_micros(),
+        registration.last_active.as_micros(),
         Cow::Owned(base64(registration.token.as_bytes())),
     );
     serde_json::to_vec(&record).expect("a record has only string keys")
@@ -92,7 +92,7 @@ pub fn encode_registration(registration: &Registration) -> Vec<u8> {
 
 /// Decodes the registration of `id`.
 pub fn decode_registration(id: AgentId, bytes: &[u8]) -> Result<Registration, RecordError> {
-    let RegistrationRecord(format, hostname, os, version, ip, org_id, tags, machine, registered_at, heard_at, token) =
+    let RegistrationRecord(format, hostname, os, version, ip, org_id, tags, machine, registered_at, last_active, token) =
         from_json(bytes)?;
     if format != FORMAT {
         return Err(RecordError::Version(format));
@@ -107,7 +107,7 @@ pub fn decode_registration(id: AgentId, bytes: &[u8]) -> Result<Registration, Re
         tags: tags.into_owned(),
         machine: machine.map(|key| unbase64(&key)).transpose()?.map(MachineKey::from_bytes),
         registered_at: Timestamp::from_millis(registered_at),
-        heard_at: ActiveTime::from_micros(heard_at),
+        last_active: ActiveTime::from_micros(last_active),
         token: TokenHash::from_bytes(unbase64(&token)?),
     })
 }
@@ -141,7 +141,7 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
         FORMAT,
         last.registration.as_millis(),
         last.at.as_millis(),
-        last.heard.as_micros(),
+        last.last_active.as_micros(),
         Cow::Borrowed(&last.version),
         *uptime,
         *cpu,
@@ -154,7 +154,7 @@ pub fn encode_heartbeat(last: &LastHeartbeat, out: &mut Vec<u8>) {
 
 /// Decodes the last heartbeat of `id`.
 pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, RecordError> {
-    let HeartbeatRecord(format, registration, at, heard, version, uptime, cpu, memory, guard, last_fetched) =
+    let HeartbeatRecord(format, registration, at, last_active, version, uptime, cpu, memory, guard, last_fetched) =
         from_json(bytes)?;
     if format != FORMAT {
         return Err(RecordError::Version(format));
@@ -163,7 +163,7 @@ pub fn decode_heartbeat(id: AgentId, bytes: &[u8]) -> Result<LastHeartbeat, Reco
         id,
         registration: Timestamp::from_millis(registration),
         at: Timestamp::from_millis(at),
-        heard: ActiveTime::from_micros(heard),
+        last_active: ActiveTime::from_micros(last_active),
         version: version.into(),
         figures: Figures { uptime, cpu, memory, guard: guard.flatten().map(|guard| Box::new(guard.into_owned())) },
         last_fetched: PolicyVersion::new(last_fetched),
@@ -199,7 +199,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_heartbeat_survives_its_encoding(
-            registration: i64, at: i64, heard: i64, version in ".{1,64}",
+            registration: i64, at: i64, last_active: i64, version in ".{1,64}",
             uptime in figure(), cpu in figure(), memory in figure(),
             guard in option::of(guard_figures().prop_map(Box::new)), seen: u32,
         ) {
@@ -207,7 +207,7 @@ mod tests {
                 id: ID,
                 registration: Timestamp::from_millis(registration),
                 at: Timestamp::from_millis(at),
-                heard: ActiveTime::from_micros(heard),
+                last_active: ActiveTime::from_micros(last_active),
                 version: version.into(),
                 figures: Figures { uptime, cpu, memory, guard },
                 last_fetched: PolicyVersion::new(seen),
@@ -221,7 +221,7 @@ mod tests {
         fn a_registration_survives_its_encoding(
             hostname in ".{1,255}", os in ".{1,9}", version in ".{1,9}", v6: bool, ip: [u8; 16],
             org_id in option::of(".{1,64}"), tags in proptest::collection::vec(".{1,9}", 0..4),
-            machine in option::of(any::<[u8; 16]>()), registered_at: i64, heard_at: i64, token: [u8; 32],
+            machine in option::of(any::<[u8; 16]>()), registered_at: i64, last_active: i64, token: [u8; 32],
         ) {
             let registration = Registration {
                 id: ID,
@@ -233,7 +233,7 @@ mod tests {
                 tags: tags.into_iter().map(Into::into).collect(),
                 machine: machine.map(MachineKey::from_bytes),
                 registered_at: Timestamp::from_millis(registered_at),
-                heard_at: ActiveTime::from_micros(heard_at),
+                last_active: ActiveTime::from_micros(last_active),
                 token: TokenHash::from_bytes(token),
             };
             let bytes = encode_registration(&registration);
@@ -265,7 +265,7 @@ mod tests {
             tags: vec!["web".into()],
             machine: Some(MachineKey::from_bytes([0; 16])),
             registered_at: Timestamp::from_millis(1),
-            heard_at: ActiveTime::from_micros(2),
+            last_active: ActiveTime::from_micros(2),
             token: TokenHash::from_bytes([255; 32]),
         };
         assert_eq!(
@@ -287,7 +287,7 @@ mod tests {
             id: ID,
             registration: Timestamp::from_millis(1),
             at: Timestamp::from_millis(2),
-            heard: ActiveTime::from_micros(3),
+            last_active: ActiveTime::from_micros(3),
             version: "1.2.0".into(),
             figures,
             last_fetched: PolicyVersion::NONE,

@@ -112,12 +112,13 @@ impl WriteBehind {
                 Err(error) => Err(error),
             };
             let changed = self.durability.progress.flushed(self.rules.shard, outcome.is_ok());
-            match &outcome {
-                Err(error) if changed => {
-                    tracing::error!(%error, "last heartbeats cannot be written; they are kept and written later");
+            if changed {
+                match &outcome {
+                    Ok(_) => tracing::info!("last heartbeats are written again"),
+                    Err(error) => {
+                        tracing::error!(%error, "last heartbeats cannot be written; they are kept and written later");
+                    }
                 }
-                Ok(_) if changed => tracing::info!("last heartbeats are written again"),
-                _ => {}
             }
             more = outcome.unwrap_or(false);
         }

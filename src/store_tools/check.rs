@@ -25,7 +25,7 @@ pub struct CheckReport {
     pub format: &'static str,
     pub agents: u64,
     /// Agents of which there is a heartbeat since they registered.
-    pub heard: u64,
+    pub last_heartbeats: u64,
     /// Scopes that have policies: the whole fleet, and tenants.
     pub scopes: u64,
     pub threats: u64,
@@ -35,7 +35,7 @@ pub struct CheckReport {
     pub corrupt: u64,
     /// What was found lost, damaged or amiss; each has been reported.
     pub damage: u64,
-    /// When the newest heartbeat was heard.
+    /// When the newest heartbeat was received.
     pub newest: Option<Timestamp>,
     /// Active time as it was saved last.
     pub clock: Option<ActiveTime>,
@@ -51,7 +51,7 @@ pub async fn check(location: &StoreLocation, screen: &Screen) -> Result<CheckRep
     let mut tally = Tally::default();
     let loaded = read(&*store, async |chunk| {
         tally.count(&chunk);
-        progress.reached(tally.content().agents, tally.content().heard);
+        progress.reached(tally.content().agents, tally.content().last_heartbeats);
         Ok::<_, ToolError>(())
     })
     .await
@@ -74,7 +74,7 @@ pub async fn check(location: &StoreLocation, screen: &Screen) -> Result<CheckRep
         location: location.to_string(),
         format: store.format(),
         agents: tally.content().agents,
-        heard: tally.content().heard,
+        last_heartbeats: tally.content().last_heartbeats,
         scopes: tally.content().scopes,
         threats: threats.threats,
         orphans: loaded.orphans + tally.orphans(),
@@ -91,10 +91,10 @@ impl fmt::Display for CheckReport {
         line("store", &self.location, "")?;
         line("format", &self.format, "")?;
         line("agents", &HumanCount(self.agents), "")?;
-        line("last heartbeats", &HumanCount(self.heard), "")?;
+        line("last heartbeats", &HumanCount(self.last_heartbeats), "")?;
         line(
             "never heard",
-            &HumanCount(self.agents - self.heard),
+            &HumanCount(self.agents - self.last_heartbeats),
             " (agents without a heartbeat since they registered)",
         )?;
         line("policies", &HumanCount(self.scopes), " (in force: the global one, and those of tenants)")?;
@@ -142,7 +142,7 @@ mod tests {
             location: "embedded:/data/store".into(),
             format: "3",
             agents: 10_000,
-            heard: 9_998,
+            last_heartbeats: 9_998,
             scopes: 3,
             threats: 12_345,
             orphans: 1,

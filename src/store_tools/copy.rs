@@ -39,8 +39,8 @@ pub struct CopyOrder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copied {
     pub agents: u64,
-    /// Agents that have been heard since they registered, with their last heartbeat.
-    pub heard: u64,
+    /// Agents that have beaten since they registered, with their last heartbeat.
+    pub last_heartbeats: u64,
     /// Policies in force: the global one, and those of tenants.
     pub scopes: u64,
     /// Threats that the target did not have.
@@ -51,9 +51,10 @@ pub struct Copied {
 
 impl fmt::Display for Copied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (agents, heard) = (counted(self.agents, "agent"), counted(self.heard, "last heartbeat"));
+        let (agents, last_heartbeats) =
+            (counted(self.agents, "agent"), counted(self.last_heartbeats, "last heartbeat"));
         let threats = counted(self.threats, "threat");
-        write!(f, "copied {agents}, {heard}, {}, {threats}", in_force(self.scopes))
+        write!(f, "copied {agents}, {last_heartbeats}, {}, {threats}", in_force(self.scopes))
     }
 }
 
@@ -117,13 +118,13 @@ impl Transfer<'_> {
         // A clock that is there goes on: agents may be there whose silence counts by it.
         let clock = known.or(from.filter(|_| is_empty)).unwrap_or_default();
         let (tally, loaded) = self.write(Shift::between(from.unwrap_or_default(), clock), known_policies).await?;
-        let Content { agents, heard, scopes, .. } = tally.content();
+        let Content { agents, last_heartbeats, scopes, .. } = tally.content();
         self.verify(tally, is_empty).await?;
         let CopyOrder { from, to, .. } = self.order;
         let (threats, unreadable) = threats::copy((from, self.source), (to, self.target), self.screen).await?;
         let batch = HeartbeatBatch { heartbeats: Vec::new(), clock: Some(clock) };
         self.target.store.save(&batch).await.map_err(|error| self.order.to.failed(error))?;
-        Ok(Copied { agents, heard, scopes, threats, corrupt: loaded.corrupt + unreadable })
+        Ok(Copied { agents, last_heartbeats, scopes, threats, corrupt: loaded.corrupt + unreadable })
     }
 
     /// Makes sure that nothing is mixed up by mistake. Answers whether the target is empty, and its policies.
@@ -192,7 +193,8 @@ impl Transfer<'_> {
                 }
                 Chunk::Registrations(registrations) => {
                     for registration in registrations {
-                        let registration = Registration { heard_at: shift.of(registration.heard_at), ..registration };
+                        let registration =
+                            Registration { last_active: shift.of(registration.last_active), ..registration };
                         tally.register(&registration);
                         batches.register(registration).await?;
                     }
@@ -200,14 +202,14 @@ impl Transfer<'_> {
                 Chunk::Heartbeats(heartbeats) => {
                     for last in heartbeats {
                         let last_fetched = if is_anew { PolicyVersion::NONE } else { last.last_fetched };
-                        let last = LastHeartbeat { heard: shift.of(last.heard), last_fetched, ..last };
+                        let last = LastHeartbeat { last_active: shift.of(last.last_active), last_fetched, ..last };
                         if tally.beat(&last) {
                             batches.beat(last).await?;
                         }
                     }
                 }
             }
-            progress.reached(tally.content().agents, tally.content().heard);
+            progress.reached(tally.content().agents, tally.content().last_heartbeats);
             Ok(())
         })
         .await
@@ -230,10 +232,11 @@ impl Transfer<'_> {
         let location = &self.order.to;
         let expected = written.content();
         let mut found = if was_empty { Tally::default() } else { Tally::among(written) };
-        let progress = Progress::towards(self.screen, "reading the copy back", expected.agents, expected.heard);
+        let progress =
+            Progress::towards(self.screen, "reading the copy back", expected.agents, expected.last_heartbeats);
         read(&*self.target.reader, async |chunk| {
             found.count(&chunk);
-            progress.reached(found.content().agents, found.content().heard);
+            progress.reached(found.content().agents, found.content().last_heartbeats);
             Ok(())
         })
         .await
@@ -243,9 +246,9 @@ impl Transfer<'_> {
             return Ok(());
         }
         let shown = |content: Content| {
-            let Content { agents, heard, scopes, digest } = content;
-            let (agents, heard) = (counted(agents, "agent"), counted(heard, "last heartbeat"));
-            format!("{agents}, {heard} and {} with the digest {digest:016x}", in_force(scopes))
+            let Content { agents, last_heartbeats, scopes, digest } = content;
+            let (agents, last_heartbeats) = (counted(agents, "agent"), counted(last_heartbeats, "last heartbeat"));
+            format!("{agents}, {last_heartbeats} and {} with the digest {digest:016x}", in_force(scopes))
         };
         Err(ToolError::Differs { location: location.to_string(), expected: shown(expected), found: shown(found) })
     }

@@ -67,7 +67,7 @@ impl StoreLocation {
         Ok(Self { config: StoreConfig { url, ca_file, ..config }, data_dir: data_dir.into() })
     }
 
-    /// Whether both are the same store, as far as their names tell.
+    /// Whether both are the same store, as far as their names show.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (&self.config.url, &other.config.url) {
             (StoreUrl::Redis(a), StoreUrl::Redis(b)) => {
@@ -128,7 +128,7 @@ impl StoreLocation {
     }
 
     /// An embedded store is made where there is none when it is opened. Whoever wants to see one does not mean that. One that
-    /// is gone is told from one that never was.
+    /// is gone is distinguished from one that never was.
     fn must_exist(&self) -> Result<(), ToolError> {
         let Some(folder) = self.folder() else { return Ok(()) };
         if marker_of(folder).is_some_and(|marker| marker.exists()) {

@@ -13,18 +13,18 @@ pub(super) fn registration(id: u64) -> Registration {
         tags: vec!["a".into()],
         machine: None,
         registered_at: Timestamp::from_millis(1_000),
-        heard_at: ActiveTime::from_micros(1),
+        last_active: ActiveTime::from_micros(1),
         token: TokenHash::of("secret"),
     }
 }
 
-/// Of the agent that [`registration`] gives, heard at this moment.
-pub(super) fn heartbeat(id: u64, heard: i64) -> LastHeartbeat {
+/// Of the agent that [`registration`] gives, received at this moment.
+pub(super) fn heartbeat(id: u64, last_active: i64) -> LastHeartbeat {
     LastHeartbeat {
         id: AgentId::new(id),
         registration: registration(id).registered_at,
-        at: Timestamp::from_millis(1_000 + heard),
-        heard: ActiveTime::from_micros(heard),
+        at: Timestamp::from_millis(1_000 + last_active),
+        last_active: ActiveTime::from_micros(last_active),
         version: "1.3.0".into(),
         figures: Figures { cpu: Some(48.2).into(), ..Figures::default() },
         last_fetched: PolicyVersion::new(1),

@@ -19,8 +19,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) agents: u64,
-    /// Agents that have been heard since they registered.
-    pub(super) heard: u64,
+    /// Agents that have beaten since they registered.
+    pub(super) last_heartbeats: u64,
     /// Scopes that have policies: the whole fleet, and tenants.
     pub(super) scopes: u64,
     /// Sum of the digests of every registration, of every agent's last heartbeat and of every scope's policies. Equal only for equal records but
@@ -80,13 +80,13 @@ impl Tally {
         self.content.agents += 1;
         let record = encode_registration(registration);
         self.content.digest = self.content.digest.wrapping_add(digest(id, b'r', &record));
-        self.known.add(Member { id, registered_at: registration.registered_at, last: Mark::default() });
+        self.known.add(Member { id, registered_at: registration.registered_at, last: HeartbeatDigest::default() });
     }
 
     /// A heartbeat. Returns whether it counts: one of an unknown agent, or of an earlier registration, does not.
     pub(super) fn beat(&mut self, last: &LastHeartbeat) -> bool {
         if let Some(among) = &mut self.among
-            && among.0.find(last.id).is_none_or(|member| member.last == Mark::default())
+            && among.0.find(last.id).is_none_or(|member| member.last == HeartbeatDigest::default())
         {
             return false;
         }
@@ -100,10 +100,11 @@ impl Tally {
         self.buffer.clear();
         encode_heartbeat(last, &mut self.buffer);
         // A store may hold a heartbeat record of agents that never beat, too: the time of their registration.
-        let mark = Mark::new(digest(last.id, b'h', &self.buffer), last.at != last.registration);
-        let before = std::mem::replace(&mut member.last, mark);
-        self.content.heard = self.content.heard + u64::from(mark.is_heard()) - u64::from(before.is_heard());
-        self.content.digest = self.content.digest.wrapping_sub(before.0).wrapping_add(mark.0);
+        let digest = HeartbeatDigest::new(digest(last.id, b'h', &self.buffer), last.at != last.registration);
+        let before = std::mem::replace(&mut member.last, digest);
+        self.content.last_heartbeats =
+            self.content.last_heartbeats + u64::from(digest.has_beaten()) - u64::from(before.has_beaten());
+        self.content.digest = self.content.digest.wrapping_sub(before.0).wrapping_add(digest.0);
         self.newest = self.newest.max(Some(last.at));
         true
     }
@@ -113,7 +114,7 @@ impl Tally {
         self.content
     }
 
-    /// When the newest heartbeat was heard.
+    /// When the newest heartbeat was received.
     pub(super) fn newest(&self) -> Option<Timestamp> {
         self.newest
     }
@@ -133,17 +134,17 @@ fn digest(id: AgentId, kind: u8, record: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// An agent's last heartbeat: none (zero), or the digest of its record. The lowest bit says whether the agent has been
-/// heard since it registered.
+/// An agent's last heartbeat: none (zero), or the digest of its record. The lowest bit says whether the agent has
+/// beaten since it registered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Mark(u64);
+struct HeartbeatDigest(u64);
 
-impl Mark {
-    fn new(digest: u64, heard: bool) -> Self {
-        Self(digest & !1 | u64::from(heard))
+impl HeartbeatDigest {
+    fn new(digest: u64, has_beaten: bool) -> Self {
+        Self(digest & !1 | u64::from(has_beaten))
     }
 
-    fn is_heard(self) -> bool {
+    fn has_beaten(self) -> bool {
         self.0 & 1 == 1
     }
 }
@@ -152,7 +153,7 @@ impl Mark {
 struct Member {
     id: AgentId,
     registered_at: Timestamp,
-    last: Mark,
+    last: HeartbeatDigest,
 }
 
 /// The agents of a fleet, by partition.
@@ -221,7 +222,7 @@ mod tests {
         let agents_reversed: Vec<_> = agents.iter().rev().cloned().collect();
         let content = tally(&agents, &beats).content();
         assert_eq!(content, tally(&agents_reversed, &reversed(&beats)).content());
-        assert_eq!((content.agents, content.heard), (100, 100));
+        assert_eq!((content.agents, content.last_heartbeats), (100, 100));
     }
 
     #[test]
@@ -230,7 +231,7 @@ mod tests {
         let log = tally(&agents, &[heartbeat(1, 5), heartbeat(2, 6), heartbeat(1, 7)]);
         assert_eq!(log.content(), tally(&agents, &[heartbeat(2, 6), heartbeat(1, 7)]).content());
         assert_ne!(log.content(), tally(&agents, &[heartbeat(2, 6), heartbeat(1, 5)]).content());
-        assert_eq!(log.content().heard, 2);
+        assert_eq!(log.content().last_heartbeats, 2);
         assert_eq!(log.newest(), Some(heartbeat(1, 7).at));
     }
 
@@ -266,9 +267,9 @@ mod tests {
     fn an_agent_that_is_only_known_to_have_registered_has_not_been_heard() {
         let registered_only = LastHeartbeat { at: registration(1).registered_at, ..heartbeat(1, 5) };
         let mut tally = tally(&[registration(1)], &[registered_only]);
-        assert_eq!(tally.content().heard, 0);
+        assert_eq!(tally.content().last_heartbeats, 0);
         tally.beat(&heartbeat(1, 6));
-        assert_eq!(tally.content().heard, 1);
+        assert_eq!(tally.content().last_heartbeats, 1);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
     os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use parking_lot::Mutex;
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisError, Value};
 use tempfile::TempDir;
 
@@ -189,7 +190,7 @@ impl RedisServer {
     }
 
     fn signal(&self, signal: Signal) {
-        let child = self.child.lock().unwrap();
+        let child = self.child.lock();
         let pid = child.as_ref().expect("the server runs").id();
         kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
     }
@@ -207,7 +208,7 @@ impl RedisServer {
     }
 
     fn wait_for_end(&self) {
-        let mut ended = self.child.lock().unwrap().take().expect("the server runs");
+        let mut ended = self.child.lock().take().expect("the server runs");
         ended.wait().unwrap();
     }
 
@@ -229,7 +230,7 @@ impl RedisServer {
 
     /// Starts it again, and returns while it may still be loading its data.
     pub fn start_loading(&self) {
-        let mut child = self.child.lock().unwrap();
+        let mut child = self.child.lock();
         assert!(child.is_none(), "the server runs");
         wait_until(SOON, "its old port", || {
             *child = self.launch.spawn(self.dir.path(), self.port).unwrap();
@@ -240,7 +241,7 @@ impl RedisServer {
     /// Waits until it answers PING with PONG.
     pub fn wait_until_ready(&self) {
         wait_until(SOON, "redis-server is ready", || {
-            let ended = self.child.lock().unwrap().as_mut().expect("the server runs").try_wait().unwrap();
+            let ended = self.child.lock().as_mut().expect("the server runs").try_wait().unwrap();
             assert!(ended.is_none(), "redis-server ended ({ended:?}):\n{}", self.log());
             self.try_command(&["PING"]).is_ok()
         });
@@ -326,7 +327,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let child = self.child.get_mut();
         if let Some(child) = child {
             // It may have ended already.
             let _ = child.kill();

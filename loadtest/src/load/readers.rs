@@ -1,8 +1,9 @@
 //! Readers of the event stream: many at once, on a thread of their own, and whether each of them saw everything.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -57,17 +58,17 @@ impl Readers {
         self.stop.cancelled().await;
         // Whoever comes in these last moments is waited for, too.
         all_have(&accounts, 0).await;
-        let goal = accounts.iter().filter_map(|account| lock(account).last()).max().unwrap_or(0);
+        let goal = accounts.iter().filter_map(|account| account.lock().last()).max().unwrap_or(0);
         all_have(&accounts, goal).await;
         streams.abort_all();
-        Audience::of(accounts.iter().map(|account| std::mem::take(&mut *lock(account))).collect(), goal)
+        Audience::of(accounts.iter().map(|account| std::mem::take(&mut *account.lock())).collect(), goal)
     }
 }
 
 /// Waits, for no longer than [`CATCH_UP`], until all who still read have been greeted and have the event with this number.
 async fn all_have(accounts: &[Account], goal: u64) {
     let begun = Instant::now();
-    while begun.elapsed() < CATCH_UP && accounts.iter().any(|account| lock(account).is_behind(goal)) {
+    while begun.elapsed() < CATCH_UP && accounts.iter().any(|account| account.lock().is_behind(goal)) {
         tokio::time::sleep(NAP).await;
     }
 }
@@ -78,7 +79,7 @@ async fn follow(target: Arc<Target>, get: Arc<[u8]>, after: Duration, account: A
     let mut link = Link::new(target.clone(), KeepAlive::No);
     let mut said = Vec::new();
     let read = link.stream(&get, |piece| {
-        lock(&account).feed(piece);
+        account.lock().feed(piece);
         // Of a refusal this is the reason.
         if said.is_empty() {
             said.extend_from_slice(piece);
@@ -89,12 +90,7 @@ async fn follow(target: Arc<Target>, get: Arc<[u8]>, after: Duration, account: A
         Ok(reply) => refusal(&target, reply, &said),
         Err(error) => error.advice(&target),
     };
-    lock(&account).end(failure);
-}
-
-/// Whole after every step: a panic elsewhere does not spoil it.
-fn lock(account: &Account) -> MutexGuard<'_, Follower> {
-    account.lock().unwrap_or_else(PoisonError::into_inner)
+    account.lock().end(failure);
 }
 
 impl Audience {

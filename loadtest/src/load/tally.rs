@@ -1,10 +1,11 @@
 //! What came of the requests of a run: counts and latencies.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::wire::{Reply, Target, WireError};
 
@@ -203,8 +204,7 @@ impl SharedTally {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tally> {
-        // Counts are whole after every step, so that a panic elsewhere does not spoil them.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

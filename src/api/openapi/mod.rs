@@ -18,10 +18,12 @@ use utoipa::{PartialSchema, ToSchema};
 use self::description::reference;
 pub(super) use self::description::{Description, query_of};
 use super::{
-    auth::{Access, Unproven},
+    auth::Access,
     body,
+    call::{Call, Query},
     envelope::{self, ApiError, Failure},
-    routes::{self, Call, Query, Route},
+    refusal::Unproven,
+    routes::{self, Route},
 };
 use crate::{
     fleet::AgentId,

@@ -139,7 +139,7 @@ impl Page<'_> {
             let required = schema["required"].as_array().into_iter().flatten().any(|required| required == name);
             let optional = if required { "" } else { ", optional" };
             let kind = self.kind(field);
-            // That a form does not have it need not be told.
+            // That a form does not have it goes without saying.
             if kind == "null" {
                 continue;
             }

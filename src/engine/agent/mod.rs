@@ -149,7 +149,7 @@ impl AgentActor {
         let at = self.shard.clock.wall();
         let now = self.shard.clock.pulse(self.shard.index);
         let mut agent = self.cell.agent.borrow_mut();
-        let before = agent.liveness().last_heard;
+        let before = agent.liveness().last_active;
         agent.beat(heartbeat, at, now, &mut self.shard.texts.borrow_mut());
         drop(agent);
         self.is_alive(before, now, ctx);
@@ -298,7 +298,7 @@ impl Handler<Reregister> for AgentActor {
         let (before, earlier) = {
             let agent = self.cell.agent.borrow();
             let is_same = agent.hostname().eq_ignore_ascii_case(&registration.hostname);
-            (agent.liveness().last_heard, (!is_same).then(|| agent.hostname().into()))
+            (agent.liveness().last_active, (!is_same).then(|| agent.hostname().into()))
         };
         self.shard.reregister(&self.cell, registration);
         self.is_alive(before, self.shard.clock.pulse(self.shard.index), ctx);

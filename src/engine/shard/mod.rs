@@ -29,7 +29,7 @@ use crate::{
     clock::Clock,
     events::{EventAggregator, StatusChange},
     fleet::{Agent, AgentId, LastHeartbeat, MachineKey, Registration, SharedStrings, Status, Thresholds, Transition},
-    limits::CENSUS_REPORT_MAX,
+    limits::LABEL_REPORT_MAX,
     metrics::Metrics,
     policy::PolicyIndex,
     store::{Change, DirtySource},
@@ -181,7 +181,7 @@ impl Shard {
 
     fn restore_heartbeat(&self, last: LastHeartbeat) {
         if let Some(cell) = self.agents.borrow().get(last.id) {
-            self.restore_mark(cell, last.last_fetched);
+            self.restore_last_fetched(cell, last.last_fetched);
             cell.agent.borrow_mut().restore(last, &mut self.texts.borrow_mut());
         }
     }
@@ -238,9 +238,9 @@ impl Shard {
     fn label_counts(&self) -> ShardLabels {
         let texts = self.texts.borrow();
         ShardLabels {
-            os: texts.os.top(CENSUS_REPORT_MAX),
-            version: texts.version.top(CENSUS_REPORT_MAX),
-            org: texts.org.top(CENSUS_REPORT_MAX),
+            os: texts.os.top(LABEL_REPORT_MAX),
+            version: texts.version.top(LABEL_REPORT_MAX),
+            org: texts.org.top(LABEL_REPORT_MAX),
         }
     }
 }

@@ -169,7 +169,7 @@ fn an_agent_whose_deregistration_was_refused_with_an_unknown_outcome_stays_in_th
         let after = contents(&*store).await;
         assert_eq!(after.1, before.1);
         // Until a heartbeat, the registration counts as the last sign of life; written once more, its last one does.
-        assert_eq!(after.0, [Registration { heard_at: before.1[0].heard, ..before.0[0].clone() }]);
+        assert_eq!(after.0, [Registration { last_active: before.1[0].last_active, ..before.0[0].clone() }]);
         engine.deregister(id, Credential::Admin).await.unwrap();
         sleep(RECONCILED).await;
         assert_eq!(contents(&*store).await, (vec![], vec![]));

@@ -8,7 +8,7 @@ use crate::{
 
 const ORGS: [Option<&str>; 3] = [None, Some("acme"), Some("acme } \"quoted\" 组织")];
 
-/// A threat of one of the tenants: which, its number tells.
+/// A threat of one of the tenants: which one follows from its number.
 fn threat(number: u64) -> Threat {
     Threat {
         id: ThreatId::new(number),
@@ -30,7 +30,7 @@ fn report(numbers: impl IntoIterator<Item = u64>) -> Change {
     Change::Report(numbers.into_iter().map(|number| StoredThreat::new(&threat(number))).collect())
 }
 
-/// The numbers of the threats that are loaded, and what is told of the load.
+/// The numbers of the threats that are loaded, and what is reported of the load.
 async fn loaded(store: &dyn Store) -> (Vec<u64>, LoadedThreats) {
     let (out, mut chunks) = mpsc::channel::<Vec<ThreatEntry>>(1);
     let collect = async {

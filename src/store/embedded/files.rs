@@ -12,7 +12,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::journal::{Journal, Tail, filled};
-use crate::limits::STORE_LOCK_RETRY_MS;
+use crate::limits::{STORE_LOCK_RETRY_MS, STORE_LOCK_TRIES};
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    for _ in 0..3 {
+    for _ in 0..STORE_LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
             Err(fs::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(STORE_LOCK_RETRY_MS)),

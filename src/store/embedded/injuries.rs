@@ -35,7 +35,7 @@ fn registration(id: u64) -> Registration {
         tags: vec!["tag".into()],
         machine: Some(MachineKey::new(None, &format!("machine-{id}"))),
         registered_at: Timestamp::from_millis(1_000),
-        heard_at: ActiveTime::from_micros(7),
+        last_active: ActiveTime::from_micros(7),
         token: TokenHash::of("secret"),
     }
 }

@@ -319,7 +319,7 @@ mod tests {
         let keeper = LedgerKeeper::start(LedgerFile::open(&path).unwrap().0).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while keeper.note(ledger(1)).is_ok() {
-            assert!(Instant::now() < deadline, "nobody is told");
+            assert!(Instant::now() < deadline, "it is not reported");
             thread::yield_now();
         }
         fs::create_dir(folder.path().join("gone")).unwrap();

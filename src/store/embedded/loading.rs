@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     fleet::{AgentId, Partition},
-    limits::POLICY_STEP_MAX,
+    limits::{LOAD_RUN_PARTITIONS, POLICY_STEP_MAX},
     store::{
         Chunk, Loaded, StoreError,
         loading::{ChunkBuilder, WorkQueue, readers},
@@ -27,9 +27,6 @@ use crate::{
         record::{RecordError, decode_heartbeat, decode_registration},
     },
 };
-
-/// Partitions that a thread reads at a time: with fewer, a small fleet would come in crumbs.
-const RUN: u16 = 16;
 
 /// Hands the whole fleet to `out`.
 pub(super) async fn load(
@@ -41,7 +38,7 @@ pub(super) async fn load(
     let whole = view.clone();
     let policies = blocking(registry, move |registry| load_policies(registry, &whole, &handed_over)).await?;
     let segments: Arc<[LogSegment]> = latest_heartbeats(log).await?.into();
-    let queue = Arc::new(WorkQueue::of(RUN));
+    let queue = Arc::new(WorkQueue::of(LOAD_RUN_PARTITIONS));
     let readers = (0..readers()).map(|_| {
         let mut reader = Reader {
             queue: queue.clone(),

@@ -14,8 +14,10 @@
 //! | `heartbeats` | `meta` | `clock` | active time in µs, decimal |
 //! | `heartbeats` | `meta` | `swept` | number of the first flush that sweeps have left, decimal |
 //!
-//! Beside the two is the file `ledger`, and beside the folder the file [`marker`]. Registrations are committed with an fsync, and a second one of that file. A flush of heartbeats is one record, written without one: it survives the
-//! end of the process however that comes, and a power cut takes at most what the system had not written out yet. The
+//! Beside the two are the files `ledger` and `heartbeats.mark` (the number that the next flush has), and beside the folder
+//! the file [`marker`]. Registrations are committed with an fsync, and a second one of the ledger. A flush of heartbeats is
+//! one record, written without one: it survives the end of the process however that comes, and a power cut takes at most
+//! what the system had not written out yet. The
 //! two are apart so that they do not wait for each other, and so that a heartbeat log torn by a power cut can be set
 //! aside without touching a registration.
 

@@ -73,7 +73,7 @@ async fn a_copy_has_everything_and_the_clock() {
     let to = Arc::<MemoryStore>::default();
     let copied = transfer(&from, &to, false).await.unwrap();
     assert_eq!(contents(&*to).await, (agents.clone(), beats.clone(), Some(MICROS(9))));
-    assert_eq!((copied.agents, copied.heard), (agents.len() as u64, beats.len() as u64));
+    assert_eq!((copied.agents, copied.last_heartbeats), (agents.len() as u64, beats.len() as u64));
     // A second time it is not empty.
     let refused = transfer(&from, &to, false).await.unwrap_err().to_string();
     assert!(refused.contains("has 8,195 agents; copy into an empty store, or say --merge"), "{refused}");
@@ -87,7 +87,7 @@ async fn heartbeats_that_belong_to_nobody_are_left_behind() {
     let from = source(&[registration(1), registration(2)], &[heartbeat(1, 5), earlier, heartbeat(3, 5)], None).await;
     let to = Arc::<MemoryStore>::default();
     let copied = transfer(&from, &to, false).await.unwrap();
-    assert_eq!((copied.agents, copied.heard), (2, 1));
+    assert_eq!((copied.agents, copied.last_heartbeats), (2, 1));
     assert_eq!(contents(&*to).await.1, [heartbeat(1, 5)]);
 }
 
@@ -98,11 +98,11 @@ async fn agents_that_are_added_have_been_silent_for_as_long_as_before() {
     let replaced = Registration { hostname: "replaced".into(), ..registration(2) };
     fill(&*to, &[replaced, registration(3)], &[heartbeat(2, 6_900), heartbeat(3, 6_990)], Some(MICROS(7_000))).await;
     let copied = transfer(&from, &to, true).await.unwrap();
-    assert_eq!((copied.agents, copied.heard), (2, 1));
+    assert_eq!((copied.agents, copied.last_heartbeats), (2, 1));
     let (agents, heartbeats, clock) = contents(&*to).await;
-    let moved = |id| Registration { heard_at: MICROS(6_901), ..registration(id) };
+    let moved = |id| Registration { last_active: MICROS(6_901), ..registration(id) };
     assert_eq!(agents, [moved(1), moved(2), registration(3)]);
-    let first = LastHeartbeat { heard: MICROS(6_990), ..heartbeat(1, 90) };
+    let first = LastHeartbeat { last_active: MICROS(6_990), ..heartbeat(1, 90) };
     assert_eq!(heartbeats, [first, heartbeat(2, 6_900), heartbeat(3, 6_990)]);
     assert_eq!(clock, Some(MICROS(7_000)));
 }
@@ -114,7 +114,7 @@ async fn a_store_without_a_clock_that_is_added_to_stays_at_the_beginning_of_time
     fill(&*to, &[registration(2)], &[], None).await;
     transfer(&from, &to, true).await.unwrap();
     let (_, heartbeats, clock) = contents(&*to).await;
-    assert_eq!((heartbeats[0].heard, clock), (MICROS(-10), Some(MICROS(0))));
+    assert_eq!((heartbeats[0].last_active, clock), (MICROS(-10), Some(MICROS(0))));
 }
 
 #[tokio::test]

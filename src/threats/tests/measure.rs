@@ -99,7 +99,7 @@ fn any_threat(random: &mut u64, at_ms: u64, n: u64) -> ThreatEntry {
     }
 }
 
-/// What the process takes of memory; 0 where it can't be told.
+/// What the process takes of memory; 0 where that is unknown.
 fn resident_bytes() -> u64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap_or(0) * 4_096

@@ -12,6 +12,7 @@ mod identity;
 mod list;
 mod policy;
 mod protocol;
+mod publish;
 mod register;
 mod relay;
 mod threats;
