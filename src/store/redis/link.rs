@@ -189,7 +189,7 @@ impl Link {
         if let State::Up(session) = last
             && let Err(error) = self.factory.lease(session.connection.clone()).release().await
         {
-            tracing::warn!(trouble = %error, "the lease of the fleet could not be given back; it runs out by itself");
+            tracing::warn!(error = %error, "the lease of the fleet could not be given back; it runs out by itself");
         }
     }
 
