@@ -38,7 +38,7 @@ use super::{
     wire,
     worker::Worker,
 };
-use crate::limits::{LEAN_HEADERS_MAX, LEAN_PARTIAL_MAX_BYTES, LEAN_PATIENCE_MS};
+use crate::limits::{LEAN_HEADERS_MAX, LEAN_PARTIAL_MAX_BYTES, LEAN_PATIENCE_MS, LEAN_SEND_BYTES};
 
 /// What the loop asks of whoever answers the requests.
 pub trait Direct: 'static {
@@ -104,6 +104,14 @@ enum Left<D: Direct> {
     Bytes(Box<(Bytes, D::Answer)>),
     /// All of this one.
     Response(Box<Response<D::Body>>),
+}
+
+/// What comes next of a body.
+enum Piece<T> {
+    /// This, or its end.
+    Of(T),
+    /// Nothing for now.
+    Later,
 }
 
 /// What bytes begin with.
@@ -261,6 +269,8 @@ where
     }
 
     async fn answer_by_framework(&mut self, request: Request) -> io::Result<()> {
+        // Its answer may be more than one write.
+        self.transport.set_nodelay()?;
         let _under_way = self.connection.begin(false);
         match self.service.call(request).await {
             Ok(response) => self.send_response(response).await,
@@ -279,12 +289,26 @@ where
         let size = response.body().size();
         let form = self.worker.with_date(|date| wire::write_head(response.head(), size, date, &mut bytes));
         let mut body = pin!(response.into_body());
-        while let Some(chunk) = poll_fn(|cx| body.as_mut().poll_next(cx)).await {
-            let chunk = chunk.map_err(|error| io::Error::other(error.into().to_string()))?;
-            if !chunk.is_empty() {
-                form.write_chunk(&chunk, &mut bytes);
-                self.send(|out| out.extend_from_slice(&mem::take(&mut bytes))).await?;
+        loop {
+            // What is there is sent together: piece by piece, each would wait for the one before to be acknowledged.
+            let next = poll_fn(|cx| match body.as_mut().poll_next(cx) {
+                Poll::Pending if !bytes.is_empty() => Poll::Ready(Piece::Later),
+                piece => piece.map(Piece::Of),
+            });
+            match next.await {
+                Piece::Of(Some(chunk)) => {
+                    let chunk = chunk.map_err(|error| io::Error::other(error.into().to_string()))?;
+                    if !chunk.is_empty() {
+                        form.write_chunk(&chunk, &mut bytes);
+                    }
+                    if bytes.len() < LEAN_SEND_BYTES {
+                        continue;
+                    }
+                }
+                Piece::Of(None) => break,
+                Piece::Later => {}
             }
+            self.send(|out| out.extend_from_slice(&mem::take(&mut bytes))).await?;
         }
         form.write_end(&mut bytes);
         self.send(|out| out.append(&mut bytes)).await
@@ -375,6 +399,7 @@ impl Rest<'_> {
             self.bytes = Vec::new();
         } else {
             self.bytes.drain(..bytes);
+            self.bytes.shrink_to_fit();
         }
         self.count(0);
     }

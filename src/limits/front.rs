@@ -31,8 +31,11 @@ pub const LINGER_MS: u64 = 1_000;
 pub const LEAN_REQUEST_MAX_BYTES: usize = 16 * 1024;
 /// Headers of such a request.
 pub const LEAN_HEADERS_MAX: usize = 32;
-/// How long such a request may take from its first byte to its last, in milliseconds: then it is handed over.
-pub const LEAN_PATIENCE_MS: u64 = 250;
+/// How long such a request may take from its first byte to its last, in milliseconds: then it is handed over. Longer than a lost
+/// packet takes to be sent again, twice: what is handed over is dearer for the rest of its connection.
+pub const LEAN_PATIENCE_MS: u64 = 1_500;
+/// Bytes of an answer to such a request that are gathered before they are sent.
+pub const LEAN_SEND_BYTES: usize = 16 * 1024;
 /// Bytes of such requests that have come in part, of all connections of a worker: beyond it they are handed over at once.
 pub const LEAN_PARTIAL_MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes for which there is room at each read of a request that is looked at before its protocol is known.
@@ -80,6 +83,9 @@ pub const HTTP2_LARGE_WINDOWS_MAX: usize = 64;
 
 const _: () = {
     assert!(CONNECTION_TICK_MS < LINGER_MS && LINGER_MS < HEAD_TIMEOUT_MS);
+    // A connection is looked at again within the time of a head, so no other may be shorter but those that are filed.
+    assert!(HEAD_TIMEOUT_MS <= HANDSHAKE_TIMEOUT_MS && HEAD_TIMEOUT_MS <= ANSWER_TIMEOUT_MS);
+    assert!(LEAN_PATIENCE_MS < HEAD_TIMEOUT_MS);
     assert!(HTTP2_CHUNK_BYTES <= HTTP2_SEND_BUFFER_BYTES);
     assert!(HEAD_MAX_BYTES < HTTP2_HEAD_MAX_BYTES);
     assert!(HTTP2_WINDOW_BYTES < HTTP2_LARGE_WINDOW_BYTES);

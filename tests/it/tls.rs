@@ -118,6 +118,7 @@ fn a_certificate_from_files_is_served() {
         .env("GUARDBEAT_TLS__KEY_FILE", path("server-key.pem"))
         .start();
     Client::new(server.api, Some(Trust::in_file(&tls.join("ca.pem")))).get("/health").data(200);
+    assert!(server.data().join("tls/ticket-keys").exists(), "so clients resume after a restart");
 }
 
 const DASHBOARD: &str = "https://dashboard.example";

@@ -7,7 +7,10 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -27,6 +30,10 @@ pub struct Tickets {
     file: Option<PathBuf>,
     now: fn() -> Timestamp,
     keys: Mutex<Keys>,
+    /// Whether the file has them.
+    are_kept: AtomicBool,
+    /// Whether it was logged that it does not.
+    is_warned: AtomicBool,
 }
 
 #[derive(Clone)]
@@ -56,25 +63,25 @@ impl Tickets {
     fn at(folder: Option<&Path>, now: fn() -> Timestamp) -> Arc<Self> {
         let file = folder.map(|folder| folder.join("ticket-keys"));
         let kept = file.as_deref().and_then(|file| read(file, now()));
-        let is_new = kept.is_none();
+        let are_kept = AtomicBool::new(kept.is_some());
         let keys = kept.unwrap_or_else(|| Keys { current: Key::new(now()), previous: None });
-        let tickets = Self { file, now, keys: Mutex::new(keys) };
-        if is_new {
-            tickets.keep(&tickets.keys());
-        }
+        let tickets = Self { file, now, keys: Mutex::new(keys), are_kept, is_warned: AtomicBool::default() };
         tickets.rotate();
         Arc::new(tickets)
     }
 
-    /// Makes a new key if the current one has had its day. To be called now and then, where a write to the disk holds
-    /// nobody up.
+    /// Makes a new key if the current one has had its day, and keeps what could not be kept before. To be called now and
+    /// then, where a write to the disk holds nobody up.
     pub fn rotate(&self) {
         let now = (self.now)();
         let current = self.keys().current;
         if current.age_ms(now) >= TICKET_KEY_MS {
             let keys = Keys { current: Key::new(now), previous: Some(current) };
-            *self.keys.lock() = keys.clone();
-            self.keep(&keys);
+            *self.keys.lock() = keys;
+            self.are_kept.store(false, Relaxed);
+        }
+        if !self.are_kept.load(Relaxed) {
+            self.keep(&self.keys());
         }
     }
 
@@ -85,17 +92,24 @@ impl Tickets {
     /// Without a place for them, clients have only to shake hands once more after a restart.
     fn keep(&self, keys: &Keys) {
         let Some(file) = &self.file else { return };
+        let folder = file.parent().unwrap_or(Path::new("."));
         let lines: String = [Some(&keys.current), keys.previous.as_ref()]
             .into_iter()
             .flatten()
             .map(|key| format!("{} {}\n", key.made.as_millis(), BASE64.encode(key.secret)))
             .collect();
-        if let Err(error) = private_file::write(file, &lines) {
-            tracing::warn!(
+        match private_file::create_folder(folder).and_then(|()| private_file::write(file, &lines)) {
+            Ok(()) => {
+                self.are_kept.store(true, Relaxed);
+                self.is_warned.store(false, Relaxed);
+            }
+            // It is tried again every second.
+            Err(error) if !self.is_warned.swap(true, Relaxed) => tracing::warn!(
                 file = %file.display(),
                 %error,
                 "the keys of TLS session tickets cannot be kept: after a restart clients need a full handshake each"
-            );
+            ),
+            Err(_) => {}
         }
     }
 }
@@ -233,6 +247,25 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         pass(2 * DAY_MS);
         assert_eq!(Tickets::at(Some(folder.path()), now).decrypt(&new), None, "after a long rest");
+    }
+
+    #[test]
+    fn keys_that_could_not_be_kept_are_kept_as_soon_as_they_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        // Whoever runs this may be one whom no permissions hold back: a file stands where the folder should be.
+        let (inside, ticket) = (folder.path().join("tls"), |tickets: &Tickets| tickets.encrypt(b"a").unwrap());
+        std::fs::write(&inside, "").unwrap();
+        let tickets = Tickets::at(Some(&inside), now);
+        std::fs::remove_file(&inside).unwrap();
+        tickets.rotate();
+        assert_eq!(Tickets::at(Some(&inside), now).decrypt(&ticket(&tickets)).unwrap(), b"a");
+        std::fs::rename(&inside, folder.path().join("away")).unwrap();
+        std::fs::write(&inside, "").unwrap();
+        pass(DAY_MS);
+        tickets.rotate();
+        std::fs::remove_file(&inside).unwrap();
+        tickets.rotate();
+        assert_eq!(Tickets::at(Some(&inside), now).decrypt(&ticket(&tickets)).unwrap(), b"a");
     }
 
     #[test]
