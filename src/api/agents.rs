@@ -153,23 +153,7 @@ pub(super) async fn deregister(call: Call<'_>) -> Result<HttpResponse, ApiError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::{ActiveTime, Agent, Figures, Registration, SharedStrings, TokenHash};
-
-    fn registration() -> Registration {
-        Registration {
-            id: AgentId::new(7),
-            hostname: "web-1".into(),
-            os: "linux".into(),
-            version: "1.2.0".into(),
-            ip: "203.0.113.10".parse().unwrap(),
-            org_id: Some("acme".into()),
-            tags: vec!["production".into(), "web".into()],
-            machine: None,
-            registered_at: Timestamp::from_millis(1_000),
-            last_active: ActiveTime::from_micros(5),
-            token: TokenHash::of("secret"),
-        }
-    }
+    use crate::fleet::{Agent, Figures, Registration, SharedStrings};
 
     /// As it is shown in a list, and alone.
     fn shown(registration: Registration, status: Status) -> [serde_json::Value; 2] {
@@ -185,7 +169,7 @@ mod tests {
 
     #[test]
     fn an_agent_is_shown_as_it_registered() {
-        let [row, mut detail] = shown(registration(), Status::Online);
+        let [row, mut detail] = shown(Registration::sample(), Status::Online);
         assert_eq!(
             row,
             json!({
@@ -197,7 +181,7 @@ mod tests {
         for (name, value) in row.as_object().unwrap() {
             assert_eq!(detail[name].take(), *value, "{name} is the same alone");
         }
-        for row in shown(Registration { tags: vec![], org_id: None, ..registration() }, Status::Stale) {
+        for row in shown(Registration { tags: vec![], org_id: None, ..Registration::sample() }, Status::Stale) {
             assert_eq!(row["tags"], json!([]));
             assert!(row.get("org_id").is_none());
         }

@@ -246,28 +246,12 @@ mod tests {
     use super::*;
     use crate::fleet::{GuardFigures, Text};
 
-    fn registration() -> Registration {
-        Registration {
-            id: AgentId::new(7),
-            hostname: "web-1".into(),
-            os: "linux".into(),
-            version: "1.2.0".into(),
-            ip: "203.0.113.10".parse().unwrap(),
-            org_id: Some("acme".into()),
-            tags: vec!["production".into(), "web".into()],
-            machine: None,
-            registered_at: Timestamp::from_millis(1_000),
-            last_active: ActiveTime::from_micros(5),
-            token: TokenHash::of("secret"),
-        }
-    }
-
     #[test]
     fn an_agent_returns_the_registration_it_was_created_from() {
         let mut texts = SharedStrings::default();
         for tags in [vec![], vec!["production".into(), "web".into()]] {
             let machine = Some(MachineKey::new(None, "m"));
-            let registration = Registration { tags, machine, ..registration() };
+            let registration = Registration { tags, machine, ..Registration::sample() };
             assert_eq!(Agent::new(registration.clone(), &mut texts).registration(&texts), registration);
         }
     }
@@ -275,7 +259,7 @@ mod tests {
     #[test]
     fn an_upgrade_reported_by_a_heartbeat_shows_and_is_counted() {
         let mut texts = SharedStrings::default();
-        let mut agent = Agent::new(registration(), &mut texts);
+        let mut agent = Agent::new(Registration::sample(), &mut texts);
         let beat = Heartbeat { version: Some(Text::new("2.0").unwrap()), ..Heartbeat::default() };
         agent.beat(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
         assert_eq!(agent.version(&texts), "2.0");
@@ -287,19 +271,21 @@ mod tests {
     #[test]
     fn a_restored_heartbeat_brings_back_all_it_changed_unless_it_is_of_an_earlier_registration() {
         let mut texts = SharedStrings::default();
-        let mut agent = Agent::new(registration(), &mut texts);
+        let mut agent = Agent::new(Registration::sample(), &mut texts);
         let guard = GuardFigures { mode: Some("learning".into()), ..GuardFigures::default() };
         let figures = Figures { cpu: Some(1.5).into(), guard: Some(Box::new(guard)), ..Figures::default() };
         let beat = Heartbeat { figures, version: Some(Text::new("3").unwrap()) };
         agent.beat(beat, Timestamp::from_millis(2_000), ActiveTime::from_micros(9), &mut texts);
         let last = agent.last_heartbeat(PolicyVersion::new(4), &texts);
 
-        let mut restored = Agent::new(registration(), &mut texts);
+        let mut restored = Agent::new(Registration::sample(), &mut texts);
         restored.restore(last.clone(), &mut texts);
         assert_eq!(restored.last_heartbeat(PolicyVersion::new(4), &texts), last);
 
-        let mut newer =
-            Agent::new(Registration { registered_at: Timestamp::from_millis(1_001), ..registration() }, &mut texts);
+        let mut newer = Agent::new(
+            Registration { registered_at: Timestamp::from_millis(1_001), ..Registration::sample() },
+            &mut texts,
+        );
         newer.restore(last, &mut texts);
         assert_eq!(newer.figures, Figures::default());
         assert_eq!(newer.liveness().last_active, ActiveTime::from_micros(5));

@@ -138,6 +138,26 @@ pub struct Registration {
 }
 
 #[cfg(test)]
+impl Registration {
+    /// One with everything that an agent may tell of itself but its machine.
+    pub(crate) fn sample() -> Self {
+        Self {
+            id: AgentId::new(7),
+            hostname: "web-1".into(),
+            os: "linux".into(),
+            version: "1.2.0".into(),
+            ip: "203.0.113.10".parse().unwrap(),
+            org_id: Some("acme".into()),
+            tags: vec!["production".into(), "web".into()],
+            machine: None,
+            registered_at: Timestamp::from_millis(1_000),
+            last_active: ActiveTime::from_micros(5),
+            token: TokenHash::of("secret"),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

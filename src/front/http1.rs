@@ -156,9 +156,8 @@ where
         if !rest.bytes.is_empty() {
             // It came with an earlier request, and begins when it is its turn.
             self.connection.note_bytes();
-            if let Begin::Request(request, bytes) = self.begin(&rest.bytes) {
-                rest.remove(bytes);
-                return request;
+            if let Some(next) = self.begin_with(rest) {
+                return next;
             }
         }
         let mut patience = None;
@@ -211,13 +210,18 @@ where
             });
         }
         rest.bytes.extend_from_slice(bytes);
-        Poll::Ready(match self.begin(&rest.bytes) {
+        Poll::Ready(self.begin_with(rest))
+    }
+
+    /// Takes the request that these bytes begin with, if it is whole.
+    fn begin_with(&mut self, rest: &mut Rest<'_>) -> Option<Next<'a, D>> {
+        match self.begin(&rest.bytes) {
             Begin::Request(next, length) => {
                 rest.remove(length);
                 Some(next)
             }
             Begin::Partial => None,
-        })
+        }
     }
 
     /// What these bytes begin with. Of what is not for the loop, nothing is taken.

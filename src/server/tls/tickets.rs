@@ -42,7 +42,16 @@ struct Keys {
     previous: Option<Arc<Key>>,
 }
 
+impl Keys {
+    /// The newest first.
+    fn all(&self) -> impl Iterator<Item = &Key> {
+        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().map(|key| &**key)
+    }
+}
+
 struct Key {
+    /// Names it in tickets, to those who cannot derive it.
+    name: [u8; NAME_BYTES],
     made: Timestamp,
     secret: [u8; KEY_BYTES],
     cipher: LessSafeKey,
@@ -93,11 +102,8 @@ impl Tickets {
     fn keep(&self, keys: &Keys) {
         let Some(file) = &self.file else { return };
         let folder = file.parent().unwrap_or(Path::new("."));
-        let lines: String = [Some(&keys.current), keys.previous.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|key| format!("{} {}\n", key.made.as_millis(), BASE64.encode(key.secret)))
-            .collect();
+        let lines: String =
+            keys.all().map(|key| format!("{} {}\n", key.made.as_millis(), BASE64.encode(key.secret))).collect();
         match private_file::create_folder(folder).and_then(|()| private_file::write(file, &lines)) {
             Ok(()) => {
                 self.are_kept.store(true, Relaxed);
@@ -128,8 +134,10 @@ impl Key {
     }
 
     fn of(made: Timestamp, secret: [u8; KEY_BYTES]) -> Self {
+        let digest = ring::digest::digest(&ring::digest::SHA256, &[b"ticket key", &secret[..]].concat());
+        let name = digest.as_ref()[..NAME_BYTES].try_into().expect("a digest is longer than a name");
         let cipher = UnboundKey::new(&AES_256_GCM, &secret).expect("the key has the cipher's length");
-        Self { made, secret, cipher: LessSafeKey::new(cipher) }
+        Self { name, made, secret, cipher: LessSafeKey::new(cipher) }
     }
 
     fn parse(line: &str) -> Option<Self> {
@@ -147,27 +155,19 @@ impl Key {
         self.age_ms(now) < 2 * TICKET_KEY_MS
     }
 
-    /// Names it, to those who cannot derive it.
-    fn name(&self) -> [u8; NAME_BYTES] {
-        let digest = ring::digest::digest(&ring::digest::SHA256, &[b"ticket key", &self.secret[..]].concat());
-        digest.as_ref()[..NAME_BYTES].try_into().expect("a digest is longer than a name")
-    }
-
     fn seal(&self, session: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0; NONCE_LEN];
         getrandom::fill(&mut nonce).ok()?;
-        let name = self.name();
         let mut sealed = session.to_vec();
-        let nonce_bytes = nonce;
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.cipher.seal_in_place_append_tag(nonce, Aad::from(name), &mut sealed).ok()?;
-        Some([&name[..], &nonce_bytes, &sealed].concat())
+        let unique = Nonce::assume_unique_for_key(nonce);
+        self.cipher.seal_in_place_append_tag(unique, Aad::from(self.name), &mut sealed).ok()?;
+        Some([&self.name[..], &nonce, &sealed].concat())
     }
 
     fn open(&self, nonce: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let mut session = sealed.to_vec();
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let length = self.cipher.open_in_place(nonce, Aad::from(self.name()), &mut session).ok()?.len();
+        let length = self.cipher.open_in_place(nonce, Aad::from(self.name), &mut session).ok()?.len();
         session.truncate(length);
         Some(session)
     }
@@ -189,8 +189,8 @@ impl ProducesTickets for Tickets {
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let (name, rest) = ticket.split_at_checked(NAME_BYTES)?;
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN)?;
-        let Keys { current, previous } = self.keys();
-        let key = [Some(current), previous].into_iter().flatten().find(|key| key.name() == name)?;
+        let keys = self.keys();
+        let key = keys.all().find(|key| key.name == name)?;
         key.is_taken_at((self.now)()).then(|| key.open(nonce, sealed))?
     }
 }
